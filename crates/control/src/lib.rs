@@ -1,0 +1,10 @@
+//! The control plane without its sockets: events in, commands out.
+//!
+//! Pure: no clock, socket, file or thread; `now` is passed in.
+#![forbid(unsafe_code)]
+
+mod desired;
+
+pub use desired::{
+    Backend, Dataplane, Desired, Interface, Persistence, Poll, Service, XdpMode, ZeroCopy,
+};

@@ -1,0 +1,5 @@
+//! The flow table of one worker.
+
+mod timeouts;
+
+pub use timeouts::Timeouts;

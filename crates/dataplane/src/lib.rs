@@ -1,0 +1,23 @@
+//! The packet path: a burst of frames in, a verdict for each out, and the tables it reads.
+//!
+//! Pure: no clock, socket, file, thread or random source; `now` and seeds are passed in. Nothing
+//! here allocates per packet, and no bytes of a packet can cause a panic.
+#![forbid(unsafe_code)]
+
+mod addr;
+mod flow;
+mod key;
+mod packet;
+mod scheduler;
+mod slots;
+mod tick;
+mod verdict;
+
+pub use addr::{Addr, Mac};
+pub use flow::Timeouts;
+pub use key::{FlowKey, Protocol, ServiceKey};
+pub use packet::{Packet, TcpFields};
+pub use scheduler::SchedulerKind;
+pub use slots::{BackendSlot, InstanceSlot, PortId, ServiceSlot};
+pub use tick::Tick;
+pub use verdict::{DropReason, Verdict};

@@ -1,0 +1,77 @@
+//! What becomes of a frame. Drops are values, never errors.
+
+use crate::slots::PortId;
+
+/// The fate of one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Rewritten for a backend: transmit on this port.
+    Forward(PortId),
+    /// Turned in place into an answer (ARP, NA, echo reply): transmit on the port it came from.
+    Answer,
+    /// Copy to the other workers, one of which may hold the flow it belongs to.
+    HandOver,
+    /// Recycle the frame.
+    Drop(DropReason),
+}
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $variant:ident => $name:literal, $help:literal;)*) => {
+        /// Why a frame was not forwarded. Counter, metric label and documentation come from here.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $(#[doc = $help] $variant,)*
+        }
+
+        impl DropReason {
+            /// All reasons, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The metric label.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// One sentence for an operator.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    Malformed => "malformed", "A header is cut off or contradicts itself.";
+    Inactive => "inactive", "The VIP's lease ran out before the frame was looked at.";
+    NotVip => "not_vip", "The destination is not a configured VIP (a change was under way).";
+    NotVipPort => "not_vip_port", "No service listens on this port or protocol of the VIP.";
+    Fragment => "fragment", "A later fragment of a datagram whose backend is not known.";
+    NoBackend => "no_backend", "The service has no backend that may take a new connection.";
+    NoNeighbour => "no_neighbour", "The flow's backend has no known MAC address.";
+    Loop => "loop", "The source MAC is our own, a peer's or that of a backend of the same VIP.";
+    Unsupported => "unsupported", "Traffic to a VIP that is neither balanced nor answered.";
+    NoFlow => "no_flow", "An ICMP error about a flow that no worker knows.";
+    TxFull => "tx_full", "The transmit ring stayed full.";
+    MailboxFull => "mailbox_full", "Another worker's mailbox was full.";
+    NoPort => "no_port", "The interface towards the backend has no bound queue.";
+}
+
+impl DropReason {
+    /// The index of the reason's counter.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_follow_the_list() {
+        for (at, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), at);
+        }
+    }
+}
