@@ -1,4 +1,31 @@
-//! What the packet path knows about a frame.
+//! What the packet path knows about a frame, and the three things it may do to one: read it
+//! ([`parse`]), point it at a backend ([`rewrite_macs`]), turn it into an answer ([`answer`]).
+//!
+//! No bytes can cause a panic: headers are read through `&[u8; N]`, whose type proves the bounds,
+//! and the lints below refuse everything else. Lengths come from the IP header, never from the
+//! frame, so padding is not mistaken for payload. Checksums are not verified where the frame is
+//! only passed on: the backend does that, on the same bytes.
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
+mod answer;
+mod checksum;
+mod ethernet;
+mod icmp;
+mod ipv4;
+mod ipv6;
+mod neighbour;
+mod rewrite;
+mod transport;
+
+pub use answer::answer;
+pub use rewrite::{rewrite_macs, source_mac};
 
 use crate::addr::Addr;
 use crate::key::{FlowKey, Protocol};
@@ -6,9 +33,10 @@ use crate::key::{FlowKey, Protocol};
 /// A frame, classified. Views and rewrites are in the sibling modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet {
-    /// TCP with its whole header's fixed part in the frame.
+    /// TCP with its whole header's fixed part in the frame (also as the first of several
+    /// fragments).
     Tcp(FlowKey, TcpFields),
-    /// UDP with its header in the frame.
+    /// UDP with its header in the frame (also as the first of several fragments).
     Udp(FlowKey),
     /// A fragment that does not carry the transport header.
     Fragment {
@@ -20,9 +48,10 @@ pub enum Packet {
         protocol: Protocol,
     },
     /// An ICMP or ICMPv6 error about a packet that a backend sent from the VIP; the key is that of
-    /// the client's half of the flow (addresses and ports swapped back).
+    /// the client's half of the flow (addresses and ports swapped back), and its `dst` is the
+    /// destination of the error itself.
     IcmpError(FlowKey),
-    /// ICMP or ICMPv6 echo request to `dst`.
+    /// ICMP or ICMPv6 echo request to `dst`, unfragmented.
     EchoRequest {
         /// Who is asked.
         dst: Addr,
@@ -34,7 +63,7 @@ pub enum Packet {
     },
     /// Well-formed, but neither balanced nor answered.
     Other {
-        /// The IP destination.
+        /// The IP destination; of ARP the target; `::` where there is neither.
         dst: Addr,
     },
     /// A header is cut off or contradicts itself.
@@ -49,3 +78,57 @@ pub struct TcpFields {
     /// Acknowledgment number; meaningful with the ACK flag.
     pub ack: u32,
 }
+
+/// Classifies an Ethernet frame with up to two VLAN tags (IEEE 802.1Q, 802.1ad).
+///
+/// Reads nothing behind the frame, allocates nothing and never panics. IPv4 options, IPv6
+/// hop-by-hop, routing, destination-option and fragment headers are walked over (at most
+/// [`MAX_EXTENSIONS`]); no header checksum is verified but that of a neighbour solicitation.
+#[inline]
+pub fn parse(frame: &[u8]) -> Packet {
+    let Some((header, payload)) = frame.split_first_chunk::<{ ethernet::HEADER }>() else {
+        return Packet::Malformed;
+    };
+    match [header[12], header[13]] {
+        ethernet::IPV4 => ipv4::parse(payload),
+        ethernet::IPV6 => ipv6::parse(payload),
+        _ => parse_rare(frame),
+    }
+}
+
+/// Tags, ARP and what does not belong here.
+#[cold]
+fn parse_rare(frame: &[u8]) -> Packet {
+    let Some((ethertype, payload)) = ethernet::payload(frame) else {
+        return Packet::Malformed;
+    };
+    match ethertype {
+        ethernet::IPV4 => ipv4::parse(payload),
+        ethernet::IPV6 => ipv6::parse(payload),
+        ethernet::ARP => neighbour::parse_arp(payload),
+        _ => Packet::Other { dst: Addr::default() },
+    }
+}
+
+/// IPv6 extension headers that are walked over before a packet is given up as [`Packet::Other`].
+pub const MAX_EXTENSIONS: usize = 8;
+
+#[cfg(test)]
+#[allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test may panic"
+)]
+mod samples;
+
+#[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may panic"
+)]
+mod tests;

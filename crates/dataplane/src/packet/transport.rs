@@ -1,0 +1,77 @@
+//! TCP and UDP: ports, flags and the sanity that keeps nonsense out of the flow table.
+
+use super::{Packet, TcpFields};
+use crate::addr::Addr;
+use crate::key::{FlowKey, Protocol};
+
+/// How much of a datagram the packet at hand carries. A later fragment has no transport header
+/// and never gets here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    Whole,
+    FirstFragment,
+}
+
+/// RFC 9293 §3.1. Of a whole segment the options must be there too.
+#[inline]
+pub(super) fn tcp(src: Addr, dst: Addr, segment: &[u8], extent: Extent) -> Packet {
+    let Some(header) = segment.first_chunk::<20>() else {
+        return Packet::Malformed;
+    };
+    let header_len = usize::from(header[12] >> 4) << 2;
+    if header_len < header.len() || (extent == Extent::Whole && header_len > segment.len()) {
+        return Packet::Malformed;
+    }
+    let key = FlowKey {
+        src,
+        dst,
+        src_port: u16::from_be_bytes([header[0], header[1]]),
+        dst_port: u16::from_be_bytes([header[2], header[3]]),
+        protocol: Protocol::Tcp,
+    };
+    let ack = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+    Packet::Tcp(key, TcpFields { flags: header[13], ack })
+}
+
+/// RFC 768. The length field may be smaller than the packet, as every stack accepts it; zero
+/// (RFC 2675 jumbograms) is not: such a datagram does not fit a frame.
+#[inline]
+pub(super) fn udp(src: Addr, dst: Addr, datagram: &[u8], extent: Extent) -> Packet {
+    let Some(header) = datagram.first_chunk::<8>() else {
+        return Packet::Malformed;
+    };
+    let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    if len < header.len() || (extent == Extent::Whole && len > datagram.len()) {
+        return Packet::Malformed;
+    }
+    Packet::Udp(FlowKey {
+        src,
+        dst,
+        src_port: u16::from_be_bytes([header[0], header[1]]),
+        dst_port: u16::from_be_bytes([header[2], header[3]]),
+        protocol: Protocol::Udp,
+    })
+}
+
+/// A fragment with a non-zero offset.
+pub(super) fn later_fragment(src: Addr, dst: Addr, protocol: u8) -> Packet {
+    match balanced(protocol) {
+        Some(protocol) => Packet::Fragment { src, dst, protocol },
+        None => Packet::Other { dst },
+    }
+}
+
+/// The protocol of an IP protocol number, if it is one that is balanced.
+pub(super) const fn balanced(protocol: u8) -> Option<Protocol> {
+    match protocol {
+        TCP => Some(Protocol::Tcp),
+        UDP => Some(Protocol::Udp),
+        _ => None,
+    }
+}
+
+/// IP protocol numbers.
+pub(super) const ICMP: u8 = 1;
+pub(super) const TCP: u8 = 6;
+pub(super) const UDP: u8 = 17;
+pub(super) const ICMPV6: u8 = 58;
