@@ -1,1 +1,78 @@
-//! Placeholder.
+//! TOML text in, the desired state out, or all mistakes at once, each with its place.
+//!
+//! Pure: the caller passes the name and the text of the file; no clock, file or network. What only
+//! the machine can tell (does the interface exist, is the address free) is checked by the daemon,
+//! which points back into the text through [`Places`].
+//!
+//! One file per section (`node.rs`, `service.rs`, …), each the same two steps: read every key of a
+//! [`section::Section`] into a raw struct whose fields are all `Option`, mistakes being collected on
+//! the way, then `build` the checked type. A new section is one such file and one line in its
+//! parent.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod control_socket;
+mod dataplane;
+mod diagnostic;
+mod document;
+mod duration;
+mod interface;
+mod metrics;
+mod net;
+mod node;
+mod overlap;
+mod persistence;
+mod places;
+mod ports;
+mod render;
+mod section;
+mod service;
+mod source;
+mod suggest;
+mod syntax;
+mod value;
+
+use std::sync::Arc;
+
+use toml::de::DeTable;
+
+pub use control::Desired;
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use places::Places;
+pub use source::Place;
+
+use section::Section;
+use source::Source;
+
+/// A configuration without errors.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// What the operator wants, every default filled in.
+    pub desired: Desired,
+    /// What is allowed but probably not meant, such as a service without backends.
+    pub warnings: Diagnostics,
+    /// Where in the text each setting stands, for checks that need the machine.
+    pub places: Places,
+}
+
+/// Reads a configuration. `file_name` is only shown in messages.
+///
+/// # Errors
+/// Every mistake found, in the order of the text, warnings among them. When the text is not TOML
+/// only that is reported: what a broken file means cannot be checked.
+pub fn parse(file_name: &str, text: &str) -> Result<Parsed, Diagnostics> {
+    let source = Arc::new(Source::new(file_name, text));
+    let (document, syntax_errors) = DeTable::parse_recoverable(text);
+    if !syntax_errors.is_empty() {
+        return Err(syntax::explain(&source, &syntax_errors));
+    }
+    let mut found = Vec::new();
+    let desired = Section::root(&source, document.get_ref(), &mut found, document::read);
+    let found = Diagnostics::from_iter(found);
+    match desired {
+        Some(desired) if !found.has_errors() => {
+            Ok(Parsed { desired, warnings: found, places: Places::new(source) })
+        }
+        _ => Err(found),
+    }
+}

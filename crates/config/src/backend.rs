@@ -1,0 +1,36 @@
+//! `[[service.backend]]`.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use control::Backend;
+
+use crate::net;
+use crate::section::Section;
+use crate::source::At;
+use crate::value;
+
+/// A backend as far as it could be read.
+#[derive(Debug)]
+pub(crate) struct RawBackend {
+    pub(crate) name: Option<At<String>>,
+    pub(crate) address: Option<At<IpAddr>>,
+    pub(crate) weight: Option<u32>,
+}
+
+impl RawBackend {
+    pub(crate) fn read(section: &mut Section<'_>) -> Self {
+        let address = "address = \"192.0.2.11\"";
+        Self {
+            name: section.required("name", "name = \"web1\"", value::name),
+            address: section.required("address", address, net::host_address),
+            weight: section.or("weight", 1, value::number(WEIGHT)),
+        }
+    }
+
+    pub(crate) fn build(self) -> Option<Backend> {
+        Some(Backend { name: self.name?.value, address: self.address?.value, weight: self.weight? })
+    }
+}
+
+const WEIGHT: RangeInclusive<u32> = 0..=65_535;

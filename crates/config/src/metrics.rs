@@ -1,0 +1,17 @@
+//! `[metrics]`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::net;
+use crate::section::Section;
+use crate::source::At;
+
+/// Where metrics are served (`None` inside: nowhere). The place is the section's for the default.
+pub(crate) fn read(section: &mut Section<'_>) -> Option<At<Option<SocketAddr>>> {
+    let place = section.header().clone();
+    let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9477);
+    if section.has("listen") {
+        return section.read("listen", net::listen_address);
+    }
+    section.or("listen", Some(default), net::listen_address).map(|value| At { value, place })
+}

@@ -1,0 +1,91 @@
+//! Checks between services: who claims what, and packets that would go in circles.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::diagnostic::Diagnostic;
+use crate::ports::Ports;
+use crate::service::RawService;
+use crate::source::At;
+
+/// Services that claim the same VIP, protocol and port. For each service the claim with which it
+/// collides first.
+pub(crate) fn claims(services: &[RawService]) -> Vec<Diagnostic> {
+    let mut earlier: BTreeMap<_, Vec<(&RawService, &At<Ports>)>> = BTreeMap::new();
+    let mut mistakes = Vec::new();
+    for service in services {
+        let (Some(vip), Some(protocol), Some(ports)) =
+            (&service.vip, service.protocol, &service.ports)
+        else {
+            continue;
+        };
+        let claimed = earlier.entry((vip.value, protocol)).or_default();
+        let rival = claimed.iter().find(|(_, theirs)| {
+            ports.value.first <= theirs.value.last && theirs.value.first <= ports.value.last
+        });
+        if let Some((other, theirs)) = rival {
+            let shared = Ports {
+                first: ports.value.first.max(theirs.value.first),
+                last: ports.value.last.min(theirs.value.last),
+            };
+            let message = format!(
+                "service{} claims {} {} {shared}, which service{} has",
+                service.title(),
+                vip.value,
+                protocol.name(),
+                other.title()
+            );
+            mistakes.push(
+                Diagnostic::error(&ports.place, message)
+                    .with_label("claimed again here")
+                    .with_place(&theirs.place, "first used here")
+                    .with_help("give one of them another `vip`, `protocol` or `port`"),
+            );
+        }
+        claimed.push((service, ports));
+    }
+    mistakes
+}
+
+/// Backends whose address is a VIP, the own one or another's.
+pub(crate) fn loops(services: &[RawService]) -> Vec<Diagnostic> {
+    let vips = vips(services);
+    let mut mistakes = Vec::new();
+    for service in services {
+        for backend in service.backends() {
+            let Some(address) = &backend.address else { continue };
+            let own = service.vip.as_ref().filter(|vip| vip.value == address.value);
+            let Some(vip) = own.or_else(|| vips.get(&address.value).copied()) else { continue };
+            let name =
+                backend.name.as_ref().map_or_else(String::new, |name| format!(" `{}`", name.value));
+            let message = format!("backend{name} has a VIP as its own address");
+            let help = "write the address that the backend's own interface has; \
+                        it has the VIP on its loopback interface besides";
+            mistakes.push(
+                Diagnostic::error(&address.place, message)
+                    .with_label("packets would loop")
+                    .with_place(&vip.place, "VIP set here")
+                    .with_help(help),
+            );
+        }
+    }
+    mistakes
+}
+
+/// Metrics on a VIP: the kernel never owns one, so nothing could listen there.
+pub(crate) fn metrics_on_vip(
+    services: &[RawService],
+    listen: &At<Option<SocketAddr>>,
+) -> Option<Diagnostic> {
+    let vip = vips(services).get(&listen.value?.ip()).copied()?;
+    let error = Diagnostic::error(&listen.place, "metrics cannot be served on a VIP");
+    let error = error.with_label("the kernel does not have this address");
+    let error = error.with_place(&vip.place, "VIP set here");
+    Some(error.with_help("write an address of this node, such as `127.0.0.1:9477`"))
+}
+
+/// Each VIP where it is first used.
+fn vips(services: &[RawService]) -> BTreeMap<IpAddr, &At<IpAddr>> {
+    let vips = services.iter().rev().filter_map(|service| service.vip.as_ref());
+    vips.map(|vip| (vip.value, vip)).collect()
+}

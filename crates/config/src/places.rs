@@ -1,0 +1,110 @@
+//! Where in the text each setting stands, for checks that need the machine.
+
+use std::sync::Arc;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::source::{Place, Source};
+
+/// Finds settings in the text of a configuration that was read without errors.
+///
+/// What is not written there (a default) gives the header of the section it would stand in, and
+/// failing that the file as a whole: so every question has an answer that can be shown.
+///
+/// Nothing is stored but the text: a look-up parses it again. That is for error messages only.
+#[derive(Clone, Debug)]
+pub struct Places {
+    source: Arc<Source>,
+}
+
+impl Places {
+    pub(crate) fn new(source: Arc<Source>) -> Self {
+        Self { source }
+    }
+
+    /// The file as a whole.
+    pub fn file(&self) -> Place {
+        Place::file_as_a_whole(&self.source)
+    }
+
+    /// The name of an `[[interface]]`.
+    pub fn interface(&self, name: &str) -> Place {
+        self.interface_setting(name, "name")
+    }
+
+    /// A setting of an `[[interface]]`, such as `queues`.
+    pub fn interface_setting(&self, name: &str, key: &str) -> Place {
+        self.find(&[Step::Named("interface", name)], key)
+    }
+
+    /// A setting of `[dataplane]`, such as `cpus`.
+    pub fn dataplane(&self, key: &str) -> Place {
+        self.find(&[Step::Table("dataplane")], key)
+    }
+
+    /// `listen` of `[metrics]`.
+    pub fn metrics_listen(&self) -> Place {
+        self.find(&[Step::Table("metrics")], "listen")
+    }
+
+    /// `socket` of `[control]`.
+    pub fn control_socket(&self) -> Place {
+        self.find(&[Step::Table("control")], "socket")
+    }
+
+    /// The name of a `[[service]]`.
+    pub fn service(&self, name: &str) -> Place {
+        self.find(&[Step::Named("service", name)], "name")
+    }
+
+    /// The VIP of a `[[service]]`.
+    pub fn service_vip(&self, service: &str) -> Place {
+        self.find(&[Step::Named("service", service)], "vip")
+    }
+
+    /// The address of a `[[service.backend]]`.
+    pub fn backend_address(&self, service: &str, backend: &str) -> Place {
+        self.find(&[Step::Named("service", service), Step::Named("backend", backend)], "address")
+    }
+
+    /// Follows `steps` as far as they lead, then looks for `key`.
+    fn find(&self, steps: &[Step<'_>], key: &str) -> Place {
+        let (document, _) = DeTable::parse_recoverable(&self.source.text);
+        let mut table = document.get_ref();
+        let mut span = None;
+        for step in steps {
+            let next = match step {
+                Step::Table(name) => table.get(*name),
+                Step::Named(list, name) => {
+                    let list = table.get(*list).and_then(|list| list.get_ref().as_array());
+                    let mut items = list.into_iter().flat_map(|list| list.iter());
+                    items.find(|item| {
+                        let named = item.get_ref().get("name").map(|value| value.get_ref());
+                        named.and_then(DeValue::as_str) == Some(*name)
+                    })
+                }
+            };
+            let inner = next.and_then(|next| Some((next.span(), next.get_ref().as_table()?)));
+            let Some((header, inner)) = inner else {
+                return self.place(span);
+            };
+            (span, table) = (Some(header), inner);
+        }
+        self.place(table.get(key).map(|value| value.span()).or(span))
+    }
+
+    fn place(&self, span: Option<std::ops::Range<usize>>) -> Place {
+        match span {
+            Some(span) => Place::new(&self.source, span),
+            None => self.file(),
+        }
+    }
+}
+
+/// One step down the tables of the file.
+enum Step<'a> {
+    /// `[name]`.
+    Table(&'a str),
+    /// The item of `[[list]]` whose `name` is this one.
+    Named(&'a str, &'a str),
+}

@@ -1,0 +1,110 @@
+//! The text of a configuration file and places in it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A configuration file's name and text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) text: String,
+}
+
+impl Source {
+    pub(crate) fn new(name: &str, text: &str) -> Self {
+        Self { name: name.to_owned(), text: text.to_owned() }
+    }
+}
+
+/// A stretch of a configuration file, or the file as a whole. Cheap to clone; keeps the text alive.
+#[derive(Clone, Debug)]
+pub struct Place {
+    source: Arc<Source>,
+    /// Byte range on character boundaries within the text. `None`: the file as a whole.
+    span: Option<Range<usize>>,
+}
+
+impl Place {
+    /// A stretch of the text. A range that leaves the text or cuts a character is corrected.
+    pub(crate) fn new(source: &Arc<Source>, span: Range<usize>) -> Self {
+        let text = &source.text;
+        let boundary = |index: usize| {
+            let index = index.min(text.len());
+            (0..=index).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+        };
+        let start = boundary(span.start);
+        let end = boundary(span.end).max(start);
+        Self { source: Arc::clone(source), span: Some(start..end) }
+    }
+
+    /// The file as a whole: for what is nowhere in it.
+    pub(crate) fn file_as_a_whole(source: &Arc<Source>) -> Self {
+        Self { source: Arc::clone(source), span: None }
+    }
+
+    /// Name of the file, as given to [`parse`](crate::parse).
+    pub fn file(&self) -> &str {
+        &self.source.name
+    }
+
+    /// Line, counted from 1.
+    pub fn line(&self) -> usize {
+        self.before().matches('\n').count() + 1
+    }
+
+    /// Column in characters, counted from 1.
+    pub fn column(&self) -> usize {
+        let before = self.before();
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        before.get(line_start..).unwrap_or_default().chars().count() + 1
+    }
+
+    /// What stands there; empty for the file as a whole.
+    pub(crate) fn text(&self) -> &str {
+        self.span.clone().and_then(|span| self.source.text.get(span)).unwrap_or_default()
+    }
+
+    pub(crate) fn span(&self) -> Option<Range<usize>> {
+        self.span.clone()
+    }
+
+    pub(crate) fn start(&self) -> usize {
+        self.span.as_ref().map_or(0, |span| span.start)
+    }
+
+    pub(crate) fn source(&self) -> &Arc<Source> {
+        &self.source
+    }
+
+    fn before(&self) -> &str {
+        self.source.text.get(..self.start()).unwrap_or_default()
+    }
+}
+
+/// A checked value and where it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct At<T> {
+    pub(crate) value: T,
+    pub(crate) place: Place,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(text: &str, span: Range<usize>) -> Place {
+        Place::new(&Arc::new(Source::new("a.toml", text)), span)
+    }
+
+    #[test]
+    fn lines_and_columns_count_characters_from_one() {
+        let here = place("a = 1\nµ = 2\n", 9..10);
+        assert_eq!((here.line(), here.column(), here.text()), (2, 3, "="));
+    }
+
+    #[test]
+    fn a_span_outside_the_text_or_inside_a_character_is_corrected() {
+        assert_eq!(place("µ", 1..9).span(), Some(0..2));
+        assert_eq!(place("", 7..8).span(), Some(0..0));
+    }
+}

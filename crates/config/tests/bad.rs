@@ -1,0 +1,155 @@
+//! Every mistake that an operator can make has its file in `bad/` and its message beside it.
+
+use config::{Diagnostics, parse};
+
+/// A test for each file `bad/<name>.toml`: what an operator is shown is `bad/<name>.snap`.
+macro_rules! bad {
+    ($($name:ident)*) => {$(
+        #[test]
+        fn $name() {
+            let file = concat!(stringify!($name), ".toml");
+            let found = mistakes(file, include_str!(concat!("bad/", stringify!($name), ".toml")));
+            assert_located(file, &found);
+            let mut settings = insta::Settings::clone_current();
+            settings.set_snapshot_path("bad");
+            settings.set_prepend_module_to_snapshot(false);
+            settings.set_omit_expression(true);
+            settings.bind(|| insta::assert_snapshot!(stringify!($name), found.render(false)));
+        }
+    )*};
+}
+
+bad! {
+    syntax_unquoted_address
+    syntax_unquoted_duration
+    syntax_unclosed_string
+    syntax_unclosed_list
+    syntax_duplicate_key
+    syntax_duplicate_section
+    syntax_yaml
+    syntax_keepalived
+    syntax_no_value
+    unknown_section
+    unknown_section_without_a_likeness
+    unknown_section_that_is_nested
+    unknown_interface_list
+    unknown_key_at_the_top
+    unknown_key_node
+    unknown_key_interface
+    unknown_key_dataplane
+    unknown_key_timeouts
+    unknown_key_metrics
+    unknown_key_control
+    unknown_key_service
+    unknown_key_persistence
+    unknown_key_backend
+    unknown_table_in_service
+    many_at_once
+    type_string_for_number
+    type_number_for_string
+    type_float_for_number
+    type_string_for_boolean
+    type_boolean_for_word
+    type_list_for_address
+    type_value_for_table
+    type_value_for_list
+    type_value_in_list
+    type_single_brackets
+    type_double_brackets
+    duration_without_unit
+    duration_without_unit_in_string
+    duration_unknown_unit
+    duration_too_short
+    duration_too_long
+    duration_list
+    empty_file
+    no_interface
+    no_interface_name
+    no_service
+    no_service_keys
+    no_persistence_timeout
+    no_backend
+    only_weight_zero
+    duplicate_interface
+    duplicate_service
+    duplicate_backend_name
+    duplicate_backend_address
+    claimed_twice
+    claimed_twice_by_ranges
+    claimed_twice_by_any
+    backend_is_own_vip
+    backend_is_other_vip
+    backend_other_family
+    backend_multicast
+    vip_multicast
+    vip_loopback
+    vip_unspecified
+    vip_broadcast
+    vip_mapped
+    vip_with_prefix
+    vip_with_port
+    vip_host_name
+    vip_garbage
+    vip_in_brackets
+    metrics_on_vip
+    listen_without_port
+    listen_without_address
+    listen_host_name
+    listen_port_zero
+    listen_garbage
+    port_zero
+    port_too_large
+    port_in_quotes
+    port_reversed
+    port_range_from_zero
+    port_name
+    port_list
+    weight_negative
+    weight_too_large
+    weight_beyond_64_bits
+    capacity_out_of_range
+    frames_not_a_power_of_two
+    frames_out_of_range
+    prefix_out_of_range
+    queues_empty
+    queues_repeated
+    queues_negative
+    queues_unknown_word
+    queues_number
+    cpus_out_of_range
+    mode_unknown
+    poll_misspelt
+    protocol_upper_case
+    scheduler_unknown
+    interface_name_too_long
+    interface_name_with_slash
+    interface_name_dots
+    name_empty
+    name_with_control_character
+    name_too_long
+    socket_relative
+    socket_too_long
+    socket_directory
+}
+
+/// Errors, or the warnings of a configuration that is allowed.
+fn mistakes(file: &str, text: &str) -> Diagnostics {
+    match parse(file, text) {
+        Ok(parsed) => parsed.warnings,
+        Err(errors) => {
+            assert!(errors.has_errors(), "refused without an error");
+            errors
+        }
+    }
+}
+
+/// Each is shown at its place, with a way to fix it.
+fn assert_located(file: &str, found: &Diagnostics) {
+    assert!(!found.is_empty(), "no mistake was found");
+    let rendered = found.render(false);
+    for one in found {
+        let place = format!("--> {file}:{}:{}\n", one.line(), one.column());
+        assert!(rendered.contains(&place), "{place} is not in\n{rendered}");
+        assert!(one.help().is_some(), "no help: {}", one.message());
+    }
+}
