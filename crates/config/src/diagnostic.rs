@@ -147,7 +147,10 @@ impl Diagnostics {
 impl Extend<Diagnostic> for Diagnostics {
     fn extend<I: IntoIterator<Item = Diagnostic>>(&mut self, more: I) {
         self.sorted.extend(more);
-        self.sorted.sort_by_key(|diagnostic| (diagnostic.place.start(), diagnostic.severity));
+        let order = |one: &Diagnostic| (one.place.start(), one.severity);
+        self.sorted.sort_by(|one, other| {
+            one.file().cmp(other.file()).then_with(|| order(one).cmp(&order(other)))
+        });
     }
 }
 

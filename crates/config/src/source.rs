@@ -25,7 +25,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// A stretch of the text. A range that leaves the text or cuts a character is corrected.
+    /// A stretch of the text. A range that leaves the text or cuts a character is corrected; the
+    /// end of the text is shown behind the last thing written.
     pub(crate) fn new(source: &Arc<Source>, span: Range<usize>) -> Self {
         let text = &source.text;
         let boundary = |index: usize| {
@@ -33,8 +34,13 @@ impl Place {
             (0..=index).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
         };
         let start = boundary(span.start);
-        let end = boundary(span.end).max(start);
-        Self { source: Arc::clone(source), span: Some(start..end) }
+        let span = if start == text.len() {
+            let written = text.trim_end().len();
+            written..written
+        } else {
+            start..boundary(span.end).max(start)
+        };
+        Self { source: Arc::clone(source), span: Some(span) }
     }
 
     /// The file as a whole: for what is nowhere in it.
@@ -106,5 +112,11 @@ mod tests {
     fn a_span_outside_the_text_or_inside_a_character_is_corrected() {
         assert_eq!(place("µ", 1..9).span(), Some(0..2));
         assert_eq!(place("", 7..8).span(), Some(0..0));
+    }
+
+    #[test]
+    fn the_end_of_the_text_is_behind_the_last_thing_written() {
+        let end = place("a = [\r\n\n", 8..8);
+        assert_eq!((end.line(), end.column()), (1, 6));
     }
 }

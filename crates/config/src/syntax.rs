@@ -81,6 +81,9 @@ impl<'a> Slip<'a> {
         if self.what == UNQUOTED {
             return format!("put it in quotes: `\"{marked}\"`");
         }
+        if self.line.starts_with('#') {
+            return "remove the control character from the comment".to_owned();
+        }
         match (self.line.split_once('='), self.line.split_once(':')) {
             (Some((key, value)), _) => self.help_with_value(key.trim(), value),
             (None, _) if self.line.ends_with('{') => {

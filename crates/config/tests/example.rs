@@ -1,0 +1,98 @@
+//! `config/pointsman.toml` is what operators copy: it must be right, and complete.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use config::{Parsed, parse};
+use control::{Poll, XdpMode, ZeroCopy};
+use dataplane::{Protocol, SchedulerKind, Timeouts};
+
+const EXAMPLE: &str = include_str!("../../../config/pointsman.toml");
+
+fn accept(text: &str) -> Parsed {
+    let parsed = parse("pointsman.toml", text).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(parsed.warnings.is_empty(), "{}", parsed.warnings);
+    parsed
+}
+
+/// The example with the defaults it shows written out.
+fn uncommented() -> String {
+    let lines = EXAMPLE.lines().map(|line| match line.strip_prefix('#') {
+        Some(default) if default.starts_with(|c: char| c.is_ascii_lowercase()) => default,
+        _ => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn means_what_it_says() {
+    let desired = accept(EXAMPLE).desired;
+    assert_eq!(desired.node_name.as_deref(), Some("lb1"));
+    assert_eq!(desired.interfaces.len(), 1);
+    assert_eq!(desired.interfaces[0].name, "eth0");
+    let [web, dns] = desired.services.as_slice() else { panic!("two services") };
+    assert_eq!((web.name.as_str(), web.vip), ("web", IpAddr::from([192, 0, 2, 10])));
+    assert_eq!((web.protocol, web.first_port, web.last_port), (Protocol::Tcp, 80, 80));
+    let persistence = web.persistence.expect("web is persistent");
+    assert_eq!(persistence.timeout, Duration::from_secs(50));
+    let weights: Vec<_> = web.backends.iter().map(|b| (b.name.as_str(), b.weight)).collect();
+    assert_eq!(weights, [("web1", 1), ("web2", 2)]);
+    assert_eq!((dns.protocol, dns.first_port, dns.last_port), (Protocol::Udp, 53, 53));
+    assert_eq!(dns.persistence, None);
+}
+
+#[test]
+fn defaults() {
+    let desired = accept(EXAMPLE).desired;
+    let interface = &desired.interfaces[0];
+    assert_eq!((interface.mode, interface.zero_copy), (XdpMode::Auto, ZeroCopy::Auto));
+    assert_eq!(interface.queues, None);
+    let dataplane = &desired.dataplane;
+    assert_eq!((&dataplane.cpus, dataplane.poll), (&None, Poll::Adaptive));
+    assert_eq!((dataplane.flow_capacity, dataplane.persistence_capacity), (1_000_000, 1_000_000));
+    assert_eq!((dataplane.pending_capacity, dataplane.frames), (1 << 20, 8192));
+    assert_eq!(dataplane.timeouts, Timeouts::default());
+    assert_eq!(desired.metrics_listen, Some(SocketAddr::from(([127, 0, 0, 1], 9477))));
+    assert_eq!(desired.control_socket.as_os_str(), "/run/pointsman/pointsman.sock");
+    let web = &desired.services[0];
+    assert_eq!(web.scheduler, SchedulerKind::Maglev);
+    let persistence = web.persistence.expect("web is persistent");
+    assert_eq!((persistence.prefix_v4, persistence.prefix_v6), (32, 128));
+    assert!(!persistence.sticky_when_drained);
+}
+
+#[test]
+fn the_defaults_it_shows_are_the_defaults() {
+    let shown = uncommented();
+    assert_ne!(shown, EXAMPLE);
+    assert_eq!(accept(&shown).desired, accept(EXAMPLE).desired);
+}
+
+/// Every key and section that the parser knows is in the example. An unknown key in a section makes
+/// the parser list what it knows there.
+#[test]
+fn shows_every_key() {
+    let shown = uncommented();
+    let headers: BTreeSet<&str> = shown.lines().filter(|line| line.starts_with('[')).collect();
+    let probes =
+        headers.iter().map(|header| shown.replacen(header, &format!("{header}\n0 = 0"), 1));
+    let mut checked = 0;
+    for probe in probes.chain([format!("0 = 0\n{shown}")]) {
+        let errors = parse("probe.toml", &probe).expect_err("`0` is unknown");
+        let help = errors.iter().next().and_then(|error| error.help()).expect("known keys");
+        let (_, known) = help.split_once(": ").expect("a list");
+        for key in known.split(", ").map(|key| key.trim_matches('`')) {
+            let written = shown.lines().any(|line| {
+                let header = line.trim_matches(['[', ']']);
+                line.starts_with(&format!("{key} = "))
+                    || header == key
+                    || (line.starts_with('[') && header.ends_with(&format!(".{key}")))
+            });
+            assert!(written, "`{key}` is not in the example");
+            checked += 1;
+        }
+    }
+    assert_eq!(headers.len(), 9, "{headers:?}");
+    assert!(checked > 30, "only {checked} keys");
+}
