@@ -16,7 +16,9 @@ mod verdict;
 pub use addr::{Addr, Mac};
 pub use flow::Timeouts;
 pub use key::{FlowKey, Protocol, ServiceKey};
-pub use packet::{MAX_EXTENSIONS, Packet, TcpFields, answer, parse, rewrite_macs, source_mac};
+pub use packet::{
+    MAX_EXTENSIONS, Packet, TcpFields, answer, parse, parse_into, rewrite_macs, source_mac,
+};
 pub use scheduler::SchedulerKind;
 pub use slots::{BackendSlot, InstanceSlot, PortId, ServiceSlot};
 pub use tick::Tick;

@@ -47,7 +47,7 @@ impl Quote {
     }
 }
 
-#[cold]
+/// An ICMP message.
 pub(super) fn parse_v4(dst: Addr, message: &[u8], extent: Extent) -> Packet {
     let Some((header, quote)) = message.split_first_chunk::<HEADER>() else {
         return Packet::Malformed;
@@ -60,7 +60,6 @@ pub(super) fn parse_v4(dst: Addr, message: &[u8], extent: Extent) -> Packet {
 }
 
 /// An ICMPv6 message directly behind the IPv6 header.
-#[cold]
 pub(super) fn parse_v6(src: Addr, dst: Addr, hop_limit: u8, message: &[u8]) -> Packet {
     let Some(header) = message.first_chunk::<HEADER>() else {
         return Packet::Malformed;

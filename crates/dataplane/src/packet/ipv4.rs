@@ -5,14 +5,29 @@ use super::icmp::{self, Quote};
 use super::transport::{self, Extent, ICMP, TCP, UDP};
 use crate::addr::Addr;
 
-#[inline]
+/// Whole TCP and UDP packets without options; `None` for what [`parse`] has to look at.
+#[inline(always)]
+pub(super) fn parse_common(bytes: &[u8]) -> Option<Packet> {
+    let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
+    let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    // A total length below 20 wraps to one that no frame has.
+    let body = rest.get(..total.wrapping_sub(HEADER))?;
+    let (src, dst) = addresses(header);
+    match header[9] {
+        _ if is_fragment(header) || header[0] != 0x45 => None,
+        TCP => Some(transport::tcp(src, dst, body, Extent::Whole)),
+        UDP => Some(transport::udp(src, dst, body, Extent::Whole)),
+        _ => None,
+    }
+}
+
+/// Every IPv4 packet.
 pub(super) fn parse(bytes: &[u8]) -> Packet {
     let Some((header, rest)) = bytes.split_first_chunk::<HEADER>() else {
         return Packet::Malformed;
     };
     let options = options_len(header);
     let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
-    // A total length below 20 wraps to one that no frame has.
     let Some(body) = rest.get(options..total.wrapping_sub(HEADER)) else {
         return Packet::Malformed;
     };
@@ -20,15 +35,22 @@ pub(super) fn parse(bytes: &[u8]) -> Packet {
         return Packet::Malformed;
     }
     let (src, dst) = addresses(header);
-    let extent = match fragment_bits(header) {
-        0 => Extent::Whole,
-        MORE_FRAGMENTS => Extent::FirstFragment,
-        _ => return transport::later_fragment(src, dst, header[9]),
-    };
     match header[9] {
-        TCP => transport::tcp(src, dst, body, extent),
-        UDP => transport::udp(src, dst, body, extent),
-        ICMP => icmp::parse_v4(dst, body, extent),
+        _ if is_fragment(header) => parse_fragment(header, body),
+        TCP => transport::tcp(src, dst, body, Extent::Whole),
+        UDP => transport::udp(src, dst, body, Extent::Whole),
+        ICMP => icmp::parse_v4(dst, body, Extent::Whole),
+        _ => Packet::Other { dst },
+    }
+}
+
+fn parse_fragment(header: &[u8; HEADER], body: &[u8]) -> Packet {
+    let (src, dst) = addresses(header);
+    match header[9] {
+        protocol if is_later_fragment(header) => transport::later_fragment(src, dst, protocol),
+        TCP => transport::tcp(src, dst, body, Extent::FirstFragment),
+        UDP => transport::udp(src, dst, body, Extent::FirstFragment),
+        ICMP => icmp::parse_v4(dst, body, Extent::FirstFragment),
         _ => Packet::Other { dst },
     }
 }
@@ -43,13 +65,11 @@ pub(super) fn quoted(bytes: &[u8]) -> Quote {
     let Some(body) = rest.get(options..).filter(|_| options <= MAX_OPTIONS) else {
         return Quote::Malformed;
     };
-    match fragment_bits(header) {
-        0 | MORE_FRAGMENTS => {
-            let (src, dst) = addresses(header);
-            Quote::new(src, dst, header[9], body)
-        }
-        _ => Quote::NoFlow,
+    if is_later_fragment(header) {
+        return Quote::NoFlow;
     }
+    let (src, dst) = addresses(header);
+    Quote::new(src, dst, header[9], body)
 }
 
 /// Bytes between the fixed header and the body: more than [`MAX_OPTIONS`] when the version is not 4
@@ -65,13 +85,21 @@ pub(super) const fn addresses(header: &[u8; HEADER]) -> (Addr, Addr) {
     )
 }
 
-/// More-fragments and the offset: zero for a whole datagram.
-const fn fragment_bits(header: &[u8; HEADER]) -> u16 {
-    u16::from_be_bytes([header[6], header[7]]) & 0x3fff
+/// More-fragments or an offset.
+const fn is_fragment(header: &[u8; HEADER]) -> bool {
+    fragment_field(header, 0x3fff)
+}
+
+const fn is_later_fragment(header: &[u8; HEADER]) -> bool {
+    fragment_field(header, 0x1fff)
+}
+
+/// Masked in network order, which saves the packet path a swap.
+const fn fragment_field(header: &[u8; HEADER], mask: u16) -> bool {
+    u16::from_ne_bytes([header[6], header[7]]) & mask.to_be() != 0
 }
 
 /// The header without options.
 pub(super) const HEADER: usize = 20;
 /// An IHL of 15.
 const MAX_OPTIONS: usize = 40;
-const MORE_FRAGMENTS: u16 = 0x2000;

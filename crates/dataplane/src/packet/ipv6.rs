@@ -5,7 +5,21 @@ use super::transport::{self, Extent, ICMPV6, TCP, UDP};
 use super::{MAX_EXTENSIONS, Packet};
 use crate::addr::Addr;
 
-#[inline]
+/// TCP and UDP without extension headers; `None` for what [`parse`] has to look at.
+#[inline(always)]
+pub(super) fn parse_common(bytes: &[u8]) -> Option<Packet> {
+    let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
+    let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    let (body, (src, dst)) = (rest.get(..len)?, addresses(header)?);
+    match header[6] {
+        _ if header[0] >> 4 != 6 => None,
+        TCP => Some(transport::tcp(src, dst, body, Extent::Whole)),
+        UDP => Some(transport::udp(src, dst, body, Extent::Whole)),
+        _ => None,
+    }
+}
+
+/// Every IPv6 packet.
 pub(super) fn parse(bytes: &[u8]) -> Packet {
     let Some((header, rest)) = bytes.split_first_chunk::<HEADER>() else {
         return Packet::Malformed;
@@ -25,7 +39,6 @@ pub(super) fn parse(bytes: &[u8]) -> Packet {
 
 /// A packet with extension headers. Echo requests and neighbour solicitations with such are not
 /// answered (fragmented solicitations must not be, RFC 6980 §5).
-#[cold]
 fn parse_extended(src: Addr, dst: Addr, next: u8, body: &[u8]) -> Packet {
     match walk(next, body) {
         Walk::Upper { protocol: TCP, body, extent } => transport::tcp(src, dst, body, extent),
@@ -106,7 +119,7 @@ fn walk(mut next: u8, mut body: &[u8]) -> Walk<'_> {
 }
 
 /// Source and destination; always `Some`, as the types say so only in steps.
-#[inline]
+#[inline(always)]
 pub(super) fn addresses(header: &[u8; HEADER]) -> Option<(Addr, Addr)> {
     let (_, addresses) = header.split_first_chunk::<8>()?;
     let (src, dst) = addresses.split_first_chunk::<16>()?;

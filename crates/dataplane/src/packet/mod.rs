@@ -83,22 +83,36 @@ pub struct TcpFields {
 ///
 /// Reads nothing behind the frame, allocates nothing and never panics. IPv4 options, IPv6
 /// hop-by-hop, routing, destination-option and fragment headers are walked over (at most
-/// [`MAX_EXTENSIONS`]); no header checksum is verified but that of a neighbour solicitation.
+/// [`MAX_EXTENSIONS`]); no checksum is verified but that of a neighbour solicitation.
 #[inline]
 pub fn parse(frame: &[u8]) -> Packet {
-    let Some((header, payload)) = frame.split_first_chunk::<{ ethernet::HEADER }>() else {
-        return Packet::Malformed;
-    };
-    match [header[12], header[13]] {
-        ethernet::IPV4 => ipv4::parse(payload),
-        ethernet::IPV6 => ipv6::parse(payload),
-        _ => parse_rare(frame),
+    let mut packet = Packet::Malformed;
+    parse_into(frame, &mut packet);
+    packet
+}
+
+/// [`parse`] to where the packet shall stay.
+///
+/// A [`Packet`] that is moved right after it was made costs more than its making: the copy's wide
+/// loads have to wait for the narrow stores before them. A burst's packets are written once, into
+/// their array, and read there.
+#[inline]
+pub fn parse_into(frame: &[u8], packet: &mut Packet) {
+    let common = ethernet::payload(frame).and_then(|(ethertype, payload)| match ethertype {
+        ethernet::IPV4 => ipv4::parse_common(payload),
+        ethernet::IPV6 => ipv6::parse_common(payload),
+        _ => None,
+    });
+    match common {
+        Some(common) => *packet = common,
+        None => *packet = parse_any(frame),
     }
 }
 
-/// Tags, ARP and what does not belong here.
+/// Every kind of frame.
 #[cold]
-fn parse_rare(frame: &[u8]) -> Packet {
+#[inline(never)]
+fn parse_any(frame: &[u8]) -> Packet {
     let Some((ethertype, payload)) = ethernet::payload(frame) else {
         return Packet::Malformed;
     };

@@ -1,7 +1,7 @@
 //! Who has this address: ARP requests (RFC 826) and neighbour solicitations (RFC 4861 §4.3).
 
+use super::Packet;
 use super::checksum::Sum;
-use super::{Packet, ethernet};
 use crate::addr::{Addr, Mac};
 
 /// A request or a probe (RFC 5227), but not an announcement, in which sender and target are the
@@ -78,7 +78,7 @@ const fn is_multicast(addr: Addr) -> bool {
 /// An ARP packet for IPv4 on Ethernet.
 pub(super) const ARP_LEN: usize = 28;
 /// Hardware type 1, protocol type 0x0800, address lengths 6 and 4.
-const ARP_ETHERNET_IPV4: [u8; 6] = [0, 1, ethernet::IPV4[0], ethernet::IPV4[1], 6, 4];
+const ARP_ETHERNET_IPV4: [u8; 6] = [0, 1, 0x08, 0x00, 6, 4];
 const ARP_REQUEST: [u8; 2] = [0, 1];
 pub(super) const ARP_REPLY: [u8; 2] = [0, 2];
 

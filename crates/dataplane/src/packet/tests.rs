@@ -226,11 +226,12 @@ fn refused_on_purpose(frame: &[u8]) -> bool {
         Some(NetSlice::Ipv4(ip)) => ip.extensions().auth.is_some(),
         Some(NetSlice::Arp(_)) | None => false,
     };
-    zero_udp || odd_ip || (ethertype != IPV4 && ethertype != IPV6)
+    zero_udp || odd_ip || !matches!(ethertype, ethernet::IPV4 | ethernet::IPV6)
 }
 
 fn agrees_with_oracle(frame: &[u8]) {
     let packet = parse(frame);
+    assert_eq!(packet, parse_any(frame), "the short way and the long one differ");
     match oracle(frame) {
         Some(expected) if packet != expected => {
             assert!(refused_on_purpose(frame), "{packet:?} for {expected:?}");

@@ -13,7 +13,7 @@ pub(super) enum Extent {
 }
 
 /// RFC 9293 §3.1. Of a whole segment the options must be there too.
-#[inline]
+#[inline(always)]
 pub(super) fn tcp(src: Addr, dst: Addr, segment: &[u8], extent: Extent) -> Packet {
     let Some(header) = segment.first_chunk::<20>() else {
         return Packet::Malformed;
@@ -35,7 +35,7 @@ pub(super) fn tcp(src: Addr, dst: Addr, segment: &[u8], extent: Extent) -> Packe
 
 /// RFC 768. The length field may be smaller than the packet, as every stack accepts it; zero
 /// (RFC 2675 jumbograms) is not: such a datagram does not fit a frame.
-#[inline]
+#[inline(always)]
 pub(super) fn udp(src: Addr, dst: Addr, datagram: &[u8], extent: Extent) -> Packet {
     let Some(header) = datagram.first_chunk::<8>() else {
         return Packet::Malformed;
