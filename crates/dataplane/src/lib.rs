@@ -19,7 +19,7 @@ pub use key::{FlowKey, Protocol, ServiceKey};
 pub use packet::{
     MAX_EXTENSIONS, Packet, TcpFields, answer, parse, parse_into, rewrite_macs, source_mac,
 };
-pub use scheduler::SchedulerKind;
+pub use scheduler::{Load, MaglevTable, Member, Scheduler, SchedulerKind, flow_hash, source_hash};
 pub use slots::{BackendSlot, InstanceSlot, PortId, ServiceSlot};
 pub use tick::Tick;
 pub use verdict::{DropReason, Verdict};

@@ -1,0 +1,25 @@
+//! Where the next choice starts: the only thing that workers write to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam::utils::CachePadded;
+
+/// Shared between the workers and between a scheduler and the one that is rebuilt from it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cursor(Arc<CachePadded<AtomicUsize>>);
+
+impl Cursor {
+    /// An element, and with every call the next one; `None` of none.
+    #[inline]
+    pub(super) fn next<T: Copy>(&self, of: &[T]) -> Option<T> {
+        of.get(self.advance(of.len())?).copied()
+    }
+
+    /// A number below `len`, and with every call the next one; `None` when `len` is 0.
+    #[inline]
+    pub(super) fn advance(&self, len: usize) -> Option<usize> {
+        // Nothing else is published with the cursor, so no order is needed.
+        self.0.fetch_add(1, Ordering::Relaxed).checked_rem(len)
+    }
+}

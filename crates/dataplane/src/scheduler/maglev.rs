@@ -1,0 +1,127 @@
+//! Maglev hashing (Eisenbud et al., NSDI'16 §3.4), with weights.
+//!
+//! Every backend has its own permutation of the table's entries, and in its turn takes the first of
+//! them that is still free; weights say how often it is whose turn. Permutations depend on the
+//! service and on the backend's address alone, so the order, names and slots of the members do not
+//! matter, and when one goes, the others keep nearly all of their entries.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::hash::{backend_hash, source_hash};
+use super::turns::Turns;
+use super::{Member, eligible};
+use crate::addr::Addr;
+use crate::key::ServiceKey;
+use crate::slots::BackendSlot;
+
+/// From a hash to a backend: 128 KiB, immutable, cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MaglevTable {
+    /// [`Self::SIZE`] entries, or none without members.
+    entries: Arc<[BackendSlot]>,
+}
+
+impl MaglevTable {
+    /// Entries: a prime, much larger than the number of backends (the paper's small table).
+    pub const SIZE: usize = 65_537;
+
+    /// For the members with a weight above 0, in any order. Every one of them gets at least one
+    /// entry; of `n` members each gets its share but for at most `1 + share × n` entries.
+    pub fn build(key: &ServiceKey, members: &[Member]) -> Self {
+        let members = eligible(members);
+        let mut walks: Vec<Walk> =
+            members.iter().map(|member| Walk::new(key, member.address)).collect();
+        let mut free = Free::all();
+        let mut entries =
+            vec![BackendSlot::default(); if members.is_empty() { 0 } else { Self::SIZE }];
+        let turns = Turns::all_first(members.iter().map(|member| member.weight));
+        for rank in turns.take(Self::SIZE) {
+            if let (Some(walk), Some(member)) = (walks.get_mut(rank), members.get(rank)) {
+                let position = walk.take(&mut free);
+                if let Some(entry) = entries.get_mut(position) {
+                    *entry = member.slot;
+                }
+            }
+        }
+        Self { entries: entries.into() }
+    }
+
+    /// The backend of a source prefix; `None` without members.
+    #[inline]
+    pub fn lookup(&self, source_prefix: Addr) -> Option<BackendSlot> {
+        self.lookup_hash(source_hash(source_prefix))
+    }
+
+    /// The backend of a [`source_hash`] or [`flow_hash`](super::flow_hash); `None` without members.
+    #[inline]
+    pub fn lookup_hash(&self, hash: u64) -> Option<BackendSlot> {
+        // The upper half of the hash, scaled to the table: no division on the packet path.
+        let position = ((hash >> 32) * Self::SIZE as u64) >> 32;
+        self.entries.get(usize::try_from(position).ok()?).copied()
+    }
+
+    /// Whether both are one table in memory.
+    #[cfg(test)]
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.entries, &other.entries)
+    }
+}
+
+impl fmt::Debug for MaglevTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MaglevTable").field("entries", &self.entries.len()).finish()
+    }
+}
+
+/// A backend's permutation: from `position` on, by steps of `skip` around the table.
+struct Walk {
+    position: usize,
+    skip: usize,
+}
+
+impl Walk {
+    fn new(key: &ServiceKey, backend: Addr) -> Self {
+        let below = |purpose, limit: usize| {
+            let hash = backend_hash(key, backend, purpose) % limit as u64;
+            usize::try_from(hash).unwrap_or_default()
+        };
+        Self { position: below(0, MaglevTable::SIZE), skip: below(1, MaglevTable::SIZE - 1) + 1 }
+    }
+
+    /// The first free entry that this walk comes by; there must be one. The size is a prime, so
+    /// every walk comes by all entries.
+    fn take(&mut self, free: &mut Free) -> usize {
+        loop {
+            let here = self.position;
+            self.position += self.skip;
+            if self.position >= MaglevTable::SIZE {
+                self.position -= MaglevTable::SIZE;
+            }
+            if free.take(here) {
+                return here;
+            }
+        }
+    }
+}
+
+/// The entries that nobody took: one bit each, which stay in the first-level cache.
+struct Free(Vec<u64>);
+
+impl Free {
+    fn all() -> Self {
+        Self(vec![u64::MAX; MaglevTable::SIZE.div_ceil(64)])
+    }
+
+    /// Whether the entry was free; now it is not.
+    fn take(&mut self, position: usize) -> bool {
+        let bit = 1 << (position % 64);
+        match self.0.get_mut(position / 64) {
+            Some(word) if *word & bit != 0 => {
+                *word &= !bit;
+                true
+            }
+            _ => false,
+        }
+    }
+}

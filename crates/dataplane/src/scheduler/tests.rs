@@ -1,0 +1,336 @@
+//! Every scheduler: spread, weights, agreement between nodes, and what a change costs.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Barrier;
+use std::thread;
+
+use super::*;
+use crate::key::{FlowKey, Protocol};
+
+const KINDS: [SchedulerKind; 5] = [
+    SchedulerKind::Maglev,
+    SchedulerKind::Rr,
+    SchedulerKind::Wrr,
+    SchedulerKind::Lc,
+    SchedulerKind::Wlc,
+];
+
+fn key() -> ServiceKey {
+    ServiceKey { vip: address(250), protocol: Protocol::Tcp, first_port: 80, last_port: 80 }
+}
+
+fn address(at: u16) -> Addr {
+    let [high, low] = at.to_be_bytes();
+    Addr::from(IpAddr::from(Ipv4Addr::new(10, 0, high, low)))
+}
+
+fn source(at: u32) -> Addr {
+    Addr::from(IpAddr::from(Ipv4Addr::from(0xc633_0000 + at)))
+}
+
+/// Slots are neither in order nor dense.
+fn member(at: u16, weight: u32) -> Member {
+    Member { slot: BackendSlot(1000 - 7 * at), address: address(at), weight }
+}
+
+fn members(weights: &[u32]) -> Vec<Member> {
+    weights.iter().zip(0..).map(|(&weight, at)| member(at, weight)).collect()
+}
+
+fn addresses(members: &[Member]) -> BTreeMap<BackendSlot, Addr> {
+    members.iter().map(|member| (member.slot, member.address)).collect()
+}
+
+fn idle(_: BackendSlot) -> Load {
+    Load::default()
+}
+
+/// How often each member is chosen for as many addresses, all of which stay connected.
+fn spread(kind: SchedulerKind, members: &[Member], sources: u32) -> Vec<u32> {
+    let scheduler = Scheduler::new(kind, key(), members);
+    let chosen = RefCell::new(BTreeMap::<BackendSlot, u32>::new());
+    let load = |slot| Load {
+        active: chosen.borrow().get(&slot).copied().unwrap_or_default(),
+        inactive: 0,
+    };
+    for at in 0..sources {
+        let slot = scheduler.choose(source_hash(source(at)), &load).expect("no choice");
+        *chosen.borrow_mut().entry(slot).or_default() += 1;
+    }
+    let chosen = chosen.into_inner();
+    assert_eq!(chosen.values().sum::<u32>(), sources);
+    members.iter().map(|member| chosen.get(&member.slot).copied().unwrap_or_default()).collect()
+}
+
+#[test]
+fn equal_backends_get_equal_shares() {
+    for kind in KINDS {
+        for count in spread(kind, &members(&[1; 4]), 1000) {
+            assert!((200..=300).contains(&count), "{kind:?}: {count} of 250");
+        }
+    }
+}
+
+/// `rr` and `lc` know of weights only whether they are zero.
+#[test]
+fn shares_follow_the_weights() {
+    for weights in [[1, 2, 3, 4], [10, 1, 5, 4], [100, 100, 0, 50], [7, 0, 0, 0]] {
+        for kind in KINDS {
+            let effective = match kind {
+                SchedulerKind::Rr | SchedulerKind::Lc => weights.map(|weight| weight.min(1)),
+                SchedulerKind::Maglev | SchedulerKind::Wrr | SchedulerKind::Wlc => weights,
+            };
+            let total = f64::from(effective.iter().sum::<u32>());
+            for (count, weight) in spread(kind, &members(&weights), 10_000).iter().zip(effective) {
+                let due = 10_000.0 * f64::from(weight) / total;
+                let error = (f64::from(*count) - due).abs();
+                assert!(error <= due * 0.1, "{kind:?} {weights:?}: {count} for {due}");
+            }
+        }
+    }
+}
+
+#[test]
+fn without_members_there_is_no_choice() {
+    for kind in KINDS {
+        for members in [vec![], members(&[0, 0, 0])] {
+            let scheduler = Scheduler::new(kind, key(), &members);
+            assert_eq!(scheduler.choose(1, &idle), None);
+            assert_eq!(scheduler.stable(1), None);
+        }
+    }
+}
+
+#[test]
+fn weight_zero_is_never_chosen() {
+    for kind in KINDS {
+        let scheduler = Scheduler::new(kind, key(), &members(&[1, 0, 3, 0]));
+        let banned = [member(1, 0).slot, member(3, 0).slot];
+        for at in 0..10_000 {
+            let hash = source_hash(source(at));
+            for slot in [scheduler.choose(hash, &idle), scheduler.stable(hash)] {
+                assert!(slot.is_some_and(|slot| !banned.contains(&slot)), "{kind:?}");
+            }
+        }
+    }
+}
+
+/// Another node: other slots, another order, and a drained backend that only it knows of.
+#[test]
+fn two_nodes_choose_the_same_backend() {
+    let here: Vec<Member> = (0..10).map(|at| member(at, 1 + u32::from(at) % 3)).collect();
+    let mut there: Vec<Member> = here
+        .iter()
+        .rev()
+        .zip(0u16..)
+        .map(|(member, slot)| Member { slot: BackendSlot(slot), ..*member })
+        .collect();
+    there.rotate_left(3);
+    there.push(Member { slot: BackendSlot(99), address: address(99), weight: 0 });
+
+    for kind in KINDS {
+        let (one, two) = (Scheduler::new(kind, key(), &here), Scheduler::new(kind, key(), &there));
+        let (names_here, names_there) = (addresses(&here), addresses(&there));
+        for at in 0..10_000 {
+            let hash = source_hash(source(at));
+            let (one, two) = (one.stable(hash).unwrap(), two.stable(hash).unwrap());
+            assert_eq!(names_here[&one], names_there[&two]);
+        }
+    }
+}
+
+#[test]
+fn two_builds_are_identical() {
+    let members = members(&[3, 1, 4, 1, 5, 9, 2, 6]);
+    assert_eq!(MaglevTable::build(&key(), &members), MaglevTable::build(&key(), &members));
+}
+
+#[test]
+fn services_are_permuted_differently() {
+    let members = members(&[1; 4]);
+    let other = ServiceKey { first_port: 81, last_port: 81, ..key() };
+    let (one, two) = (MaglevTable::build(&key(), &members), MaglevTable::build(&other, &members));
+    let same = (0..10_000).filter(|&at| one.lookup(source(at)) == two.lookup(source(at))).count();
+    assert!((2000..3000).contains(&same), "{same} of 10000 for one in four");
+}
+
+/// Of the sources that were not on the backend that goes, or do not go to the one that comes.
+#[test]
+fn one_backend_of_ten_moves_few_others() {
+    for gone in 0..10 {
+        let all = members(&[1; 10]);
+        let rest: Vec<Member> =
+            all.iter().copied().filter(|member| member.address != address(gone)).collect();
+        let (with, without) = (MaglevTable::build(&key(), &all), MaglevTable::build(&key(), &rest));
+        let lost = member(gone, 1).slot;
+        let (mut stayed, mut moved) = (0, 0);
+        for at in 0..100_000 {
+            let (before, after) =
+                (with.lookup(source(at)).unwrap(), without.lookup(source(at)).unwrap());
+            assert_ne!(after, lost);
+            match before {
+                slot if slot == lost => {}
+                slot if slot == after => stayed += 1,
+                _ => moved += 1,
+            }
+        }
+        assert!(moved * 100 <= stayed + moved, "{moved} moved, {stayed} stayed");
+    }
+}
+
+#[test]
+fn a_changed_weight_moves_about_its_share() {
+    let (before, mut after) = (members(&[10; 10]), members(&[10; 10]));
+    after[4].weight = 5;
+    let (before, after) = (MaglevTable::build(&key(), &before), MaglevTable::build(&key(), &after));
+    let moved =
+        (0..100_000).filter(|&at| before.lookup(source(at)) != after.lookup(source(at))).count();
+    // Half of a tenth has to move, and it is a twentieth of the new total more.
+    assert!((4_000..9_000).contains(&moved), "{moved} of 100000");
+}
+
+#[test]
+fn every_member_has_its_share_of_the_table() {
+    let linear = |at| 1 + u32::from(at);
+    let steep = |at| if at == 0 { 65_535 } else { 1 };
+    for weight in [&linear as &dyn Fn(u16) -> u32, &steep] {
+        let all: Vec<Member> = (0..1000)
+            .map(|at| Member { slot: BackendSlot(at), address: address(at), weight: weight(at) })
+            .collect();
+        let total: f64 = all.iter().map(|member| f64::from(member.weight)).sum();
+        for (count, member) in entries(&all).into_iter().zip(all) {
+            let share = f64::from(member.weight) / total;
+            let error = (f64::from(count) - share * MaglevTable::SIZE as f64).abs();
+            assert!(count > 0 && error <= 1.0 + 1000.0 * share, "{count} for {member:?}");
+        }
+    }
+}
+
+/// How many entries each member has; slots are indices.
+fn entries(members: &[Member]) -> Vec<u32> {
+    let table = MaglevTable::build(&key(), members);
+    assert!(table.lookup_hash(u64::MAX).is_some(), "the last entry");
+    let mut entries = vec![0u32; members.len()];
+    for position in 0..MaglevTable::SIZE as u64 {
+        // The smallest hash that belongs to the entry.
+        let hash = (position << 32).div_ceil(MaglevTable::SIZE as u64) << 32;
+        entries[table.lookup_hash(hash).unwrap().index()] += 1;
+    }
+    entries
+}
+
+#[test]
+fn workers_share_one_cursor() {
+    const WORKERS: u32 = 4;
+    const CHOICES: u32 = 10_000;
+    let weights = [1, 3, 2, 4];
+    let members = members(&weights);
+    for (kind, due) in
+        [(SchedulerKind::Rr, [10_000; 4]), (SchedulerKind::Wrr, [4_000, 12_000, 8_000, 16_000])]
+    {
+        let scheduler = Scheduler::new(kind, key(), &members);
+        let start = Barrier::new(WORKERS as usize);
+        let worker = || {
+            start.wait();
+            let choices = (0..CHOICES).filter_map(|_| scheduler.choose(0, &idle));
+            choices.fold(BTreeMap::new(), |mut counts, slot| {
+                *counts.entry(slot).or_insert(0u32) += 1;
+                counts
+            })
+        };
+        let mut total = BTreeMap::new();
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(worker)).collect();
+            for worker in workers {
+                for (slot, count) in worker.join().unwrap() {
+                    *total.entry(slot).or_insert(0) += count;
+                }
+            }
+        });
+        for (member, due) in members.iter().zip(due) {
+            assert_eq!(total[&member.slot], due, "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_rebuilt_scheduler_goes_on_where_it_was() {
+    let (one, two, three) = (member(1, 1), member(2, 1), member(3, 1));
+    let before = Scheduler::new(SchedulerKind::Rr, key(), &[one, two, three]);
+    assert_eq!(before.choose(0, &idle), Some(one.slot));
+    let after = before.rebuilt(&[two, one]);
+    assert_eq!(after.choose(0, &idle), Some(two.slot));
+    assert_eq!(before.choose(0, &idle), Some(three.slot));
+    assert_eq!(after.choose(0, &idle), Some(two.slot));
+    assert_eq!(after.kind(), SchedulerKind::Rr);
+    assert_eq!(after.members(), [one, two]);
+}
+
+#[test]
+fn an_unchanged_scheduler_shares_its_tables() {
+    let [mut one, two] = [member(1, 1), member(2, 1)];
+    let before = Scheduler::new(SchedulerKind::Maglev, key(), &[one, two]);
+    let same = before.rebuilt(&[two, one, member(3, 0)]);
+    assert!(before.stable.is_same(&same.stable));
+    one.weight = 2;
+    assert_ne!(before.rebuilt(&[one, two]).stable, before.stable);
+}
+
+#[test]
+fn least_connections_weigh_active_ones() {
+    let members = members(&[1, 2, 4]);
+    let slots: Vec<_> = members.iter().map(|member| member.slot).collect();
+    let choose = |kind, loads: [(u32, u32); 3]| {
+        let load = |slot| {
+            let at = slots.iter().position(|&known| known == slot).unwrap();
+            let (active, inactive) = loads[at];
+            Load { active, inactive }
+        };
+        let scheduler = Scheduler::new(kind, key(), &members);
+        // Wherever the scan starts.
+        let chosen: Vec<_> = (0..3).map(|_| scheduler.choose(0, &load).unwrap()).collect();
+        assert!(chosen.iter().all(|slot| *slot == chosen[0]), "{chosen:?}");
+        slots.iter().position(|slot| *slot == chosen[0]).unwrap()
+    };
+    assert_eq!(choose(SchedulerKind::Lc, [(5, 0), (4, 255), (5, 1)]), 1);
+    assert_eq!(choose(SchedulerKind::Lc, [(0, 256), (1, 1), (0, 255)]), 2);
+    assert_eq!(choose(SchedulerKind::Wlc, [(2, 0), (3, 255), (8, 1)]), 1);
+    assert_eq!(choose(SchedulerKind::Wlc, [(10, 0), (21, 0), (41, 1)]), 0);
+    assert_eq!(
+        choose(SchedulerKind::Wlc, [(u32::MAX, u32::MAX), (u32::MAX, u32::MAX), (u32::MAX, 0)]),
+        2
+    );
+}
+
+#[test]
+fn equals_take_turns() {
+    for kind in [SchedulerKind::Lc, SchedulerKind::Wlc] {
+        let members = members(&[1; 3]);
+        let scheduler = Scheduler::new(kind, key(), &members);
+        let chosen: Vec<_> = (0..6).map(|_| scheduler.choose(0, &idle).unwrap()).collect();
+        let slots: Vec<_> = members.iter().map(|member| member.slot).collect();
+        assert_eq!(chosen, [&slots[..], &slots].concat());
+    }
+}
+
+#[test]
+fn flows_of_one_source_spread_without_persistence() {
+    let scheduler = Scheduler::new(SchedulerKind::Maglev, key(), &members(&[1; 4]));
+    let mut counts = BTreeMap::new();
+    for src_port in 1024..=65_535 {
+        let flow = FlowKey {
+            src: source(1),
+            dst: key().vip,
+            src_port,
+            dst_port: 80,
+            protocol: Protocol::Tcp,
+        };
+        *counts.entry(scheduler.choose(flow_hash(&flow), &idle)).or_insert(0u32) += 1;
+    }
+    assert_eq!(counts.len(), 4);
+    for count in counts.into_values() {
+        assert!((15_000..17_500).contains(&count), "{count} of 16128");
+    }
+}
