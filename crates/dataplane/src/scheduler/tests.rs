@@ -142,9 +142,14 @@ fn two_nodes_choose_the_same_backend() {
 }
 
 #[test]
-fn two_builds_are_identical() {
-    let members = members(&[3, 1, 4, 1, 5, 9, 2, 6]);
-    assert_eq!(MaglevTable::build(&key(), &members), MaglevTable::build(&key(), &members));
+fn two_builds_are_identical_in_any_order() {
+    let mut members = members(&[3, 1, 4, 0, 5, 9, 2, 6]);
+    let table = MaglevTable::build(&key(), &members);
+    assert_eq!(MaglevTable::build(&key(), &members), table);
+    members.reverse();
+    assert_eq!(MaglevTable::build(&key(), &members), table);
+    members.retain(|member| member.weight > 0);
+    assert_eq!(MaglevTable::build(&key(), &members), table);
 }
 
 #[test]
