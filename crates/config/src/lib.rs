@@ -5,7 +5,7 @@
 //! which points back into the text through [`Places`].
 //!
 //! One file per section (`node.rs`, `service.rs`, …), each the same two steps: read every key of a
-//! [`section::Section`] into a raw struct whose fields are all `Option`, mistakes being collected on
+//! `section::Section` into a raw struct whose fields are all `Option`, mistakes being collected on
 //! the way, then `build` the checked type. A new section is one such file and one line in its
 //! parent.
 #![forbid(unsafe_code)]

@@ -8,10 +8,10 @@ use crate::source::At;
 
 /// Where metrics are served (`None` inside: nowhere). The place is the section's for the default.
 pub(crate) fn read(section: &mut Section<'_>) -> Option<At<Option<SocketAddr>>> {
-    let place = section.header().clone();
     let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9477);
     if section.has("listen") {
         return section.read("listen", net::listen_address);
     }
+    let place = section.header().clone();
     section.or("listen", Some(default), net::listen_address).map(|value| At { value, place })
 }

@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use crate::diagnostic::Diagnostic;
 use crate::source::{At, Place, Source};
 use crate::suggest;
-use crate::value::Value;
+use crate::value::{Checked, Value};
 
 /// A table of the document. Mistakes are collected; a reader gets `None` for a value that is wrong.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl<'d> Section<'d> {
     pub(crate) fn read<T>(
         &mut self,
         key: &'static str,
-        reader: impl FnOnce(&Value<'_>) -> Result<T, Vec<Diagnostic>>,
+        reader: impl FnOnce(&Value<'_>) -> Checked<T>,
     ) -> Option<At<T>> {
         let value = self.take(key)?;
         match reader(&value) {
@@ -84,7 +84,7 @@ impl<'d> Section<'d> {
         &mut self,
         key: &'static str,
         default: T,
-        reader: impl FnOnce(&Value<'_>) -> Result<T, Vec<Diagnostic>>,
+        reader: impl FnOnce(&Value<'_>) -> Checked<T>,
     ) -> Option<T> {
         if self.has(key) {
             self.read(key, reader).map(|at| at.value)
@@ -99,7 +99,7 @@ impl<'d> Section<'d> {
         &mut self,
         key: &'static str,
         example: &str,
-        reader: impl FnOnce(&Value<'_>) -> Result<T, Vec<Diagnostic>>,
+        reader: impl FnOnce(&Value<'_>) -> Checked<T>,
     ) -> Option<At<T>> {
         if !self.has(key) {
             let message = format!("`{key}` is missing in `{}`", self.title);

@@ -8,8 +8,11 @@ use crate::source::{Place, Source};
 /// The mistakes that stand on their own: the first of each line, and none that follows from an
 /// earlier one.
 pub(crate) fn explain(source: &Arc<Source>, errors: &[toml::de::Error]) -> Diagnostics {
-    let mut slips: Vec<Slip<'_>> = errors.iter().map(|error| Slip::new(source, error)).collect();
-    slips.sort_by_key(|slip| slip.place.start());
+    let mut errors: Vec<&toml::de::Error> = errors.iter().collect();
+    errors.sort_by_key(|error| error.span().map(|span| span.start));
+    errors.truncate(LOOKED_AT);
+    let mut slips: Vec<Slip<'_>> =
+        errors.into_iter().map(|error| Slip::new(source, error)).collect();
     slips.dedup_by_key(|slip| slip.place.line());
     if let Some(open) = slips.iter().position(Slip::leaves_list_open) {
         slips.truncate(open + 1);
@@ -131,3 +134,6 @@ const SHAPE: &str = "write one `key = value` per line below `[section]` headers,
 
 /// A file of another kind is wrong on every line.
 const REPORTED: usize = 10;
+
+/// To know the line of a mistake costs a walk through the text.
+const LOOKED_AT: usize = 100;

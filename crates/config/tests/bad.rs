@@ -153,3 +153,27 @@ fn assert_located(file: &str, found: &Diagnostics) {
         assert!(one.help().is_some(), "no help: {}", one.message());
     }
 }
+
+#[test]
+fn a_long_list_is_cut() {
+    let keys: String = (0..150).map(|n| format!("unknown{n} = 1\n")).collect();
+    let found = mistakes("long.toml", &format!("{keys}[[interface]]\nname = \"eth0\"\n"));
+    let rendered = found.render(false);
+    assert_eq!(found.summary(), "150 errors, 1 warning");
+    assert_eq!(rendered.matches("error: unknown key").count(), 99);
+    assert!(rendered.ends_with("\n… and 51 more\n"), "{rendered}");
+    let garbage = mistakes("garbage.toml", &"}{\n".repeat(1000));
+    assert_eq!(garbage.summary(), "10 errors");
+}
+
+#[test]
+fn colour_changes_nothing_but_the_colour() {
+    let found = mistakes("many_at_once.toml", include_str!("bad/many_at_once.toml"));
+    let coloured = found.render(true);
+    assert!(coloured.contains("\u{1b}["));
+    let mut plain = String::new();
+    for (at, piece) in coloured.split("\u{1b}[").enumerate() {
+        plain.push_str(if at == 0 { piece } else { piece.split_once('m').map_or("", |(_, p)| p) });
+    }
+    assert_eq!(plain, found.render(false));
+}
