@@ -1,0 +1,88 @@
+//! The frame token: whoever holds it owns one chunk of one UMEM.
+//!
+//! A token is made once per chunk when a UMEM is made, and from then on moves: into a ring when the
+//! kernel gets the chunk, out of a ring when the kernel gives it back. Only the rings of this crate
+//! make tokens, so two tokens for one chunk cannot exist. There is no `Drop`: a token that is
+//! dropped is a chunk lost, which the port's accounting shows.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One chunk of a UMEM and the length of the packet in it. Neither `Copy` nor `Clone`.
+#[must_use = "a frame that is dropped is lost to its UMEM: send or recycle it"]
+#[derive(Debug)]
+pub struct Frame {
+    umem: UmemId,
+    index: u32,
+    len: u32,
+}
+
+impl Frame {
+    /// The token of chunk `index`. The caller vouches that no other token for it exists.
+    #[inline]
+    pub(crate) const fn new(umem: UmemId, index: u32, len: u32) -> Self {
+        Self { umem, index, len }
+    }
+
+    /// Length of the packet in bytes; 0 for a frame that holds none.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "a received frame is never empty")]
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// The chunk's number, once it is certain that it is a chunk of `umem`.
+    ///
+    /// # Panics
+    /// If the frame is of another UMEM: using it would alias a chunk that someone else owns.
+    #[inline]
+    pub(crate) fn chunk(&self, umem: UmemId) -> u32 {
+        assert!(self.umem == umem, "a frame was given to a port of another UMEM");
+        self.index
+    }
+
+    /// [`chunk`](Self::chunk) as an index.
+    #[inline]
+    pub(crate) fn slot(&self, umem: UmemId) -> usize {
+        self.chunk(umem) as usize
+    }
+
+    /// [`len`](Self::len) as descriptors have it.
+    #[inline]
+    pub(crate) const fn len32(&self) -> u32 {
+        self.len
+    }
+
+    #[inline]
+    pub(crate) const fn set_len(&mut self, len: u32) {
+        self.len = len;
+    }
+}
+
+/// Tells the tokens of one UMEM from those of all others that this process ever makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UmemId(u64);
+
+impl UmemId {
+    /// An id that no other UMEM has: 64 bits do not run out.
+    pub(crate) fn fresh() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_fits_one_register_pair() {
+        assert_eq!(size_of::<Frame>(), 16);
+    }
+
+    #[test]
+    #[should_panic(expected = "another UMEM")]
+    fn a_foreign_frame_has_no_slot() {
+        let frame = Frame::new(UmemId::fresh(), 3, 60);
+        frame.slot(UmemId::fresh());
+    }
+}

@@ -1,0 +1,79 @@
+//! The twin's UMEM: chunks that two sides write to, never at the same time.
+#![expect(unsafe_code, reason = "chunks change owner by token and descriptor, not by borrow")]
+
+use std::cell::UnsafeCell;
+
+use super::state::{Place, State};
+use crate::frame::{Frame, UmemId};
+
+/// The chunks.
+pub(super) struct Region {
+    chunks: Box<[Chunk]>,
+}
+
+// SAFETY: a chunk's bytes are reached only through `packet_of` and `packet_of_kernel`, whose
+// callers prove by a token, or by the state's record under its lock, that they own the chunk.
+// Ownership passes between threads only under that same lock.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// The longest packet that a frame holds.
+    pub(super) const CAPACITY: usize = CHUNK - HEADROOM;
+
+    pub(super) fn new(frames: u32) -> Self {
+        let chunk = || Chunk(UnsafeCell::new([0; CHUNK]));
+        Self { chunks: (0..frames).map(|_| chunk()).collect() }
+    }
+
+    /// The packet in the frame whose token the caller holds.
+    #[inline]
+    pub(super) fn packet_of<'a>(&'a self, frame: &'a mut Frame, umem: UmemId) -> &'a mut [u8] {
+        let index = frame.slot(umem);
+        // SAFETY: `frame` is of this UMEM (`slot` checked it) and there is one token per chunk, so
+        // the caller alone owns the chunk, and the exclusive borrow of the token makes the result
+        // the only reference to it. The kernel's side refuses chunks that user space owns.
+        unsafe { self.packet(index, frame.len()) }
+    }
+
+    /// A packet of `len` bytes in chunk `index`, which the kernel's side owns.
+    ///
+    /// # Panics
+    /// If user space owns the chunk.
+    #[inline]
+    pub(super) fn packet_of_kernel<'a>(
+        &'a self,
+        state: &'a mut State,
+        index: u32,
+        len: usize,
+    ) -> &'a mut [u8] {
+        assert!(state.place(index) != Place::User, "the kernel would touch a frame of user space");
+        // SAFETY: no token for the chunk exists while its place is not `User`, and the exclusive
+        // borrow of the state keeps the place as it is and the result the only reference.
+        unsafe { self.packet(index as usize, len) }
+    }
+
+    /// # Safety
+    /// The caller owns chunk `index`, and for the result's life no other reference to it exists.
+    #[inline]
+    #[expect(clippy::mut_from_ref, reason = "the chunk is owned by token, see the callers")]
+    unsafe fn packet(&self, index: usize, len: usize) -> &mut [u8] {
+        // SAFETY: the caller vouches that nobody else has a reference to this chunk.
+        let chunk = unsafe { &mut *self.chunks[index].0.get() };
+        &mut chunk[HEADROOM..HEADROOM + len]
+    }
+}
+
+impl std::fmt::Debug for Region {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Region").field("chunks", &self.chunks.len()).finish()
+    }
+}
+
+/// Aligned like a kernel chunk: packets then share the same few cache sets.
+#[repr(C, align(2048))]
+struct Chunk(UnsafeCell<[u8; CHUNK]>);
+
+const CHUNK: usize = 2048;
+
+/// Where the kernel puts a packet: `XDP_PACKET_HEADROOM`.
+const HEADROOM: usize = 256;

@@ -1,0 +1,121 @@
+use super::*;
+
+fn small(ring: u32) -> MemoryConfig {
+    MemoryConfig { frames: 16, ring, capture: true }
+}
+
+#[test]
+fn a_packet_goes_round_and_its_bytes_with_it() {
+    let (mut port, kernel) = memory_port(MemoryConfig::default());
+    let mut batch = Batch::new();
+    assert!(kernel.inject(b"to the left"));
+    assert_eq!(port.receive(&mut batch), 1);
+    let mut frame = batch.pop().expect("received");
+    port.bytes(&mut frame)[7..].copy_from_slice(b"west");
+    port.send(frame);
+    assert_eq!(port.flush().sent, 1);
+    assert_eq!(kernel.take_transmitted().as_deref(), Some(&b"to the west"[..]));
+    assert_eq!(kernel.take_transmitted(), None);
+}
+
+#[test]
+fn what_the_kernel_would_drop_is_dropped_and_counted() {
+    let (port, kernel) = memory_port(small(4));
+    assert!(!kernel.inject(&[]));
+    assert!(!kernel.inject(&[0; Region::CAPACITY + 1]));
+    assert!(kernel.inject(&[0; Region::CAPACITY]));
+    for _ in 0..3 {
+        assert!(kernel.inject(&[1]));
+    }
+    assert!(!kernel.inject(&[1]), "four frames are all that the ring takes");
+    let statistics = port.statistics().expect("plain memory");
+    assert_eq!(statistics.rx_dropped, 2);
+    assert_eq!(statistics.rx_ring_full, 1);
+    assert_eq!(statistics.rx_fill_ring_empty_descs, 0);
+}
+
+#[test]
+fn an_empty_fill_ring_is_told_from_a_full_rx_ring() {
+    let (mut port, kernel) = memory_port(small(4));
+    let mut batch = Batch::new();
+    for _ in 0..4 {
+        kernel.inject(&[1]);
+    }
+    assert_eq!(port.receive(&mut batch), 4);
+    assert!(!kernel.inject(&[1]), "nothing was put back yet");
+    let statistics = port.statistics().expect("plain memory");
+    assert_eq!((statistics.rx_ring_full, statistics.rx_fill_ring_empty_descs), (0, 1));
+    port.reap();
+    assert!(kernel.inject(&[1]));
+    for frame in batch.drain() {
+        port.recycle(frame);
+    }
+}
+
+#[test]
+fn looped_packets_come_back_in_order_and_in_place() {
+    let config = MemoryConfig { frames: 64, ring: 16, capture: false };
+    let (mut port, kernel) = memory_port(config);
+    kernel.complete_later(true);
+    let mut batch = Batch::new();
+    for number in 0..10_u8 {
+        assert!(kernel.inject(&[number; 60]));
+    }
+    for round in 0..1000 {
+        port.reap();
+        assert_eq!(port.receive(&mut batch), 10, "round {round}");
+        for (number, mut frame) in batch.drain().enumerate() {
+            assert_eq!(port.bytes(&mut frame), [u8::try_from(number).expect("small"); 60]);
+            port.send(frame);
+        }
+        assert_eq!(port.flush().sent, 10);
+        assert!(port.accounting().is_balanced());
+        assert_eq!(kernel.turn(usize::MAX), 10);
+    }
+    assert_eq!(kernel.transmitted(), 10_000);
+    assert_eq!(kernel.take_transmitted(), None, "nothing is kept without capture");
+}
+
+#[test]
+fn the_kernel_may_run_on_another_thread() {
+    let (mut port, kernel) = memory_port(small(8));
+    let mut batch = Batch::new();
+    let mut forwarded = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut injected = 0_u32;
+            while injected < 5_000 {
+                if kernel.inject(&injected.to_be_bytes()) {
+                    injected += 1;
+                } else {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        while forwarded < 5_000 {
+            port.reap();
+            if port.receive(&mut batch) == 0 {
+                std::thread::yield_now();
+            }
+            for frame in batch.drain() {
+                port.send(frame);
+            }
+            forwarded += port.flush().sent;
+        }
+    });
+    for number in 0..5_000_u32 {
+        assert_eq!(kernel.take_transmitted(), Some(number.to_be_bytes().to_vec()));
+    }
+}
+
+#[test]
+#[should_panic(expected = "another UMEM")]
+fn a_frame_of_another_port_is_refused() {
+    let (mut ours, kernel) = memory_port(small(4));
+    let (theirs, _other) = memory_port(small(4));
+    let mut batch = Batch::new();
+    kernel.inject(&[1]);
+    ours.receive(&mut batch);
+    let mut frame = batch.pop().expect("received");
+    theirs.bytes(&mut frame);
+}

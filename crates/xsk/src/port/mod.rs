@@ -1,0 +1,355 @@
+//! A port: rings, the free list, what waits to be sent, and the books about all of it.
+//!
+//! One worker owns it; nothing here is shared, allocated or blocking. The only system calls are the
+//! kick in [`Port::flush`] and those whose documentation says so.
+
+mod accounting;
+mod counters;
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
+
+pub use self::accounting::Accounting;
+pub use self::counters::{Counters, KickError, KickErrors};
+use crate::batch::{BURST, Batch, FreeList};
+use crate::frame::Frame;
+use crate::rings::{Rings, Statistics};
+
+/// One queue of one interface, ready to receive and send. A worker's turn is
+///
+/// ```
+/// # let (mut port, kernel) = xsk::memory_port(xsk::MemoryConfig::default());
+/// # kernel.inject(&[0xff; 60]);
+/// # let mut batch = xsk::Batch::new();
+/// port.reap();
+/// port.receive(&mut batch);
+/// for mut frame in batch.drain() {
+///     port.bytes(&mut frame)[..6].fill(0x02);
+///     port.send(frame);
+/// }
+/// let flushed = port.flush();
+/// # assert_eq!(flushed.sent, 1);
+/// # assert!(port.accounting().is_balanced());
+/// ```
+///
+/// A frame that was received or copied in must end in [`send`](Self::send) or
+/// [`recycle`](Self::recycle) of the same port.
+#[derive(Debug)]
+pub struct Port<R: Rings> {
+    rings: R,
+    free: FreeList,
+    /// Sent by the worker, not yet on the TX ring.
+    queue: Batch,
+    /// Tokens that the worker holds.
+    held: u64,
+    total: u64,
+    /// Frames that the fill ring leaves for [`Port::copy_in`].
+    reserve: usize,
+    /// Frames went to the TX ring after the last kick.
+    unkicked: bool,
+    kick_pending: bool,
+    link: Link,
+    flushed: Flushed,
+    counters: Counters,
+}
+
+impl<R: Rings> Port<R> {
+    /// Takes over `rings` with all their frames and fills the fill ring.
+    pub fn new(mut rings: R) -> Self {
+        let free = rings.frames();
+        let mut port = Self {
+            rings,
+            total: free.len() as u64,
+            reserve: (free.len() / FRAMES_PER_RESERVED).min(BURST),
+            free,
+            queue: Batch::new(),
+            held: 0,
+            unkicked: false,
+            kick_pending: false,
+            link: Link::Up,
+            flushed: Flushed::default(),
+            counters: Counters::default(),
+        };
+        port.top_up();
+        port
+    }
+
+    /// Appends received frames to `batch`, as many as fit; returns how many.
+    #[inline]
+    pub fn receive(&mut self, batch: &mut Batch) -> usize {
+        let count = self.rings.receive(batch);
+        self.held += count as u64;
+        self.counters.received += count as u64;
+        count
+    }
+
+    /// The packet in `frame`, to read and to change. Takes `&self`, so that the packets of a whole
+    /// burst can be looked at together.
+    #[inline]
+    pub fn bytes<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {
+        self.rings.data(frame)
+    }
+
+    /// Makes the packet in `frame` longer or shorter at its end; new bytes are whatever was there.
+    /// False, and nothing changed, if `len` is 0 or the frame does not hold it.
+    #[inline]
+    pub fn resize(&mut self, frame: &mut Frame, len: usize) -> bool {
+        self.rings.resize(frame, len)
+    }
+
+    /// Queues `frame` to be sent by the next [`flush`](Self::flush). A queue that is full moves to
+    /// the TX ring at once.
+    #[inline]
+    pub fn send(&mut self, frame: Frame) {
+        self.held -= 1;
+        if self.queue.is_full() {
+            self.push_out();
+        }
+        // There is room: `push_out` leaves the queue empty.
+        if let Err(frame) = self.queue.push(frame) {
+            self.free.push(frame);
+        }
+    }
+
+    /// Takes `frame` back unsent.
+    #[inline]
+    pub fn recycle(&mut self, frame: Frame) {
+        self.held -= 1;
+        self.counters.recycled += 1;
+        self.free.push(frame);
+    }
+
+    /// Moves everything queued to the TX ring and kicks the kernel, once, if it has to be kicked:
+    /// also when nothing new is sent but an earlier kick left frames behind. Call it once per turn.
+    ///
+    /// Frames that do not fit, even after completions were reaped, are recycled and reported as
+    /// refused. The result covers all frames sent since the last call.
+    #[inline]
+    pub fn flush(&mut self) -> Flushed {
+        let kicks = self.counters.kicks;
+        self.push_out();
+        let due = self.unkicked || (self.counters.kicks == kicks && self.kick_overdue());
+        if due && self.rings.tx_needs_wakeup() {
+            self.kick();
+        }
+        self.unkicked = false;
+        std::mem::take(&mut self.flushed)
+    }
+
+    /// Completion ring → free list → fill ring. Returns how many frames were completed.
+    #[inline]
+    pub fn reap(&mut self) -> usize {
+        let mut completed = 0;
+        // Ends: nothing is sent meanwhile.
+        while self.counters.in_flight_tx() > 0 {
+            let count = self.rings.complete(&mut self.free);
+            self.counters.completed += count as u64;
+            completed += count;
+            if count < BURST {
+                break;
+            }
+        }
+        self.top_up();
+        completed
+    }
+
+    /// Wakes the driver's receiving side if it sleeps (or is busy polled): a system call then, else
+    /// nothing. Call it on turns that received nothing.
+    ///
+    /// # Errors
+    /// What `recvfrom` reports, unless that only says "nothing yet".
+    pub fn wake_rx(&mut self) -> Result<(), Errno> {
+        if !self.rings.rx_needs_wakeup() {
+            return Ok(());
+        }
+        self.counters.rx_wakeups += 1;
+        match self.rings.wake_rx() {
+            Ok(()) | Err(Errno::AGAIN | Errno::BUSY | Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// A frame of this port with a copy of `bytes`, which came from another port. None, and
+    /// counted, if no frame is free or the packet is empty or too long.
+    pub fn copy_in(&mut self, bytes: &[u8]) -> Option<Frame> {
+        let Some(mut frame) = self.free.pop() else {
+            self.counters.copy_in_refused += 1;
+            return None;
+        };
+        if !self.rings.write(&mut frame, bytes) {
+            self.free.push(frame);
+            self.counters.copy_in_refused += 1;
+            return None;
+        }
+        self.held += 1;
+        self.counters.copied_in += 1;
+        Some(frame)
+    }
+
+    /// Where every frame is. Reads the rings; no system call.
+    pub fn accounting(&mut self) -> Accounting {
+        let waiting = self.rings.waiting();
+        Accounting {
+            fill: self.counters.in_flight_rx().wrapping_sub(waiting.rx),
+            rx: waiting.rx,
+            tx: self.counters.in_flight_tx().wrapping_sub(waiting.completion),
+            completion: waiting.completion,
+            queued: self.queue.len() as u64,
+            free: self.free.len() as u64,
+            held: self.held,
+            total: self.total,
+        }
+    }
+
+    /// Frames on the way out: on the TX ring, in the driver or on the completion ring.
+    #[inline]
+    pub const fn outstanding_tx(&self) -> u64 {
+        self.counters.in_flight_tx()
+    }
+
+    /// Whether the last kick left frames on the TX ring, so that the worker must not sleep long.
+    #[inline]
+    pub const fn kick_pending(&self) -> bool {
+        self.kick_pending
+    }
+
+    /// What the last kick said about the link.
+    #[inline]
+    pub const fn link(&self) -> Link {
+        self.link
+    }
+
+    /// What this port counted.
+    #[inline]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What the kernel counted: a system call.
+    ///
+    /// # Errors
+    /// What `getsockopt(XDP_STATISTICS)` reports.
+    pub fn statistics(&self) -> io::Result<Statistics> {
+        self.rings.statistics()
+    }
+
+    /// The socket, for poll(2) and the XSKMAP; none for rings in plain memory.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.rings.fd()
+    }
+
+    /// Queue → TX ring; what does not fit after a bounded number of tries is refused. Leaves the
+    /// queue empty.
+    #[inline]
+    fn push_out(&mut self) {
+        if self.queue.is_empty() {
+            return;
+        }
+        self.transmit();
+        if !self.queue.is_empty() {
+            self.push_out_full();
+        }
+    }
+
+    /// The TX ring is full: make the kernel take from it, then try again.
+    #[cold]
+    fn push_out_full(&mut self) {
+        for _ in 0..FULL_RING_TRIES {
+            self.reap();
+            if self.rings.tx_needs_wakeup() {
+                self.kick();
+            }
+            self.transmit();
+            if self.queue.is_empty() || self.link != Link::Up {
+                break;
+            }
+        }
+        let refused = self.queue.len();
+        self.flushed.refused += refused;
+        self.counters.tx_full += refused as u64;
+        for frame in self.queue.drain() {
+            self.free.push(frame);
+        }
+    }
+
+    #[inline]
+    fn transmit(&mut self) {
+        let count = self.rings.transmit(&mut self.queue);
+        self.unkicked |= count > 0;
+        self.flushed.sent += count;
+        self.counters.transmitted += count as u64;
+    }
+
+    /// Whether frames wait on the TX ring though nothing was sent in this turn. Beside kicks that
+    /// failed this finds the wakeup that is lost when the driver goes to sleep between our write to
+    /// the ring and our look at its flag.
+    #[inline]
+    fn kick_overdue(&mut self) -> bool {
+        self.kick_pending || (self.counters.in_flight_tx() > 0 && self.rings.waiting().tx > 0)
+    }
+
+    fn kick(&mut self) {
+        self.counters.kicks += 1;
+        self.unkicked = false;
+        let Err(errno) = self.rings.kick() else {
+            self.kick_pending = false;
+            self.link = Link::Up;
+            return;
+        };
+        self.kick_pending = true;
+        match self.counters.kick_errors.count(errno) {
+            KickError::Again | KickError::Busy | KickError::NoBufs => self.link = Link::Up,
+            KickError::Interrupted => {}
+            KickError::NetDown | KickError::NoDevice | KickError::Other => {
+                self.link = Link::Down(errno);
+            }
+        }
+    }
+
+    /// Free list → fill ring, down to the reserve.
+    #[inline]
+    fn top_up(&mut self) {
+        loop {
+            let spare = self.free.len().saturating_sub(self.reserve);
+            if spare == 0 {
+                break;
+            }
+            let count = self.rings.fill(&mut self.free, spare);
+            self.counters.filled += count as u64;
+            if count == 0 {
+                break;
+            }
+        }
+    }
+}
+
+/// What became of the frames sent since the last flush.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use = "refused frames are dropped packets, to be counted as such"]
+pub struct Flushed {
+    /// Handed to the kernel.
+    pub sent: usize,
+    /// Recycled because the TX ring stayed full.
+    pub refused: usize,
+}
+
+/// Whether the last kick found the device able to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// It did, or there was no kick yet.
+    Up,
+    /// It did not, and this is why: `ENETDOWN` link down, `ENXIO` device gone (bind again), others
+    /// unexpected. Every flush tries again.
+    Down(Errno),
+}
+
+/// How often a full TX ring is kicked and tried again before frames are refused.
+const FULL_RING_TRIES: usize = 2;
+
+/// One in so many frames, but at most a burst, is kept from the fill ring.
+const FRAMES_PER_RESERVED: usize = 64;
+
+#[cfg(test)]
+mod tests;
