@@ -52,6 +52,13 @@ impl Batch {
         self.0.is_full()
     }
 
+    /// Adds frames as far as there is room.
+    #[inline]
+    pub(crate) fn extend(&mut self, frames: impl Iterator<Item = Frame>) {
+        let room = self.remaining();
+        self.0.extend(frames.take(room));
+    }
+
     /// Forgets the first `count` tokens: the kernel owns their chunks now.
     #[inline]
     pub(crate) fn surrender(&mut self, count: usize) {
@@ -94,6 +101,12 @@ impl FreeList {
     #[inline]
     pub fn push(&mut self, frame: Frame) {
         self.0.push(frame);
+    }
+
+    /// Adds frames, the last on top.
+    #[inline]
+    pub(crate) fn extend(&mut self, frames: impl Iterator<Item = Frame>) {
+        self.0.extend(frames);
     }
 
     /// Takes the frame added last.

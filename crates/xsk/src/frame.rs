@@ -5,6 +5,7 @@
 //! make tokens, so two tokens for one chunk cannot exist. There is no `Drop`: a token that is
 //! dropped is a chunk lost, which the port's accounting shows.
 
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One chunk of a UMEM and the length of the packet in it. Neither `Copy` nor `Clone`.
@@ -60,13 +61,13 @@ impl Frame {
 
 /// Tells the tokens of one UMEM from those of all others that this process ever makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct UmemId(u64);
+pub(crate) struct UmemId(NonZeroU64);
 
 impl UmemId {
     /// An id that no other UMEM has: 64 bits do not run out.
     pub(crate) fn fresh() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(NonZeroU64::MIN.saturating_add(LAST.fetch_add(1, Ordering::Relaxed)))
     }
 }
 
@@ -77,6 +78,7 @@ mod tests {
     #[test]
     fn a_token_fits_one_register_pair() {
         assert_eq!(size_of::<Frame>(), 16);
+        assert_eq!(size_of::<Option<Frame>>(), 16);
     }
 
     #[test]

@@ -43,7 +43,7 @@ enum Op {
     Refuse(bool),
     FailNext(Vec<Errno>),
     Fail(Option<Errno>),
-    Budget(Option<usize>),
+    Budget(Option<u32>),
     NeedsWakeup(bool, bool),
 }
 
@@ -63,7 +63,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<bool>().prop_map(Op::Refuse),
         2 => prop::collection::vec(errno(), 0..4).prop_map(Op::FailNext),
         2 => prop::option::of(errno()).prop_map(Op::Fail),
-        2 => prop::option::of(0..40_usize).prop_map(Op::Budget),
+        2 => prop::option::of(0..40_u32).prop_map(Op::Budget),
         2 => any::<(bool, bool)>().prop_map(|(tx, rx)| Op::NeedsWakeup(tx, rx)),
     ]
 }
@@ -136,7 +136,7 @@ impl Life {
             Op::Wake => self.port.wake_rx().expect("the twin always wakes"),
             Op::Run => self.kernel.run(),
             Op::Complete(count) => {
-                self.kernel.complete(usize::from(*count));
+                self.kernel.complete(u32::from(*count));
             }
             Op::CompleteLater(later) => self.kernel.complete_later(*later),
             Op::Refuse(refuse) => self.kernel.refuse_transmit(*refuse),
@@ -210,7 +210,7 @@ impl Life {
                 self.send();
             }
             self.flush();
-            self.kernel.complete(usize::MAX);
+            self.kernel.complete(u32::MAX);
             self.port.reap();
             self.check();
             let books = self.port.accounting();

@@ -13,15 +13,15 @@ mod state;
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
 use self::region::Region;
-use self::ring::Desc;
 pub use self::state::Census;
-use self::state::{Place, State};
-use crate::batch::{BURST, Batch, FreeList};
+use self::state::State;
+use crate::batch::{Batch, FreeList};
 use crate::frame::{Frame, UmemId};
 use crate::port::Port;
 use crate::rings::{Rings, Statistics, Waiting};
@@ -30,15 +30,8 @@ use crate::rings::{Rings, Statistics, Waiting};
 #[derive(Debug)]
 pub struct MemoryRings {
     id: UmemId,
-    region: Arc<Region>,
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
     tokens: FreeList,
-}
-
-impl MemoryRings {
-    fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
-    }
 }
 
 impl Rings for MemoryRings {
@@ -46,58 +39,29 @@ impl Rings for MemoryRings {
         std::mem::take(&mut self.tokens)
     }
 
+    #[inline]
     fn receive(&mut self, into: &mut Batch) -> usize {
-        let mut state = lock(&self.state);
-        let count = state.rx.len().min(into.remaining());
-        for _ in 0..count {
-            let Some(desc) = state.rx.pop() else { break };
-            state.passes(desc.index, Place::Rx, Place::User);
-            if into.push(Frame::new(self.id, desc.index, desc.len)).is_err() {
-                break;
-            }
-        }
-        count
+        self.shared.state().receive(into)
     }
 
+    #[inline]
     fn fill(&mut self, from: &mut FreeList, limit: usize) -> usize {
-        let mut state = lock(&self.state);
-        let count = state.fill.room().min(from.len()).min(limit).min(BURST);
-        for frame in from.top(count).iter().rev() {
-            let index = frame.chunk(self.id);
-            state.passes(index, Place::User, Place::Fill);
-            state.fill.push(Desc { index, len: 0 });
-        }
-        from.surrender(count);
-        count
+        self.shared.state().fill(from, limit)
     }
 
+    #[inline]
     fn transmit(&mut self, from: &mut Batch) -> usize {
-        let mut state = lock(&self.state);
-        let room = if state.policy.refuse_transmit { 0 } else { state.tx.room() };
-        let count = room.min(from.len());
-        for frame in from.iter().take(count) {
-            let index = frame.chunk(self.id);
-            state.passes(index, Place::User, Place::Tx);
-            state.tx.push(Desc { index, len: frame.len32() });
-        }
-        from.surrender(count);
-        count
+        self.shared.state().transmit(from)
     }
 
+    #[inline]
     fn complete(&mut self, into: &mut FreeList) -> usize {
-        let mut state = lock(&self.state);
-        let count = state.completion.len().min(BURST);
-        for _ in 0..count {
-            let Some(desc) = state.completion.pop() else { break };
-            state.passes(desc.index, Place::Completion, Place::User);
-            into.push(Frame::new(self.id, desc.index, 0));
-        }
-        count
+        self.shared.state().reap(into)
     }
 
     #[inline]
     fn data<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {
-        self.region.packet_of(frame, self.id)
+        self.shared.region.packet_of(frame, self.id)
     }
 
     fn write(&mut self, frame: &mut Frame, bytes: &[u8]) -> bool {
@@ -118,34 +82,31 @@ impl Rings for MemoryRings {
         }
     }
 
+    #[inline]
     fn tx_needs_wakeup(&self) -> bool {
-        self.state().policy.tx_needs_wakeup
+        self.shared.tx_sleeps.load(Ordering::Relaxed)
     }
 
+    #[inline]
     fn rx_needs_wakeup(&self) -> bool {
-        self.state().policy.rx_needs_wakeup
+        self.shared.rx_sleeps.load(Ordering::Relaxed)
     }
 
     fn kick(&mut self) -> Result<(), Errno> {
-        lock(&self.state).kick(&self.region)
+        self.shared.state().kick(&self.shared.region)
     }
 
     fn wake_rx(&mut self) -> Result<(), Errno> {
-        self.state().wakes += 1;
+        self.shared.state().wakes += 1;
         Ok(())
     }
 
     fn waiting(&mut self) -> Waiting {
-        let state = self.state();
-        Waiting {
-            rx: state.rx.len() as u64,
-            tx: state.tx.len() as u64,
-            completion: state.completion.len() as u64,
-        }
+        self.shared.state().waiting()
     }
 
     fn statistics(&self) -> io::Result<Statistics> {
-        Ok(self.state().statistics)
+        Ok(self.shared.state().statistics)
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
@@ -157,8 +118,7 @@ impl Rings for MemoryRings {
 /// same kernel.
 #[derive(Clone, Debug)]
 pub struct MemoryKernel {
-    region: Arc<Region>,
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
 }
 
 impl MemoryKernel {
@@ -173,8 +133,8 @@ impl MemoryKernel {
     pub fn inject_with(&self, len: usize, write: impl FnOnce(&mut [u8])) -> bool {
         let mut state = self.state();
         let Some(index) = state.frame_for_packet(len) else { return false };
-        write(self.region.packet_of_kernel(&mut state, index, len));
-        state.deliver(index, len);
+        write(self.shared.region.packet_of_kernel(&mut state, index, len));
+        state.deliver(len);
         true
     }
 
@@ -196,7 +156,7 @@ impl MemoryKernel {
     }
 
     /// Completes up to `count` sent packets; returns how many.
-    pub fn complete(&self, count: usize) -> usize {
+    pub fn complete(&self, count: u32) -> u32 {
         self.state().complete(count)
     }
 
@@ -204,14 +164,14 @@ impl MemoryKernel {
     /// in the frame it was sent in, and a frame of the fill ring is completed in its stead. Copies
     /// nothing. Returns how many; fewer if the fill ring is empty or the RX ring full. Wants
     /// [`complete_later`](Self::complete_later).
-    pub fn turn(&self, count: usize) -> usize {
+    pub fn turn(&self, count: u32) -> u32 {
         self.state().turn(count)
     }
 
     /// Sends what is on the TX ring, as a driver does that needs no wakeup.
     pub fn run(&self) {
         // "Try again" is for user space; a driver just comes back.
-        let _ = self.state().send(&self.region);
+        let _ = self.state().send(&self.shared.region);
     }
 
     /// The next kicks fail with these error numbers, in order, and do nothing; an earlier list is
@@ -231,16 +191,15 @@ impl MemoryKernel {
     }
 
     /// How many packets one kick sends before it says `EAGAIN`; `None`: all.
-    pub fn budget(&self, packets: Option<usize>) {
+    pub fn budget(&self, packets: Option<u32>) {
         self.state().policy.budget = packets;
     }
 
     /// Whether the driver sleeps until it is kicked (`tx`) or woken (`rx`). At first it needs
     /// kicks, as in copy mode, but no wakeups.
     pub fn needs_wakeup(&self, tx: bool, rx: bool) {
-        let policy = &mut self.state().policy;
-        policy.tx_needs_wakeup = tx;
-        policy.rx_needs_wakeup = rx;
+        self.shared.tx_sleeps.store(tx, Ordering::Relaxed);
+        self.shared.rx_sleeps.store(rx, Ordering::Relaxed);
     }
 
     /// How many kicks came.
@@ -254,13 +213,34 @@ impl MemoryKernel {
     }
 
     /// Counts the frames by looking at each: the oracle for
-    /// [`Port::accounting`](crate::Port::accounting).
+    /// [`Port::accounting`](crate::Port::accounting). Allocates.
+    ///
+    /// # Panics
+    /// If a frame is in two places, or nowhere.
     pub fn census(&self) -> Census {
         self.state().census()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+        self.shared.state()
+    }
+}
+
+/// What both sides see.
+#[derive(Debug)]
+struct Shared {
+    region: Region,
+    /// The need_wakeup flags of TX and fill ring.
+    tx_sleeps: AtomicBool,
+    rx_sleeps: AtomicBool,
+    state: Mutex<State>,
+}
+
+impl Shared {
+    /// A panic of one side must not hide from the other what a test wants to see.
+    #[inline]
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -286,16 +266,15 @@ impl Default for MemoryConfig {
 pub fn memory_port(config: MemoryConfig) -> (Port<MemoryRings>, MemoryKernel) {
     let frames = config.frames.max(1);
     let id = UmemId::fresh();
-    let region = Arc::new(Region::new(frames));
-    let state = Arc::new(Mutex::new(State::new(frames, config.ring, config.capture)));
-    let kernel = MemoryKernel { region: Arc::clone(&region), state: Arc::clone(&state) };
+    let shared = Arc::new(Shared {
+        region: Region::new(frames),
+        tx_sleeps: AtomicBool::new(true),
+        rx_sleeps: AtomicBool::new(false),
+        state: Mutex::new(State::new(id, frames, config.ring, config.capture)),
+    });
+    let kernel = MemoryKernel { shared: Arc::clone(&shared) };
     let tokens = FreeList::of_umem(id, frames);
-    (Port::new(MemoryRings { id, region, state, tokens }), kernel)
-}
-
-/// A panic of the other side must not hide what the test wants to see.
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+    (Port::new(MemoryRings { id, shared, tokens }), kernel)
 }
 
 #[cfg(test)]

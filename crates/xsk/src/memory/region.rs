@@ -3,7 +3,7 @@
 
 use std::cell::UnsafeCell;
 
-use super::state::{Place, State};
+use super::state::{Owner, State};
 use crate::frame::{Frame, UmemId};
 
 /// The chunks.
@@ -46,9 +46,9 @@ impl Region {
         index: u32,
         len: usize,
     ) -> &'a mut [u8] {
-        assert!(state.place(index) != Place::User, "the kernel would touch a frame of user space");
-        // SAFETY: no token for the chunk exists while its place is not `User`, and the exclusive
-        // borrow of the state keeps the place as it is and the result the only reference.
+        assert!(state.owner(index) != Owner::User, "the kernel would touch a frame of user space");
+        // SAFETY: no token for the chunk exists while its owner is not `User`, and the exclusive
+        // borrow of the state keeps it so and the result the only reference.
         unsafe { self.packet(index as usize, len) }
     }
 

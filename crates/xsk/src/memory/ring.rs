@@ -1,60 +1,37 @@
-//! A descriptor ring with free-running positions, as the kernel's are.
+//! Descriptors in the order in which they pass the kernel, and free-running positions in it.
 
-/// A bounded queue of descriptors.
+/// A circle of descriptor slots, large enough for every frame of a UMEM, so that it never overflows
+/// as long as each frame is in it at most once.
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(super) struct Track {
     slots: Box<[Desc]>,
     mask: u32,
-    head: u32,
-    tail: u32,
 }
 
-impl Ring {
-    /// Room for `entries`, rounded up to a power of two.
-    pub(super) fn new(entries: u32) -> Self {
-        let entries = entries.max(1).next_power_of_two();
-        Self {
-            slots: vec![Desc::default(); entries as usize].into_boxed_slice(),
-            mask: entries - 1,
-            head: 0,
-            tail: 0,
+impl Track {
+    pub(super) fn new(frames: u32) -> Self {
+        let slots = frames.max(1).next_power_of_two();
+        Self { slots: vec![Desc::default(); slots as usize].into_boxed_slice(), mask: slots - 1 }
+    }
+
+    #[inline]
+    pub(super) fn at(&mut self, position: u32) -> &mut Desc {
+        &mut self.slots[(position & self.mask) as usize]
+    }
+
+    /// Writes descriptors from `position` on.
+    #[inline]
+    pub(super) fn put(&mut self, position: u32, descs: impl Iterator<Item = Desc>) {
+        for (step, desc) in (0_u32..).zip(descs) {
+            *self.at(position.wrapping_add(step)) = desc;
         }
     }
 
+    /// The `count` descriptors from `position` on.
     #[inline]
-    pub(super) const fn len(&self) -> usize {
-        self.tail.wrapping_sub(self.head) as usize
-    }
-
-    #[inline]
-    pub(super) const fn room(&self) -> usize {
-        self.slots.len() - self.len()
-    }
-
-    #[inline]
-    pub(super) const fn is_empty(&self) -> bool {
-        self.head == self.tail
-    }
-
-    /// Appends `desc`.
-    ///
-    /// # Panics
-    /// If there is no room: callers look first, so a frame would be lost silently.
-    #[inline]
-    pub(super) fn push(&mut self, desc: Desc) {
-        assert!(self.room() > 0, "a descriptor was pushed to a full ring");
-        self.slots[(self.tail & self.mask) as usize] = desc;
-        self.tail = self.tail.wrapping_add(1);
-    }
-
-    #[inline]
-    pub(super) fn pop(&mut self) -> Option<Desc> {
-        if self.is_empty() {
-            return None;
-        }
-        let desc = self.slots[(self.head & self.mask) as usize];
-        self.head = self.head.wrapping_add(1);
-        Some(desc)
+    pub(super) fn from(&self, position: u32, count: u32) -> impl Iterator<Item = Desc> + Clone {
+        let slot = move |step| (position.wrapping_add(step) & self.mask) as usize;
+        (0..count).map(move |step| self.slots[slot(step)])
     }
 }
 
@@ -65,21 +42,25 @@ pub(super) struct Desc {
     pub(super) len: u32,
 }
 
+/// How many descriptors lie from one position to a later one; both may have wrapped.
+#[inline]
+pub(super) const fn between(from: u32, to: u32) -> u32 {
+    to.wrapping_sub(from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn is_first_in_first_out_and_survives_the_wrap() {
-        let mut ring = Ring::new(3);
-        ring.head = u32::MAX - 1;
-        ring.tail = u32::MAX - 1;
-        for index in 0..4 {
-            ring.push(Desc { index, len: index });
+    fn positions_survive_the_wrap() {
+        let mut track = Track::new(3);
+        let start = u32::MAX - 1;
+        for step in 0..4 {
+            track.at(start.wrapping_add(step)).index = step;
         }
-        assert_eq!((ring.len(), ring.room()), (4, 0));
-        let order: Vec<u32> = std::iter::from_fn(|| ring.pop()).map(|desc| desc.index).collect();
+        let order = [0, 1, 2, 3].map(|step| track.at(start.wrapping_add(step)).index);
         assert_eq!(order, [0, 1, 2, 3]);
-        assert!(ring.is_empty());
+        assert_eq!(between(start, start.wrapping_add(4)), 4);
     }
 }

@@ -1,3 +1,6 @@
+use std::thread;
+use std::time::{Duration, Instant};
+
 use super::*;
 
 fn small(ring: u32) -> MemoryConfig {
@@ -70,7 +73,7 @@ fn looped_packets_come_back_in_order_and_in_place() {
         }
         assert_eq!(port.flush().sent, 10);
         assert!(port.accounting().is_balanced());
-        assert_eq!(kernel.turn(usize::MAX), 10);
+        assert_eq!(kernel.turn(u32::MAX), 10);
     }
     assert_eq!(kernel.transmitted(), 10_000);
     assert_eq!(kernel.take_transmitted(), None, "nothing is kept without capture");
@@ -78,32 +81,36 @@ fn looped_packets_come_back_in_order_and_in_place() {
 
 #[test]
 fn the_kernel_may_run_on_another_thread() {
+    const PACKETS: u32 = 5_000;
     let (mut port, kernel) = memory_port(small(8));
-    let mut batch = Batch::new();
-    let mut forwarded = 0;
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
+    let end = Instant::now() + Duration::from_secs(20);
+    let injector = {
+        let kernel = kernel.clone();
+        thread::spawn(move || {
             let mut injected = 0_u32;
-            while injected < 5_000 {
+            while injected < PACKETS && Instant::now() < end {
                 if kernel.inject(&injected.to_be_bytes()) {
                     injected += 1;
                 } else {
-                    std::thread::yield_now();
+                    thread::yield_now();
                 }
             }
-        });
-        while forwarded < 5_000 {
-            port.reap();
-            if port.receive(&mut batch) == 0 {
-                std::thread::yield_now();
-            }
-            for frame in batch.drain() {
-                port.send(frame);
-            }
-            forwarded += port.flush().sent;
+        })
+    };
+    let mut batch = Batch::new();
+    let mut forwarded = 0;
+    while forwarded < PACKETS as usize && Instant::now() < end {
+        port.reap();
+        if port.receive(&mut batch) == 0 {
+            thread::yield_now();
         }
-    });
-    for number in 0..5_000_u32 {
+        for frame in batch.drain() {
+            port.send(frame);
+        }
+        forwarded += port.flush().sent;
+    }
+    injector.join().expect("it only injects");
+    for number in 0..PACKETS {
         assert_eq!(kernel.take_transmitted(), Some(number.to_be_bytes().to_vec()));
     }
 }

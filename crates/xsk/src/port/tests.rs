@@ -146,6 +146,24 @@ fn a_full_ring_is_kicked_and_tried_again() {
 }
 
 #[test]
+fn a_full_ring_makes_room_by_reaping() {
+    let (mut port, kernel) = twin(128, 16);
+    let send = |port: &mut Port<MemoryRings>| {
+        for number in 0..16 {
+            let frame = port.copy_in(&[number; 60]).expect("128 frames are enough");
+            port.send(frame);
+        }
+        port.flush()
+    };
+    assert_eq!(send(&mut port), Flushed { sent: 16, refused: 0 });
+    // Nothing was reaped: the completion ring is full, and so these stay on the TX ring.
+    assert_eq!(send(&mut port), Flushed { sent: 16, refused: 0 });
+    assert_eq!(kernel.transmitted(), 16);
+    assert_eq!(send(&mut port), Flushed { sent: 16, refused: 0 });
+    assert_eq!(kernel.transmitted(), 32);
+}
+
+#[test]
 fn late_completions_hold_frames_but_lose_none() {
     let (mut port, kernel) = twin(128, 16);
     kernel.complete_later(true);
@@ -166,7 +184,7 @@ fn late_completions_hold_frames_but_lose_none() {
     for _ in 0..4 {
         assert_eq!(port.flush(), Flushed::default());
         port.reap();
-        kernel.complete(usize::MAX);
+        kernel.complete(u32::MAX);
     }
     assert_eq!(kernel.transmitted(), 32);
     assert!(settled(&mut port));
