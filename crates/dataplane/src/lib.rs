@@ -8,18 +8,26 @@ mod addr;
 mod flow;
 mod key;
 mod packet;
+mod persistence;
 mod scheduler;
 mod slots;
 mod tick;
 mod verdict;
 
 pub use addr::{Addr, Mac};
-pub use flow::Timeouts;
+pub use flow::{
+    EndedFlow, Flow, FlowHash, FlowId, FlowState, FlowTable, Found, Membership, NewFlow, Origin,
+    TableFull, Timeouts, Transition,
+};
 pub use key::{FlowKey, Protocol, ServiceKey};
 pub use packet::{
     MAX_EXTENSIONS, Packet, TcpFields, answer, parse, parse_into, rewrite_macs, source_mac,
 };
 pub use scheduler::{Load, MaglevTable, Member, Scheduler, SchedulerKind, flow_hash, source_hash};
+pub use persistence::{
+    Epoch, Joined, PersistencePage, PersistenceStats, PersistenceTable, Template, TemplateEntry,
+    TemplateKey, TemplateRef,
+};
 pub use slots::{BackendSlot, InstanceSlot, PortId, ServiceSlot};
 pub use tick::Tick;
 pub use verdict::{DropReason, Verdict};

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use super::state::FlowState;
+
 /// Idle timeouts by connection state. The defaults are those of ip_vs (`ip_vs_proto_tcp.c`).
+///
+/// The tables keep time in milliseconds that wrap: a timeout longer than 12 days (2^30 ms) is
+/// taken as that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// SYN seen, no ACK yet.
+    /// SYN seen, no ACK yet; also a connection picked up from its middle, until its second packet.
     pub half_open: Duration,
     /// The client acknowledged the handshake.
     pub established: Duration,
@@ -26,5 +31,86 @@ impl Default for Timeouts {
             reset: Duration::from_secs(10),
             udp: Duration::from_secs(300),
         }
+    }
+}
+
+/// [`Timeouts`] in milliseconds, by state.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IdleMillis {
+    picked_up: u32,
+    established: u32,
+    closing: u32,
+    reset: u32,
+    udp: u32,
+}
+
+impl IdleMillis {
+    pub(super) fn new(timeouts: &Timeouts) -> Self {
+        Self {
+            picked_up: millis(timeouts.half_open),
+            established: millis(timeouts.established),
+            closing: millis(timeouts.closing),
+            reset: millis(timeouts.reset),
+            udp: millis(timeouts.udp),
+        }
+    }
+
+    #[inline]
+    pub(super) const fn of(&self, state: FlowState) -> u32 {
+        match state {
+            FlowState::PickedUp => self.picked_up,
+            FlowState::Established => self.established,
+            FlowState::Closing => self.closing,
+            FlowState::Reset => self.reset,
+            FlowState::Udp => self.udp,
+        }
+    }
+}
+
+/// Milliseconds since `earlier`, both on the clock that wraps; 0 when `earlier` lies ahead.
+#[inline]
+pub(super) const fn millis_since(now: u32, earlier: u32) -> u32 {
+    let passed = now.wrapping_sub(earlier);
+    if passed > i32::MAX.unsigned_abs() { 0 } else { passed }
+}
+
+fn millis(timeout: Duration) -> u32 {
+    u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).min(MAX_MILLIS)
+}
+
+/// A quarter of the clock's range: half of it tells past from future, and what is left between a
+/// timeout and that half is the time in which a sweep must come by.
+const MAX_MILLIS: u32 = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_times_follow_the_states() {
+        let idle = IdleMillis::new(&Timeouts::default());
+        let table = [
+            (FlowState::PickedUp, 60_000),
+            (FlowState::Established, 900_000),
+            (FlowState::Closing, 120_000),
+            (FlowState::Reset, 10_000),
+            (FlowState::Udp, 300_000),
+        ];
+        for (state, expected) in table {
+            assert_eq!(idle.of(state), expected, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn long_timeouts_are_capped() {
+        assert_eq!(millis(Duration::MAX), MAX_MILLIS);
+        assert_eq!(millis(Duration::from_secs(3_000_000)), MAX_MILLIS);
+    }
+
+    #[test]
+    fn differences_wrap() {
+        assert_eq!(millis_since(5, u32::MAX - 4), 10);
+        assert_eq!(millis_since(u32::MAX, u32::MAX), 0);
+        assert_eq!(millis_since(10, 11), 0, "the future is not the distant past");
     }
 }

@@ -1,0 +1,195 @@
+//! Counters of one worker. Single writer (the worker), any number of readers (metrics): plain
+//! relaxed load and store, never a locked instruction.
+//!
+//! The packet equation, per worker and in sum:
+//! `received + adopted = forwarded + answered + Σ dropped[reason] + handed_over`.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+use crossbeam::utils::CachePadded;
+
+use crate::slots::{BackendSlot, ServiceSlot};
+use crate::verdict::DropReason;
+
+/// Backend slots of a node: the sum of backends over all services.
+pub const MAX_BACKENDS: usize = 4096;
+/// Service slots of a node.
+pub const MAX_SERVICES: usize = 1024;
+
+/// A number with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only the owning worker may call this.
+    #[inline]
+    pub fn add(&self, by: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(by), Relaxed);
+    }
+
+    /// The value, possibly a moment old.
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number with one writer that goes both ways. One worker's share may be negative (a choice made
+/// on one queue and confirmed on another): only the sum over workers means something.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    /// Adds; only the owning worker may call this.
+    #[inline]
+    pub fn add(&self, by: i64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(by), Relaxed);
+    }
+
+    /// Moves the value towards zero by an eighth (at least one).
+    pub fn decay(&self) {
+        let value = self.0.load(Relaxed);
+        let step = value / 8;
+        self.0.store(value - if step == 0 { value.signum() } else { step }, Relaxed);
+    }
+
+    /// The value, possibly a moment old.
+    pub fn value(&self) -> i64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What one worker counted.
+#[derive(Debug)]
+pub struct WorkerCounters {
+    /// Totals of the worker.
+    pub totals: CachePadded<Totals>,
+    /// By reason, indexed by [`DropReason::index`].
+    dropped: [Counter; DropReason::ALL.len()],
+    backends: Box<[BackendCounters]>,
+    services: Box<[ServiceCounters]>,
+}
+
+/// Totals of one worker.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Frames taken from the RX ring.
+    pub received: Counter,
+    /// Frames taken from the mailbox.
+    pub adopted: Counter,
+    /// Frames rewritten for a backend and put on a TX ring.
+    pub forwarded: Counter,
+    /// ARP, NA and echo replies put on the TX ring.
+    pub answered: Counter,
+    /// Frames copied to another worker's mailbox.
+    pub handed_over: Counter,
+    /// New connections whose flow found no room: forwarded by the deterministic hash.
+    pub flow_table_full: Counter,
+    /// Mid-stream packets without history, placed by the deterministic hash.
+    pub picked_up: Counter,
+}
+
+/// What one worker sent to one backend.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct BackendCounters {
+    /// Frames.
+    pub packets: Counter,
+    /// Bytes, Ethernet header included.
+    pub bytes: Counter,
+    /// Flows entered.
+    pub connections: Counter,
+    /// Flows that live (ip_vs: ActiveConn).
+    pub active: Gauge,
+    /// Flows that ended but are still remembered (ip_vs: InActConn).
+    pub inactive: Gauge,
+    /// Scheduler choices not yet confirmed by an ACK; abandoned ones decay.
+    pub half_open: Gauge,
+}
+
+impl BackendCounters {
+    /// Whether this worker still remembers a flow or a choice of the backend.
+    pub fn in_use(&self) -> bool {
+        self.active.value() != 0 || self.inactive.value() != 0 || self.half_open.value() != 0
+    }
+}
+
+/// What one worker did for one service.
+#[derive(Debug, Default)]
+#[repr(align(32))]
+pub struct ServiceCounters {
+    /// Frames forwarded.
+    pub packets: Counter,
+    /// Bytes forwarded, Ethernet header included.
+    pub bytes: Counter,
+    /// Frames dropped after the service was known.
+    pub dropped: Counter,
+}
+
+impl Default for WorkerCounters {
+    fn default() -> Self {
+        Self {
+            totals: CachePadded::default(),
+            dropped: std::array::from_fn(|_| Counter::default()),
+            backends: (0..MAX_BACKENDS).map(|_| BackendCounters::default()).collect(),
+            services: (0..MAX_SERVICES).map(|_| ServiceCounters::default()).collect(),
+        }
+    }
+}
+
+impl WorkerCounters {
+    /// The counter of a reason.
+    #[inline]
+    pub fn dropped(&self, reason: DropReason) -> &Counter {
+        // Reasons index an array of exactly their number.
+        &self.dropped[reason.index()]
+    }
+
+    /// The counters of a backend; slots past the end (none are given out) share the last entry.
+    #[inline]
+    pub fn backend(&self, slot: BackendSlot) -> &BackendCounters {
+        &self.backends[slot.index().min(MAX_BACKENDS - 1)]
+    }
+
+    /// The counters of a service; slots past the end (none are given out) share the last entry.
+    #[inline]
+    pub fn service(&self, slot: ServiceSlot) -> &ServiceCounters {
+        &self.services[slot.index().min(MAX_SERVICES - 1)]
+    }
+
+    /// Both sides of the packet equation: what came in, and where it went.
+    pub fn equation(&self) -> (u64, u64) {
+        let t = &self.totals;
+        let dropped: u64 = self.dropped.iter().map(Counter::value).sum();
+        let came = t.received.value() + t.adopted.value();
+        (came, t.forwarded.value() + t.answered.value() + t.handed_over.value() + dropped)
+    }
+
+    /// Lets unconfirmed choices fade; called about eight times per half-open timeout.
+    pub fn decay_half_open(&self) {
+        for backend in &self.backends {
+            backend.half_open.decay();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gauge_decays_to_zero_from_both_sides() {
+        for start in [100, -100, 1, -1, 0] {
+            let gauge = Gauge::default();
+            gauge.add(start);
+            for _ in 0..60 {
+                gauge.decay();
+            }
+            assert_eq!(gauge.value(), 0);
+        }
+    }
+
+    #[test]
+    fn a_backend_has_its_own_cache_line() {
+        assert_eq!(size_of::<BackendCounters>(), 64);
+    }
+}

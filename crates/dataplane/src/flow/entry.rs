@@ -1,0 +1,147 @@
+//! How the table lies in memory: one line of tags that tells where a key may be, and one line per
+//! entry that holds everything about it.
+
+use crate::addr::Addr;
+use crate::key::{FlowKey, Protocol};
+use crate::packet::TcpFields;
+use crate::persistence::{Epoch, TemplateKey, TemplateRef};
+use crate::slots::{BackendSlot, ServiceSlot};
+
+use super::state::FlowState;
+use super::{Flow, Membership, NewFlow};
+
+/// Entries of a bucket: as many tags as a cache line holds.
+pub(super) const WAYS: usize = 16;
+
+/// The same in the unit of entry indices.
+pub(super) const BUCKET: u32 = 16;
+
+/// The tags of a bucket's entries, 32 bits of the keyed hash each; 0: the entry is free.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct Tags(pub(super) [u32; WAYS]);
+
+impl Tags {
+    pub(super) const FREE: Self = Self([0; WAYS]);
+
+    /// The entries with this tag, as bits. Without a branch on which one it is, which nothing
+    /// could predict.
+    #[inline]
+    pub(super) fn matching(&self, tag: u32) -> u32 {
+        let mut mask = 0;
+        for (way, &other) in self.0.iter().enumerate() {
+            mask |= u32::from(other == tag) << way;
+        }
+        mask
+    }
+}
+
+/// All that is known of a flow, in one line. Fields in the order that leaves no gaps.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct Record {
+    src: Addr,
+    dst: Addr,
+    /// [`Tick::wrapping_millis`](crate::Tick::wrapping_millis) of the last packet.
+    pub(super) last_seen: u32,
+    last_ack: u32,
+    template: Option<Epoch>,
+    /// When a packet of the ended flow was last reported, in the unit of `last_seen`.
+    pub(super) trailed: u32,
+    src_port: u16,
+    dst_port: u16,
+    pub(super) backend: BackendSlot,
+    pub(super) service: ServiceSlot,
+    protocol: Protocol,
+    /// `None`: the entry is free.
+    pub(super) state: Option<FlowState>,
+    has_ack: bool,
+    /// Of the template's source, in the 128-bit form.
+    prefix_len: u8,
+}
+
+impl Record {
+    pub(super) const FREE: Self = Self {
+        src: Addr::from_v6([0; 16]),
+        dst: Addr::from_v6([0; 16]),
+        last_seen: 0,
+        last_ack: 0,
+        template: None,
+        trailed: 0,
+        src_port: 0,
+        dst_port: 0,
+        backend: BackendSlot(0),
+        service: ServiceSlot(0),
+        protocol: Protocol::Tcp,
+        state: None,
+        has_ack: false,
+        prefix_len: 0,
+    };
+
+    pub(super) fn new(key: &FlowKey, state: FlowState, new: &NewFlow, now: u32) -> Self {
+        let mut record = Self {
+            src: key.src,
+            dst: key.dst,
+            last_seen: now,
+            last_ack: new.last_ack.unwrap_or(0),
+            src_port: key.src_port,
+            dst_port: key.dst_port,
+            backend: new.backend,
+            service: new.service,
+            protocol: key.protocol,
+            state: Some(state),
+            has_ack: new.last_ack.is_some(),
+            ..Self::FREE
+        };
+        if let Some(template) = new.template {
+            record.join(template);
+        }
+        record
+    }
+
+    pub(super) const fn key(&self) -> FlowKey {
+        FlowKey {
+            src: self.src,
+            dst: self.dst,
+            src_port: self.src_port,
+            dst_port: self.dst_port,
+            protocol: self.protocol,
+        }
+    }
+
+    /// Whether it is in use for `key`.
+    #[inline]
+    pub(super) fn is_of(&self, key: &FlowKey) -> bool {
+        self.key() == *key && self.state.is_some()
+    }
+
+    pub(super) const fn join(&mut self, template: Membership) {
+        self.template = Some(template.epoch);
+        self.prefix_len = template.prefix_len;
+    }
+
+    pub(super) fn template(&self) -> Option<TemplateRef> {
+        let key = TemplateKey::new(self.service, self.src, self.prefix_len);
+        self.template.map(|epoch| TemplateRef { key, epoch })
+    }
+
+    /// Takes note of the segment's acknowledgment number.
+    #[inline]
+    pub(super) const fn acknowledge(&mut self, tcp: TcpFields) {
+        self.last_ack = tcp.ack;
+        self.has_ack = true;
+    }
+
+    pub(super) fn view(&self, state: FlowState) -> Flow {
+        Flow {
+            service: self.service,
+            backend: self.backend,
+            state,
+            last_ack: self.has_ack.then_some(self.last_ack),
+            template: self.template(),
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Tags>() == 64 && align_of::<Tags>() == 64);
+const _: () = assert!(size_of::<Record>() == 64 && align_of::<Record>() == 64);

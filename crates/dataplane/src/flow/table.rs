@@ -1,0 +1,394 @@
+//! The table: look-up, observation and expiry. Where a new entry goes is decided in `place`.
+
+use prefetch_index::prefetch_index;
+
+use crate::key::FlowKey;
+use crate::packet::TcpFields;
+use crate::slots::BackendSlot;
+use crate::tick::Tick;
+
+use super::entry::{BUCKET, Record, Tags, WAYS};
+use super::hash::{self, KeyedHash};
+use super::state::{self, FlowState, Segment, Step, Transition};
+use super::timeouts::{IdleMillis, Timeouts, millis_since};
+use super::{EndedFlow, Flow, FlowHash, FlowId, Found, Membership};
+
+/// 5-tuple → backend, TCP state, last seen, last ACK, template.
+///
+/// Private to one worker. A key may lie in either of two buckets of 16 entries, nine times in ten
+/// in the first. A bucket's tags (32 bits of the keyed hash each) fill one cache line and say which
+/// entry to compare with the full key; an entry is one more line, which holds everything else. So a
+/// hit reads two lines and writes one, and both can be prefetched: [`hash`] and [`prefetch`] for a
+/// whole burst, then [`prefetch_entry`] for a whole burst, then [`find`] and [`observe`].
+///
+/// Memory is fixed when it is made: 68 bytes per entry and 25 % more entries than `capacity`, so
+/// 85 bytes per flow. Up to `capacity` flows fewer than 1 in 10,000 are refused; beyond it the
+/// table goes on to fill, but refuses more and more.
+///
+/// An idle flow expires when it is next looked at: [`find`] does not see it, and its end is
+/// reported when `insert` reuses the entry or [`sweep`] comes by. Time is 32 bits of milliseconds,
+/// so sweeps must come round once in 12 days, or a dead entry seems young again.
+///
+/// [`hash`]: Self::hash
+/// [`prefetch`]: Self::prefetch
+/// [`prefetch_entry`]: Self::prefetch_entry
+/// [`find`]: Self::find
+/// [`observe`]: Self::observe
+/// [`sweep`]: Self::sweep
+#[derive(Debug)]
+pub struct FlowTable {
+    pub(super) tags: Box<[Tags]>,
+    pub(super) records: Box<[Record]>,
+    hash: KeyedHash,
+    idle: IdleMillis,
+    buckets: u32,
+    capacity: usize,
+    len: usize,
+    live: usize,
+    sweep_at: u32,
+}
+
+impl FlowTable {
+    /// A table for `capacity` flows (1 to 2^30), its hash keyed with `seed`.
+    pub fn new(capacity: usize, seed: u64, timeouts: &Timeouts) -> Self {
+        let capacity = capacity.clamp(1, MAX_CAPACITY);
+        let entries = capacity + capacity.div_ceil(SPARE_PART);
+        let buckets = entries.div_ceil(WAYS).max(MIN_BUCKETS);
+        Self {
+            tags: vec![Tags::FREE; buckets].into_boxed_slice(),
+            records: vec![Record::FREE; buckets * WAYS].into_boxed_slice(),
+            hash: KeyedHash::new(seed),
+            idle: IdleMillis::new(timeouts),
+            buckets: u32::try_from(buckets).unwrap_or(u32::MAX),
+            capacity,
+            len: 0,
+            live: 0,
+            sweep_at: 0,
+        }
+    }
+
+    /// Where `key` may lie.
+    #[inline]
+    pub fn hash(&self, key: &FlowKey) -> FlowHash {
+        let bits = self.hash.flow(key);
+        let first = hash::reduce(hash::low(bits), self.buckets);
+        let second = hash::reduce(hash::high(bits), self.buckets);
+        // The indices use up the upper bits of each half; the product's upper half depends on all.
+        let tag = hash::high(bits.wrapping_mul(TAG_MULTIPLIER)).max(1);
+        let next = if first + 1 < self.buckets { first + 1 } else { 0 };
+        FlowHash {
+            first,
+            second: if second == first { next } else { second },
+            tag,
+            likely: NOWHERE,
+        }
+    }
+
+    /// Brings the tags of both candidate buckets into the cache.
+    #[inline]
+    pub fn prefetch(&self, hash: FlowHash) {
+        prefetch_index(&*self.tags, hash.first as usize);
+        prefetch_index(&*self.tags, hash.second as usize);
+    }
+
+    /// Brings the likely entry into the cache and notes it in `hash`, so that [`find`](Self::find)
+    /// need not read the tags again. Call it for a burst after [`prefetch`](Self::prefetch) for the
+    /// burst; `find` is right without it, but slower.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: &mut FlowHash) {
+        if let Some(at) = self.tagged(hash.first, hash.tag).next() {
+            hash.likely = at;
+        } else if let Some(at) = self.tagged(hash.second, hash.tag).next() {
+            hash.likely = at;
+        }
+        prefetch_index(&*self.records, hash.likely as usize);
+    }
+
+    /// The flow of `key`, unless it is expired.
+    #[inline]
+    pub fn find(&self, hash: FlowHash, key: &FlowKey, now: Tick) -> Option<Found> {
+        let at = if self.is_at(hash.likely, key) { hash.likely } else { self.position(hash, key)? };
+        let record = self.records.get(at as usize)?;
+        if self.is_expired(record, record.state?, now.wrapping_millis()) {
+            return None;
+        }
+        Some(Found { id: FlowId(at), backend: record.backend })
+    }
+
+    /// The entry; `None` if there is no longer a flow in it.
+    pub fn get(&self, id: FlowId) -> Option<Flow> {
+        let record = self.records.get(id.index())?;
+        Some(record.view(record.state?))
+    }
+
+    /// Takes note of a packet: last seen, last ACK, state. `tcp` is `None` for UDP.
+    ///
+    /// An id that is no longer in use is ignored.
+    #[inline]
+    pub fn observe(&mut self, id: FlowId, tcp: Option<TcpFields>, now: Tick) -> Option<Transition> {
+        let now = now.wrapping_millis();
+        let record = self.records.get_mut(id.index())?;
+        let state = record.state?;
+        let Some(tcp) = tcp else {
+            record.last_seen = now;
+            return None;
+        };
+        let segment = Segment::of(tcp.flags);
+        if state == FlowState::Established && segment == Segment::Ack {
+            record.last_seen = now;
+            record.acknowledge(tcp);
+            return None;
+        }
+        let step = state::step(state, segment);
+        self.take_step(id, step, tcp, now)
+    }
+
+    /// Makes a flow a member of a template, in place of the one it held; `false` if it does not
+    /// live, so that its end will not be reported (again).
+    #[must_use]
+    pub fn join(&mut self, id: FlowId, template: Membership) -> bool {
+        match self.records.get_mut(id.index()) {
+            Some(record) if record.state.is_some_and(FlowState::is_live) => record.join(template),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Removes an entry, whatever its state; `None` if there is no longer a flow in it.
+    pub fn remove(&mut self, id: FlowId, now: Tick) -> Option<EndedFlow> {
+        self.take(id.0, now)
+    }
+
+    /// Reports and removes what is expired in the next `buckets` buckets of 16, round robin.
+    pub fn sweep(&mut self, now: Tick, buckets: usize, ended: &mut impl FnMut(EndedFlow)) {
+        for _ in 0..buckets.min(self.tags.len()) {
+            let first = self.sweep_at * BUCKET;
+            self.sweep_at = if self.sweep_at + 1 < self.buckets { self.sweep_at + 1 } else { 0 };
+            for at in first..first + BUCKET {
+                if self.is_expired_at(at, now)
+                    && let Some(flow) = self.take(at, now)
+                {
+                    ended(flow);
+                }
+            }
+        }
+    }
+
+    /// Reports and removes every flow: the worker goes, or its queue does.
+    pub fn clear(&mut self, now: Tick, ended: &mut impl FnMut(EndedFlow)) {
+        for at in 0..self.buckets * BUCKET {
+            if let Some(flow) = self.take(at, now) {
+                ended(flow);
+            }
+        }
+    }
+
+    /// The flows in `count` buckets from bucket `from` on that are not expired, only those of
+    /// `backend` if one is named. One page of a dump: go on at `from + count` until
+    /// [`buckets`](Self::buckets).
+    pub fn page(
+        &self,
+        from: usize,
+        count: usize,
+        backend: Option<BackendSlot>,
+        now: Tick,
+    ) -> impl Iterator<Item = (FlowKey, Flow)> + '_ {
+        let now = now.wrapping_millis();
+        let records = self.records.chunks(WAYS).skip(from).take(count).flatten();
+        records.filter_map(move |record| {
+            let state = record.state?;
+            let wanted = backend.is_none_or(|backend| backend == record.backend)
+                && !self.is_expired(record, state, now);
+            wanted.then(|| (record.key(), record.view(state)))
+        })
+    }
+
+    /// Takes new timeouts over; they hold for the flows that are there as well.
+    pub fn set_timeouts(&mut self, timeouts: &Timeouts) {
+        self.idle = IdleMillis::new(timeouts);
+    }
+
+    /// Entries in use, expired ones included until they are swept.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no entry is in use.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Entries whose flow lives, expired ones included until they are swept.
+    pub const fn live(&self) -> usize {
+        self.live
+    }
+
+    /// The number of flows that the table was made for.
+    pub const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The number of buckets: the unit of [`sweep`](Self::sweep) and [`page`](Self::page).
+    pub const fn buckets(&self) -> usize {
+        self.tags.len()
+    }
+
+    /// The rest of [`observe`](Self::observe): all but an ACK of an established flow.
+    fn take_step(
+        &mut self,
+        id: FlowId,
+        step: Step,
+        tcp: TcpFields,
+        now: u32,
+    ) -> Option<Transition> {
+        if step == Step::Renew {
+            return Some(Transition::NewConnection);
+        }
+        let record = self.records.get_mut(id.index())?;
+        record.last_seen = now;
+        if tcp.flags & state::ACK != 0 {
+            record.acknowledge(tcp);
+        }
+        match step {
+            Step::Stay | Step::Renew => None,
+            Step::Confirm => {
+                record.state = Some(FlowState::Established);
+                Some(Transition::Confirmed)
+            }
+            Step::End(to) => {
+                record.state = Some(to);
+                record.trailed = now;
+                self.live -= 1;
+                Some(Transition::Ended)
+            }
+            Step::Trail(to) => {
+                record.state = Some(to);
+                let due = millis_since(now, record.trailed) >= TRAILING_MILLIS;
+                if due {
+                    record.trailed = now;
+                }
+                due.then_some(Transition::Trailing)
+            }
+        }
+    }
+
+    /// Empties an entry and says what was in it.
+    pub(super) fn take(&mut self, at: u32, now: Tick) -> Option<EndedFlow> {
+        let record = self.records.get_mut(at as usize)?;
+        let state = record.state?;
+        let gone = std::mem::replace(record, Record::FREE);
+        self.set_tag(at, 0);
+        self.len -= 1;
+        if state.is_live() {
+            self.live -= 1;
+        }
+        Some(EndedFlow {
+            key: gone.key(),
+            service: gone.service,
+            backend: gone.backend,
+            state,
+            at: self.end_of(&gone, state, now),
+            template: gone.template().filter(|_| state.is_live()),
+        })
+    }
+
+    /// Fills a free entry.
+    pub(super) fn put(&mut self, at: u32, tag: u32, record: Record) -> Option<FlowId> {
+        *self.records.get_mut(at as usize)? = record;
+        self.set_tag(at, tag);
+        self.len += 1;
+        if record.state.is_some_and(FlowState::is_live) {
+            self.live += 1;
+        }
+        Some(FlowId(at))
+    }
+
+    fn set_tag(&mut self, at: u32, tag: u32) {
+        let (bucket, way) = (at as usize / WAYS, at as usize % WAYS);
+        if let Some(slot) = self.tags.get_mut(bucket).and_then(|tags| tags.0.get_mut(way)) {
+            *slot = tag;
+        }
+    }
+
+    /// The moment its timeout passed if it did, else now.
+    fn end_of(&self, record: &Record, state: FlowState, now: Tick) -> Tick {
+        let idle_ms = millis_since(now.wrapping_millis(), record.last_seen);
+        let overdue_ms = u64::from(idle_ms.saturating_sub(self.idle.of(state)));
+        Tick::from_nanos(now.as_nanos().saturating_sub(overdue_ms * 1_000_000))
+    }
+
+    /// The entry that holds `key`, expired or not.
+    pub(super) fn position(&self, hash: FlowHash, key: &FlowKey) -> Option<u32> {
+        let tagged = |bucket| self.tagged(bucket, hash.tag);
+        tagged(hash.first).chain(tagged(hash.second)).find(|&at| self.is_at(at, key))
+    }
+
+    /// The entries of a bucket with this tag: nearly always one or none.
+    #[inline]
+    fn tagged(&self, bucket: u32, tag: u32) -> Positions {
+        let mask = self.tags.get(bucket as usize).map_or(0, |tags| tags.matching(tag));
+        Positions { bucket, mask }
+    }
+
+    #[inline]
+    fn is_at(&self, at: u32, key: &FlowKey) -> bool {
+        self.records.get(at as usize).is_some_and(|record| record.is_of(key))
+    }
+
+    pub(super) fn is_expired_at(&self, at: u32, now: Tick) -> bool {
+        self.records.get(at as usize).is_some_and(|record| {
+            record.state.is_some_and(|state| self.is_expired(record, state, now.wrapping_millis()))
+        })
+    }
+
+    #[inline]
+    const fn is_expired(&self, record: &Record, state: FlowState, now: u32) -> bool {
+        millis_since(now, record.last_seen) >= self.idle.of(state)
+    }
+}
+
+impl FlowId {
+    #[inline]
+    const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Entries of a bucket.
+struct Positions {
+    bucket: u32,
+    mask: u32,
+}
+
+impl Iterator for Positions {
+    type Item = u32;
+
+    #[inline]
+    fn next(&mut self) -> Option<u32> {
+        if self.mask == 0 {
+            return None;
+        }
+        let way = self.mask.trailing_zeros();
+        self.mask &= self.mask - 1;
+        Some(self.bucket * BUCKET + way)
+    }
+}
+
+/// A fourth more entries than `capacity`, so that it can be filled: at this load fewer than 1 in
+/// 100,000 is refused.
+const SPARE_PART: usize = 4;
+
+/// No entry's index.
+const NOWHERE: u32 = u32::MAX;
+
+/// Entry indices are 32 bits.
+const MAX_CAPACITY: usize = 1 << 30;
+
+/// Two, or a key had one candidate only.
+const MIN_BUCKETS: usize = 2;
+
+/// Packets of an ended flow are reported at most this often.
+const TRAILING_MILLIS: u32 = 1000;
+
+/// Odd and arbitrary.
+const TAG_MULTIPLIER: u64 = 0xd6e8_feb8_6659_fd93;

@@ -1,0 +1,376 @@
+//! The hot path, bytes part: a burst of frames in, a verdict for each out.
+//!
+//! Three passes over the burst, so that the memory of one frame's flow arrives while another frame
+//! is parsed: parse and prefetch all, look up all, rewrite all. A frame whose flow is known costs
+//! one flow-table line, one hop and its counters; everything else is in [`connection`] (frames
+//! without a flow) and [`local`] (frames that are answered, or belong to no single flow).
+
+mod connection;
+mod local;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+
+use crate::addr::Mac;
+use crate::counters::WorkerCounters;
+use crate::flow::{EndedFlow, FlowHash, FlowTable, Found, Timeouts};
+use crate::key::FlowKey;
+use crate::packet::{self, Packet, TcpFields};
+use crate::pending::PendingTable;
+use crate::persistence::PersistenceTable;
+use crate::slots::{BackendSlot, InstanceSlot, PortId};
+use crate::snapshot::Snapshot;
+use crate::tick::Tick;
+use crate::verdict::{DropReason, Verdict};
+
+/// Frames of one burst.
+pub const BURST: usize = 64;
+
+/// The frames of a burst, wherever they live. An index below `len` must give the same frame every
+/// time.
+pub trait Burst {
+    /// How many, at most [`BURST`].
+    fn len(&self) -> usize;
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// The bytes of a frame, from the Ethernet header on.
+    fn frame(&mut self, index: usize) -> &mut [u8];
+    /// Lets `answer` rewrite a frame within its whole buffer: it gets the buffer and the frame's
+    /// length and returns the new length, or `None` to leave the frame alone. Returns whether it
+    /// did.
+    fn transform(
+        &mut self,
+        index: usize,
+        answer: &mut dyn FnMut(&mut [u8], usize) -> Option<usize>,
+    ) -> bool;
+}
+
+/// The tables that all workers of a node share.
+#[derive(Debug)]
+pub struct SharedTables {
+    /// Choices between a SYN and its ACK.
+    pub pending: PendingTable,
+    /// Which backend a source keeps.
+    pub persistence: PersistenceTable,
+}
+
+/// The packet path of one worker.
+pub struct Forwarder {
+    port: PortId,
+    mac: Mac,
+    flows: FlowTable,
+    shared: Arc<SharedTables>,
+    counters: Arc<WorkerCounters>,
+    work: [Work; BURST],
+    /// Flows that arrived here from another queue: the others should let them go.
+    moved: ArrayVec<FlowKey, BURST>,
+    swept: Tick,
+    next_decay: Tick,
+    decay_interval: Duration,
+}
+
+/// One frame between the passes.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    packet: Packet,
+    hash: FlowHash,
+    source: Mac,
+    len: u32,
+    /// Where the second pass sends it.
+    backend: BackendSlot,
+}
+
+/// What the look-ups of one burst have in common.
+#[derive(Clone, Copy)]
+struct Scene<'a> {
+    now: Tick,
+    snapshot: &'a Snapshot,
+    leases: &'a [AtomicU64],
+}
+
+impl Scene<'_> {
+    /// Whether this node holds the instance's lease.
+    #[inline]
+    fn active(&self, instance: InstanceSlot) -> bool {
+        self.leases
+            .get(instance.index())
+            .is_some_and(|until| self.now.as_nanos() < until.load(Relaxed))
+    }
+}
+
+/// Where a frame goes: to a backend, or to a verdict that is final.
+type Decision = Result<BackendSlot, Verdict>;
+
+impl Forwarder {
+    /// The packet path of the worker that serves `port`, whose MAC is `mac`.
+    pub fn new(
+        port: PortId,
+        mac: Mac,
+        flows: FlowTable,
+        timeouts: &Timeouts,
+        shared: Arc<SharedTables>,
+        counters: Arc<WorkerCounters>,
+    ) -> Self {
+        let idle = Work {
+            packet: Packet::Malformed,
+            hash: FlowHash::default(),
+            source: Mac::default(),
+            len: 0,
+            backend: BackendSlot(0),
+        };
+        Self {
+            port,
+            mac,
+            flows,
+            shared,
+            counters,
+            work: [idle; BURST],
+            moved: ArrayVec::new(),
+            swept: Tick::default(),
+            next_decay: Tick::default(),
+            decay_interval: timeouts.half_open / 8,
+        }
+    }
+
+    /// The MAC that frames leave with; changes when the device was re-created.
+    pub fn set_mac(&mut self, mac: Mac) {
+        self.mac = mac;
+    }
+
+    /// Decides and rewrites a burst; `verdicts` gets one verdict per frame, in order.
+    ///
+    /// `leases` is indexed by instance slot and holds the tick until which the instance is active.
+    pub fn burst<B: Burst + ?Sized>(
+        &mut self,
+        now: Tick,
+        snapshot: &Snapshot,
+        leases: &[AtomicU64],
+        frames: &mut B,
+        verdicts: &mut ArrayVec<Verdict, BURST>,
+    ) {
+        let scene = Scene { now, snapshot, leases };
+        let count = frames.len().min(BURST);
+        self.counters.totals.received.add(count as u64);
+        self.parse_all(frames, count);
+        verdicts.clear();
+        for index in 0..count {
+            let work = self.work[index];
+            let decision = self.decide(&scene, &work);
+            let verdict = self.settle(&scene, index, decision);
+            verdicts.push(verdict);
+        }
+        self.rewrite_all(snapshot, frames, verdicts);
+    }
+
+    /// First pass: classify, and ask for the flow's cache lines, the index before the entry.
+    #[inline]
+    fn parse_all<B: Burst + ?Sized>(&mut self, frames: &mut B, count: usize) {
+        for (index, work) in self.work.iter_mut().enumerate().take(count) {
+            let frame = frames.frame(index);
+            packet::parse_into(frame, &mut work.packet);
+            work.source = packet::source_mac(frame).unwrap_or_default();
+            work.len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+            if let Packet::Tcp(key, _) | Packet::Udp(key) = &work.packet {
+                work.hash = self.flows.hash(key);
+                self.flows.prefetch(work.hash);
+            }
+        }
+        for work in self.work.iter_mut().take(count) {
+            if let Packet::Tcp(..) | Packet::Udp(_) = work.packet {
+                self.flows.prefetch_entry(&mut work.hash);
+            }
+        }
+    }
+
+    /// Second pass, one frame: where does it go?
+    #[inline]
+    fn decide(&mut self, scene: &Scene<'_>, work: &Work) -> Decision {
+        match &work.packet {
+            Packet::Tcp(key, tcp) => {
+                refuse_loop(scene, work.source, key)?;
+                self.tcp(scene, work.hash, key, *tcp)
+            }
+            Packet::Udp(key) => {
+                refuse_loop(scene, work.source, key)?;
+                self.udp(scene, work.hash, key)
+            }
+            other => self.local(scene, work.source, other),
+        }
+    }
+
+    /// TCP: a known flow in one look-up, else a new connection or one that arrives mid-stream.
+    #[inline]
+    fn tcp(
+        &mut self,
+        scene: &Scene<'_>,
+        hash: FlowHash,
+        key: &FlowKey,
+        tcp: TcpFields,
+    ) -> Decision {
+        if let Some(Found { id, backend }) = self.flows.find(hash, key, scene.now) {
+            let transition = self.flows.observe(id, Some(tcp), scene.now);
+            if transition.is_none() && scene.snapshot.hop(backend).usable {
+                return Ok(backend);
+            }
+            if let Some(decision) = self.changed(scene, (id, key), transition, tcp) {
+                return decision;
+            }
+        }
+        if tcp.opens() {
+            self.open_tcp(scene, key)
+        } else {
+            self.resume_tcp(scene, hash, key, tcp)
+        }
+    }
+
+    /// UDP: a known flow in one look-up, else the first packets of one.
+    #[inline]
+    fn udp(&mut self, scene: &Scene<'_>, hash: FlowHash, key: &FlowKey) -> Decision {
+        if let Some(Found { id, backend }) = self.flows.find(hash, key, scene.now) {
+            if scene.snapshot.hop(backend).usable {
+                self.flows.observe(id, None, scene.now);
+                return Ok(backend);
+            }
+            // UDP has nothing to reset: the flow starts anew on a backend that can be reached.
+            self.let_go(scene.now, id);
+        }
+        self.open_udp(scene, hash, key)
+    }
+
+    /// Turns a decision into a verdict, checks the lease and counts.
+    #[inline]
+    fn settle(&mut self, scene: &Scene<'_>, index: usize, decision: Decision) -> Verdict {
+        let work = &mut self.work[index];
+        let verdict = match decision {
+            Ok(backend) => {
+                let hop = scene.snapshot.hop(backend);
+                if scene.active(hop.instance) {
+                    work.backend = backend;
+                    let bytes = u64::from(work.len);
+                    let to_backend = self.counters.backend(backend);
+                    to_backend.packets.add(1);
+                    to_backend.bytes.add(bytes);
+                    let to_service = self.counters.service(hop.service);
+                    to_service.packets.add(1);
+                    to_service.bytes.add(bytes);
+                    return Verdict::Forward(hop.port);
+                }
+                Verdict::Drop(DropReason::Inactive)
+            }
+            Err(verdict) => verdict,
+        };
+        if let Verdict::Drop(reason) = verdict {
+            self.counters.dropped(reason).add(1);
+        }
+        verdict
+    }
+
+    /// Third pass: twelve bytes for a forwarded frame, the whole answer for an answered one.
+    #[inline]
+    fn rewrite_all<B: Burst + ?Sized>(
+        &mut self,
+        snapshot: &Snapshot,
+        frames: &mut B,
+        verdicts: &mut ArrayVec<Verdict, BURST>,
+    ) {
+        for (index, verdict) in verdicts.iter_mut().enumerate() {
+            match verdict {
+                Verdict::Forward(_) => {
+                    let hop = snapshot.hop(self.work[index].backend);
+                    packet::rewrite_macs(frames.frame(index), &hop.macs);
+                }
+                Verdict::Answer => *verdict = self.answer(frames, index),
+                Verdict::HandOver | Verdict::Drop(_) => {}
+            }
+        }
+    }
+
+    /// Work between bursts: sweeps the flow table once per [`SWEEP_PERIOD`], a bounded piece at a
+    /// time, and lets unconfirmed choices fade.
+    pub fn housekeep(&mut self, now: Tick) {
+        let since = now.saturating_since(self.swept);
+        if since < SWEEP_STEP {
+            return;
+        }
+        self.swept = now;
+        let share = self.flows.buckets() as u128 * since.as_nanos() / SWEEP_PERIOD.as_nanos();
+        let buckets = usize::try_from(share).unwrap_or(usize::MAX).clamp(1, SWEEP_MAX);
+        let Self { flows, shared, counters, .. } = self;
+        flows.sweep(now, buckets, &mut |ended| end_flow(shared, counters, &ended));
+        if now >= self.next_decay {
+            self.counters.decay_half_open();
+            self.next_decay = now + self.decay_interval;
+        }
+    }
+
+    /// Ends every flow: the worker stops for good.
+    pub fn end_all_flows(&mut self, now: Tick) {
+        let Self { flows, shared, counters, .. } = self;
+        flows.clear(now, &mut |ended| end_flow(shared, counters, &ended));
+    }
+
+    /// Flows that moved here since the last call; the other workers should forget them.
+    pub fn take_moved(&mut self) -> ArrayVec<FlowKey, BURST> {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// Another worker has taken this flow over.
+    pub fn forget(&mut self, key: &FlowKey, now: Tick) {
+        let hash = self.flows.hash(key);
+        if let Some(found) = self.flows.find(hash, key, now) {
+            self.let_go(now, found.id);
+        }
+    }
+
+    /// Flows remembered.
+    pub fn flow_count(&self) -> usize {
+        self.flows.len()
+    }
+}
+
+impl fmt::Debug for Forwarder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forwarder")
+            .field("port", &self.port)
+            .field("flows", &self.flows.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[inline]
+fn refuse_loop(scene: &Scene<'_>, source: Mac, key: &FlowKey) -> Result<(), Verdict> {
+    if scene.snapshot.guard.refuses(source, key.dst) { drop_for(DropReason::Loop) } else { Ok(()) }
+}
+
+fn drop_for<T>(reason: DropReason) -> Result<T, Verdict> {
+    Err(Verdict::Drop(reason))
+}
+
+/// Settles the accounts of a flow that is gone.
+fn end_flow(shared: &SharedTables, counters: &WorkerCounters, ended: &EndedFlow) {
+    let backend = counters.backend(ended.backend);
+    if ended.state.is_live() {
+        backend.active.add(-1);
+    } else {
+        backend.inactive.add(-1);
+    }
+    if let Some(template) = &ended.template {
+        shared.persistence.end(template, ended.at);
+    }
+}
+
+/// An expired flow is noticed at the latest after this, if no packet does it before.
+const SWEEP_PERIOD: Duration = Duration::from_secs(10);
+/// The sweep's smallest step.
+const SWEEP_STEP: Duration = Duration::from_millis(1);
+/// Buckets looked at in one step: well below 100 µs.
+const SWEEP_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests;

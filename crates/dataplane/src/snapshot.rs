@@ -1,0 +1,184 @@
+//! What the packet path reads: one immutable picture of services, backends and MACs, replaced as a
+//! whole. A worker looks at one snapshot per burst.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::addr::{Addr, Mac};
+use crate::counters::WorkerCounters;
+use crate::guard::LoopGuard;
+use crate::key::{Protocol, ServiceKey};
+use crate::mailbox::Mailbox;
+use crate::scheduler::Scheduler;
+use crate::slots::{BackendSlot, InstanceSlot, PortId, ServiceSlot};
+
+/// Everything the packet path needs to know, never edited.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Rises by one with every snapshot of a process.
+    pub generation: u64,
+    /// Sorted by (VIP, protocol, first port); ranges do not overlap.
+    services: Vec<Arc<Service>>,
+    /// Sorted by address.
+    vips: Vec<Vip>,
+    /// Indexed by [`BackendSlot`].
+    hops: Vec<Hop>,
+    /// Refuses frames that would circle.
+    pub guard: LoopGuard,
+    /// All workers, those of the same port next to each other.
+    pub workers: Vec<WorkerLink>,
+}
+
+/// A virtual address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vip {
+    /// The address.
+    pub address: Addr,
+    /// Whose lease decides whether it is active.
+    pub instance: InstanceSlot,
+    /// The only port it lives on; `None`: all.
+    pub port: Option<PortId>,
+}
+
+/// A service.
+#[derive(Debug)]
+pub struct Service {
+    /// Its slot.
+    pub slot: ServiceSlot,
+    /// What it listens on.
+    pub key: ServiceKey,
+    /// Whose lease decides whether it is active.
+    pub instance: InstanceSlot,
+    /// Source persistence, if any.
+    pub persistence: Option<Persistence>,
+    /// Chooses among the backends that may take new sources.
+    pub scheduler: Scheduler,
+}
+
+/// Source persistence of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persistence {
+    /// A source without connections is forgotten after this long.
+    pub timeout: Duration,
+    /// Bits of the 128-bit address that count for IPv4 sources, 97–128.
+    pub prefix_v4: u8,
+    /// Bits that count for IPv6 sources, 1–128.
+    pub prefix_v6: u8,
+    /// Whether clients of a backend with weight 0 keep coming back to it.
+    pub sticky_when_drained: bool,
+}
+
+impl Persistence {
+    /// How many bits of this source count.
+    pub const fn prefix_len(&self, source: Addr) -> u8 {
+        if source.is_v4() { self.prefix_v4 } else { self.prefix_v6 }
+    }
+}
+
+/// Where a backend's frames go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Destination MAC (the backend's), then source MAC (the egress port's): the first 12 bytes of
+    /// the frame.
+    pub macs: [u8; 12],
+    /// The egress port.
+    pub port: PortId,
+    /// The service that the backend belongs to.
+    pub service: ServiceSlot,
+    /// The service's instance.
+    pub instance: InstanceSlot,
+    /// Whether frames can be sent to it: it exists and its MAC is known.
+    pub usable: bool,
+    /// Whether it may take new sources: usable and weight above 0.
+    pub eligible: bool,
+}
+
+impl Hop {
+    /// The hop of a slot that nobody has.
+    pub const NONE: Self = Self {
+        macs: [0; 12],
+        port: PortId(u16::MAX),
+        service: ServiceSlot(u16::MAX),
+        instance: InstanceSlot(u16::MAX),
+        usable: false,
+        eligible: false,
+    };
+}
+
+/// How to reach a worker.
+#[derive(Clone, Debug)]
+pub struct WorkerLink {
+    /// The port it serves.
+    pub port: PortId,
+    /// The RX queue it serves.
+    pub queue: u32,
+    /// The MAC of the port.
+    pub mac: Mac,
+    /// Its mailbox.
+    pub mailbox: Arc<Mailbox>,
+    /// Its counters.
+    pub counters: Arc<WorkerCounters>,
+}
+
+impl Snapshot {
+    /// Puts the parts in the order that look-ups need. `hops` is indexed by backend slot.
+    pub fn new(
+        generation: u64,
+        mut services: Vec<Arc<Service>>,
+        mut vips: Vec<Vip>,
+        hops: Vec<Hop>,
+        guard: LoopGuard,
+        mut workers: Vec<WorkerLink>,
+    ) -> Self {
+        services.sort_unstable_by_key(|service| service.key);
+        vips.sort_unstable_by_key(|vip| vip.address);
+        workers.sort_unstable_by_key(|worker| (worker.port, worker.queue));
+        Self { generation, services, vips, hops, guard, workers }
+    }
+
+    /// The hop of a backend.
+    #[inline]
+    pub fn hop(&self, backend: BackendSlot) -> &Hop {
+        self.hops.get(backend.index()).unwrap_or(&Hop::NONE)
+    }
+
+    /// The service that listens here.
+    pub fn service(&self, vip: Addr, protocol: Protocol, port: u16) -> Option<&Arc<Service>> {
+        let after = self.services.partition_point(|service| {
+            (service.key.vip, service.key.protocol, service.key.first_port) <= (vip, protocol, port)
+        });
+        let service = self.services.get(after.checked_sub(1)?)?;
+        let key = &service.key;
+        (key.vip == vip && key.protocol == protocol && key.covers(port)).then_some(service)
+    }
+
+    /// All services of a VIP and protocol, by port.
+    pub fn services_of(
+        &self,
+        vip: Addr,
+        protocol: Protocol,
+    ) -> impl Iterator<Item = &Arc<Service>> {
+        let first = self
+            .services
+            .partition_point(|service| (service.key.vip, service.key.protocol) < (vip, protocol));
+        self.services[first..]
+            .iter()
+            .take_while(move |service| service.key.vip == vip && service.key.protocol == protocol)
+    }
+
+    /// The VIP with this address.
+    pub fn vip(&self, address: Addr) -> Option<&Vip> {
+        let at = self.vips.binary_search_by_key(&address, |vip| vip.address).ok()?;
+        self.vips.get(at)
+    }
+
+    /// All services, sorted by key.
+    pub fn services(&self) -> &[Arc<Service>] {
+        &self.services
+    }
+
+    /// All VIPs, sorted by address.
+    pub fn vips(&self) -> &[Vip] {
+        &self.vips
+    }
+}
