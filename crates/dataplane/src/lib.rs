@@ -8,6 +8,7 @@ mod addr;
 mod flow;
 mod key;
 mod packet;
+mod pending;
 mod persistence;
 mod scheduler;
 mod slots;
@@ -24,6 +25,7 @@ pub use packet::{
     MAX_EXTENSIONS, Packet, TcpFields, answer, parse, parse_into, rewrite_macs, source_mac,
 };
 pub use scheduler::{Load, MaglevTable, Member, Scheduler, SchedulerKind, flow_hash, source_hash};
+pub use pending::{Choice, PendingKey, PendingTable};
 pub use persistence::{
     Epoch, Joined, PersistencePage, PersistenceStats, PersistenceTable, Template, TemplateEntry,
     TemplateKey, TemplateRef,
