@@ -21,4 +21,6 @@ pub use table::{PersistencePage, PersistenceStats, PersistenceTable};
 pub use template::{Epoch, Joined, Template, TemplateEntry, TemplateKey, TemplateRef};
 
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod tests;

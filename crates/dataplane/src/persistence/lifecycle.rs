@@ -1,0 +1,623 @@
+//! The three tables together, played by a forwarder that does only what the life cycle asks of it,
+//! beside a model in which nothing is lazy.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::addr::Addr;
+use crate::flow::{
+    EndedFlow, FlowState, FlowTable, Membership, NewFlow, Origin, Timeouts, Transition,
+};
+use crate::key::{FlowKey, Protocol};
+use crate::packet::TcpFields;
+use crate::pending::PendingTable;
+use crate::slots::{BackendSlot, ServiceSlot};
+use crate::tick::Tick;
+
+/// A packet of a client, or time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Packet(Packet),
+    /// Seconds pass, and the sweeps come round.
+    Pass(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Packet {
+    worker: usize,
+    client: u8,
+    port: u16,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Syn,
+    Ack,
+    Fin,
+    Rst,
+    Udp,
+}
+
+impl Kind {
+    fn tcp(self) -> Option<TcpFields> {
+        let flags = match self {
+            Self::Syn => 0x02,
+            Self::Ack => 0x10,
+            Self::Fin => 0x11,
+            Self::Rst => 0x04,
+            Self::Udp => return None,
+        };
+        Some(TcpFields { flags, ack: 1 })
+    }
+}
+
+impl Packet {
+    fn key(self) -> FlowKey {
+        FlowKey {
+            src: Addr::from_v4([10, 0, 0, self.client]),
+            dst: Addr::from_v4([192, 0, 2, 1]),
+            src_port: self.port,
+            dst_port: 80,
+            protocol: if self.kind == Kind::Udp { Protocol::Udp } else { Protocol::Tcp },
+        }
+    }
+
+    /// Clients `2 n` and `2 n + 1` share a prefix.
+    fn source(self) -> TemplateKey {
+        TemplateKey::new(SERVICE, self.key().src, PREFIX_LEN)
+    }
+}
+
+const SERVICE: ServiceSlot = ServiceSlot(1);
+const PREFIX_LEN: u8 = 127;
+const WORKERS: usize = 3;
+
+/// Longer than a whole number of seconds, so that the pending table's coarse clock decides as an
+/// exact one would for events on whole seconds.
+const HALF_OPEN: Duration = Duration::from_millis(59_500);
+
+fn timeouts() -> Timeouts {
+    Timeouts { half_open: HALF_OPEN, ..Timeouts::default() }
+}
+
+/// The tables of a node and the least forwarder.
+struct Node {
+    flows: Vec<FlowTable>,
+    pending: PendingTable,
+    templates: PersistenceTable,
+    timeout: Duration,
+    now: Tick,
+    /// Round robin over backends without end: each new choice is another backend.
+    next: u16,
+}
+
+impl Node {
+    /// Starts 30 minutes before the flow tables' milliseconds wrap.
+    fn new(timeout: u64) -> Self {
+        Self {
+            flows: (0..WORKERS).map(|at| FlowTable::new(256, at as u64, &timeouts())).collect(),
+            pending: PendingTable::new(4096, 1, HALF_OPEN),
+            templates: PersistenceTable::new(1000, 1),
+            timeout: Duration::from_secs(timeout),
+            now: Tick::from_nanos(((1 << 32) - 1_800_000) * 1_000_000),
+            next: 0,
+        }
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now = self.now + Duration::from_secs(seconds);
+        let Self { flows, pending, templates, now, .. } = self;
+        for table in flows {
+            let all = table.buckets();
+            table.sweep(*now, all, &mut |gone| leave(templates, &gone));
+        }
+        pending.sweep(*now, pending.sets());
+        for _ in 0..templates.maps() {
+            templates.sweep(*now);
+        }
+    }
+
+    /// Where the packet goes.
+    fn packet(&mut self, packet: Packet) -> BackendSlot {
+        let Self { flows, templates, now, .. } = self;
+        let table = &mut flows[packet.worker];
+        let key = packet.key();
+        let hash = table.hash(&key);
+        if let Some(found) = table.find(hash, &key, *now) {
+            let template = table.get(found.id).and_then(|flow| flow.template);
+            match (table.observe(found.id, packet.kind.tcp(), *now), template) {
+                (Some(Transition::NewConnection), _) => {
+                    let gone = table.remove(found.id, *now).expect("in use");
+                    leave(templates, &gone);
+                    return self.new_connection(packet);
+                }
+                (Some(Transition::Ended), Some(template)) => templates.end(&template, *now),
+                (Some(Transition::Trailing), Some(template)) => templates.touch(&template, *now),
+                (Some(Transition::Confirmed), _) => {
+                    let attached = templates.attach(&packet.source(), found.backend, *now);
+                    if let Some(epoch) = attached {
+                        assert!(table.join(found.id, Membership { epoch, prefix_len: PREFIX_LEN }));
+                    }
+                }
+                _ => {}
+            }
+            return found.backend;
+        }
+        match packet.kind {
+            Kind::Syn => self.new_connection(packet),
+            Kind::Udp => self.datagram(packet),
+            Kind::Ack | Kind::Fin | Kind::Rst => self.segment(packet),
+        }
+    }
+
+    /// A SYN, or the first datagram: a choice, and a mark on the 5-tuple that it was made.
+    fn new_connection(&mut self, packet: Packet) -> BackendSlot {
+        let backend = self.choice(packet);
+        let mark = self.pending.flow_key(&packet.key());
+        self.pending.choose_or_join(mark, self.now, || Some(backend), |other| other == backend);
+        backend
+    }
+
+    fn choice(&mut self, packet: Packet) -> BackendSlot {
+        if let Some(template) = self.templates.get(&packet.source(), self.now) {
+            return template.backend;
+        }
+        let source = self.pending.source_key(SERVICE, packet.source().source);
+        let next = &mut self.next;
+        let choose = || {
+            *next += 1;
+            Some(BackendSlot(*next))
+        };
+        let choice = self.pending.choose_or_join(source, self.now, choose, |_| true);
+        choice.expect("there are backends").backend
+    }
+
+    /// No SYN, no entry: the ACK of a handshake if the 5-tuple is marked, else a pick-up.
+    fn segment(&mut self, packet: Packet) -> BackendSlot {
+        let mark = self.pending.flow_key(&packet.key());
+        if let Some(backend) = self.pending.take(mark, self.now) {
+            self.complete(packet, backend, Origin::Handshake);
+            return backend;
+        }
+        let source = packet.source();
+        let pending = self.pending.source_key(SERVICE, source.source);
+        let template = self.templates.get(&source, self.now).map(|template| template.backend);
+        let backend = template
+            .or_else(|| self.pending.lookup(pending, self.now))
+            .unwrap_or(BackendSlot(u16::MAX));
+        self.insert(packet, backend, Origin::PickUp, None);
+        backend
+    }
+
+    fn datagram(&mut self, packet: Packet) -> BackendSlot {
+        let mark = self.pending.flow_key(&packet.key());
+        let Some(backend) = self.pending.take(mark, self.now) else {
+            return self.new_connection(packet);
+        };
+        self.complete(packet, backend, Origin::Udp);
+        backend
+    }
+
+    /// The flow joins its template, and from then on that tells the choice.
+    fn complete(&mut self, packet: Packet, backend: BackendSlot, origin: Origin) {
+        let source = packet.source();
+        let joined = self.templates.join(&source, backend, self.timeout, false, self.now);
+        self.pending.take(self.pending.source_key(SERVICE, source.source), self.now);
+        self.insert(packet, backend, origin, joined.epoch());
+    }
+
+    fn insert(
+        &mut self,
+        packet: Packet,
+        backend: BackendSlot,
+        origin: Origin,
+        epoch: Option<Epoch>,
+    ) {
+        let Self { flows, templates, now, .. } = self;
+        let table = &mut flows[packet.worker];
+        let template = epoch.map(|epoch| Membership { epoch, prefix_len: PREFIX_LEN });
+        let new = NewFlow { service: SERVICE, backend, origin, last_ack: None, template };
+        let key = packet.key();
+        let hash = table.hash(&key);
+        let id = table.insert(hash, &key, &new, *now, &mut |gone| leave(templates, &gone));
+        let id = id.expect("there is room");
+        if matches!(packet.kind, Kind::Fin | Kind::Rst) {
+            table.observe(id, packet.kind.tcp(), *now);
+            if let Some(template) = table.get(id).and_then(|flow| flow.template) {
+                templates.end(&template, *now);
+            }
+        }
+    }
+
+    fn dump(&self) -> Vec<TemplateEntry> {
+        let mut entries = self.templates.page(None, usize::MAX, self.now).entries;
+        entries.sort_unstable_by_key(|entry| entry.key);
+        entries
+    }
+}
+
+fn leave(templates: &PersistenceTable, gone: &EndedFlow) {
+    if let Some(template) = gone.template {
+        templates.end(&template, gone.at);
+    }
+}
+
+fn packet(worker: usize, client: u8, port: u16, kind: Kind) -> Event {
+    Event::Packet(Packet { worker, client, port, kind })
+}
+
+fn syn(worker: usize, port: u16) -> Event {
+    packet(worker, 2, port, Kind::Syn)
+}
+
+fn ack(worker: usize, port: u16) -> Event {
+    packet(worker, 2, port, Kind::Ack)
+}
+
+fn fin(worker: usize, port: u16) -> Event {
+    packet(worker, 2, port, Kind::Fin)
+}
+
+fn rst(worker: usize, port: u16) -> Event {
+    packet(worker, 2, port, Kind::Rst)
+}
+
+fn udp(worker: usize, port: u16) -> Event {
+    packet(worker, 2, port, Kind::Udp)
+}
+
+/// A handshake over two queues.
+fn open(port: u16) -> [Event; 2] {
+    [syn(0, port), ack(1, port)]
+}
+
+/// What happens, and which choice the last packet follows: the first, the second, ….
+type Case = (&'static str, Vec<Event>, u16);
+
+fn check(cases: Vec<Case>) {
+    for (what, events, expected) in cases {
+        let mut node = Node::new(50);
+        let mut last = None;
+        for event in events {
+            match event {
+                Event::Packet(packet) => last = Some(node.packet(packet)),
+                Event::Pass(seconds) => node.pass(seconds),
+            }
+        }
+        assert_eq!(last, Some(BackendSlot(expected)), "{what}");
+    }
+}
+
+#[test]
+fn choices_before_there_is_a_template() {
+    use Event::Pass;
+    use Kind::Syn;
+    check(vec![
+        ("the first", vec![syn(0, 1)], 1),
+        (
+            "six SYNs at once over all queues",
+            (0..6).map(|n| syn(usize::from(n % 3), n)).collect(),
+            1,
+        ),
+        ("the ACK on another queue", vec![syn(0, 1), ack(1, 1)], 1),
+        ("another client of the prefix", vec![syn(0, 1), packet(1, 3, 9, Syn)], 1),
+        ("another prefix", vec![syn(0, 1), packet(1, 4, 9, Syn)], 2),
+        ("a SYN that nobody acknowledged", vec![syn(0, 1), Pass(59), syn(0, 2)], 1),
+        ("is forgotten", vec![syn(0, 1), Pass(60), syn(0, 2)], 2),
+        ("a mere SYN makes no template", vec![syn(0, 1), Pass(60), ack(0, 1)], u16::MAX),
+    ]);
+}
+
+#[test]
+fn life_cycle_of_a_template() {
+    use Event::Pass;
+    check(vec![
+        ("the flow lives", [&open(1)[..], &[Pass(899), syn(0, 2)]].concat(), 1),
+        ("idle, then the timeout", [&open(1)[..], &[Pass(949), syn(0, 2)]].concat(), 1),
+        ("and it is over", [&open(1)[..], &[Pass(950), syn(0, 2)]].concat(), 2),
+        ("FIN at once", [&open(1)[..], &[fin(1, 1), Pass(49), syn(0, 2)]].concat(), 1),
+        ("50 s, not 170", [&open(1)[..], &[fin(1, 1), Pass(50), syn(0, 2)]].concat(), 2),
+        ("RST at once", [&open(1)[..], &[rst(1, 1), Pass(49), syn(0, 2)]].concat(), 1),
+        ("50 s too", [&open(1)[..], &[rst(1, 1), Pass(50), syn(0, 2)]].concat(), 2),
+        (
+            "a new connection refreshes",
+            [&open(1)[..], &[fin(1, 1), Pass(49)], &open(2), &[rst(1, 2), Pass(49), syn(0, 3)]]
+                .concat(),
+            1,
+        ),
+        (
+            "its SYN alone does not",
+            [&open(1)[..], &[fin(1, 1), Pass(49), syn(0, 2), Pass(1), syn(0, 3)]].concat(),
+            2,
+        ),
+        (
+            "acknowledging a long download after FIN does",
+            [&open(1)[..], &[fin(1, 1), Pass(100), ack(1, 1)], &[Pass(49), syn(0, 2)]].concat(),
+            2,
+        ),
+        (
+            "if it never pauses for the timeout",
+            [
+                &open(1)[..],
+                &[fin(1, 1), Pass(40), ack(1, 1), Pass(40), ack(1, 1), Pass(49), syn(0, 2)],
+            ]
+            .concat(),
+            1,
+        ),
+        (
+            "a long connection, used now and then",
+            [&open(1)[..], &[Pass(800), ack(1, 1), Pass(800), ack(1, 1), Pass(800), syn(0, 2)]]
+                .concat(),
+            1,
+        ),
+        (
+            "no rewrite of the timeout: 50 s after an hour",
+            [&open(1)[..], &[Pass(800), ack(1, 1), Pass(800), fin(1, 1), Pass(50), syn(0, 2)]]
+                .concat(),
+            2,
+        ),
+    ]);
+}
+
+#[test]
+fn templates_and_unusual_flows() {
+    use Event::Pass;
+    check(vec![
+        (
+            "a flow that moved to another queue holds it",
+            [&open(1)[..], &[ack(2, 1), ack(2, 1), Pass(800), ack(2, 1), Pass(800), syn(0, 2)]]
+                .concat(),
+            1,
+        ),
+        (
+            "a SYN on a closing 5-tuple is a new connection",
+            [&open(1)[..], &[fin(1, 1), Pass(60), syn(1, 1)]].concat(),
+            2,
+        ),
+        ("a SYN on a live one is not", [&open(1)[..], &[Pass(60), syn(1, 1)]].concat(), 1),
+        ("one datagram makes no template", vec![udp(0, 1), Pass(60), udp(0, 2)], 2),
+        ("two do", vec![udp(0, 1), udp(1, 1), Pass(349), udp(0, 2)], 1),
+        ("until 300 s and the timeout", vec![udp(0, 1), udp(1, 1), Pass(350), udp(0, 2)], 2),
+    ]);
+}
+
+/// What a node should do, with every deadline met on the second.
+#[derive(Default)]
+struct Model {
+    now: u64,
+    timeout: u64,
+    next: u16,
+    epochs: u32,
+    /// By source: backend and the second of the last SYN.
+    choices: BTreeMap<TemplateKey, (u16, u64)>,
+    /// By 5-tuple, the same.
+    marks: BTreeMap<FlowKey, (u16, u64)>,
+    templates: BTreeMap<TemplateKey, ModelTemplate>,
+    flows: BTreeMap<(usize, FlowKey), ModelFlow>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ModelTemplate {
+    backend: u16,
+    epoch: u32,
+    refreshed: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ModelFlow {
+    backend: u16,
+    state: FlowState,
+    seen: u64,
+    reported: u64,
+    source: TemplateKey,
+    epoch: Option<u32>,
+}
+
+impl ModelFlow {
+    fn due(&self) -> u64 {
+        self.seen
+            + match self.state {
+                // Half a second late, but it holds no template.
+                FlowState::PickedUp => 60,
+                FlowState::Established => 900,
+                FlowState::Closing => 120,
+                FlowState::Reset => 10,
+                FlowState::Udp => 300,
+            }
+    }
+}
+
+impl Model {
+    fn pass(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now += 1;
+            self.expire();
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = self.now;
+        let due: Vec<_> =
+            self.flows.iter().filter(|(_, flow)| flow.due() <= now).map(|(id, _)| *id).collect();
+        for id in due {
+            let flow = self.flows.remove(&id).expect("listed");
+            if flow.state.is_live() {
+                self.refresh(&flow);
+            }
+        }
+        self.choices.retain(|_, (_, at)| now - *at < 60);
+        self.marks.retain(|_, (_, at)| now - *at < 60);
+        let flows = &self.flows;
+        let timeout = self.timeout;
+        self.templates.retain(|_, template| {
+            members(flows, template.epoch) > 0 || now < template.refreshed + timeout
+        });
+    }
+
+    /// The template of an ending or trailing flow.
+    fn refresh(&mut self, flow: &ModelFlow) {
+        if let Some(template) = self.templates.get_mut(&flow.source)
+            && Some(template.epoch) == flow.epoch
+        {
+            template.refreshed = self.now;
+        }
+    }
+
+    fn packet(&mut self, packet: Packet) -> u16 {
+        let id = (packet.worker, packet.key());
+        let Some(mut flow) = self.flows.get(&id).copied() else { return self.miss(packet) };
+        let over = !flow.state.is_live();
+        match (flow.state, packet.kind) {
+            (FlowState::PickedUp | FlowState::Closing | FlowState::Reset, Kind::Syn) => {
+                self.flows.remove(&id);
+                if !over {
+                    self.refresh(&flow);
+                }
+                return self.miss(packet);
+            }
+            (FlowState::Closing, Kind::Rst) => flow.state = FlowState::Reset,
+            (FlowState::PickedUp | FlowState::Established, Kind::Fin | Kind::Rst) => {
+                let fin = packet.kind == Kind::Fin;
+                flow.state = if fin { FlowState::Closing } else { FlowState::Reset };
+                self.refresh(&flow);
+                flow.reported = self.now;
+            }
+            (FlowState::PickedUp, Kind::Ack) => {
+                flow.state = FlowState::Established;
+                let template = self.templates.get(&flow.source);
+                flow.epoch =
+                    template.filter(|t| t.backend == flow.backend).map(|template| template.epoch);
+            }
+            _ => {}
+        }
+        if over && self.now > flow.reported {
+            self.refresh(&flow);
+            flow.reported = self.now;
+        }
+        flow.seen = self.now;
+        self.flows.insert(id, flow);
+        flow.backend
+    }
+
+    fn miss(&mut self, packet: Packet) -> u16 {
+        let (key, source) = (packet.key(), packet.source());
+        let mark = self.marks.get(&key).map(|&(backend, _)| backend);
+        let template = self.templates.get(&source).map(|template| template.backend);
+        let choice = self.choices.get(&source).map(|&(backend, _)| backend);
+        match (packet.kind, mark) {
+            (Kind::Syn, _) | (Kind::Udp, None) => {
+                let backend = template.unwrap_or_else(|| {
+                    let backend = choice.unwrap_or(self.next + 1);
+                    self.next = self.next.max(backend);
+                    self.choices.insert(source, (backend, self.now));
+                    backend
+                });
+                self.marks.insert(key, (backend, self.now));
+                backend
+            }
+            (_, Some(backend)) => {
+                self.marks.remove(&key);
+                self.choices.remove(&source);
+                let state = match packet.kind {
+                    Kind::Udp => FlowState::Udp,
+                    Kind::Fin => FlowState::Closing,
+                    Kind::Rst => FlowState::Reset,
+                    Kind::Syn | Kind::Ack => FlowState::Established,
+                };
+                let epoch = self.join(source, backend);
+                self.begin(packet, backend, state, epoch);
+                backend
+            }
+            (kind, None) => {
+                let backend = template.or(choice).unwrap_or(u16::MAX);
+                let state = match kind {
+                    Kind::Fin => FlowState::Closing,
+                    Kind::Rst => FlowState::Reset,
+                    Kind::Syn | Kind::Ack | Kind::Udp => FlowState::PickedUp,
+                };
+                self.begin(packet, backend, state, None);
+                backend
+            }
+        }
+    }
+
+    fn join(&mut self, source: TemplateKey, backend: u16) -> Option<u32> {
+        match self.templates.get_mut(&source) {
+            Some(template) if template.backend == backend => {
+                template.refreshed = self.now;
+                Some(template.epoch)
+            }
+            Some(_) => None,
+            None => {
+                self.epochs += 1;
+                let (epoch, refreshed) = (self.epochs, self.now);
+                self.templates.insert(source, ModelTemplate { backend, epoch, refreshed });
+                Some(epoch)
+            }
+        }
+    }
+
+    fn begin(&mut self, packet: Packet, backend: u16, state: FlowState, epoch: Option<u32>) {
+        let (seen, source) = (self.now, packet.source());
+        let flow = ModelFlow { backend, state, seen, reported: seen, source, epoch };
+        self.flows.insert((packet.worker, packet.key()), flow);
+    }
+}
+
+/// The live flows of a template.
+fn members(flows: &BTreeMap<(usize, FlowKey), ModelFlow>, epoch: u32) -> usize {
+    flows.values().filter(|flow| flow.state.is_live() && flow.epoch == Some(epoch)).count()
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    use Kind::{Ack, Fin, Rst, Syn, Udp};
+    let kind = prop::sample::select(vec![Syn, Syn, Ack, Ack, Ack, Fin, Rst, Udp, Udp]);
+    let one = (0..WORKERS, 0..4u8, 0..3u16, kind)
+        .prop_map(|(worker, client, port, kind)| packet(worker, client, port, kind));
+    let pass = prop_oneof![Just(1), 2..20u64, 40..70u64, 100..130u64, 290..320u64, 880..960u64];
+    prop::collection::vec(prop_oneof![5 => one, 2 => pass.prop_map(Event::Pass)], 1..120)
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_the_model(
+        events in events(),
+        timeout in prop::sample::select(vec![5, 50, 130, 400]),
+    ) {
+        let mut node = Node::new(timeout);
+        let mut model = Model { timeout, ..Model::default() };
+        for event in events {
+            match event {
+                Event::Packet(packet) => {
+                    let (goes, should) = (node.packet(packet), model.packet(packet));
+                    prop_assert_eq!(goes, BackendSlot(should), "{:?}", packet);
+                }
+                Event::Pass(seconds) => {
+                    node.pass(seconds);
+                    model.pass(seconds);
+                }
+            }
+            let entries: Vec<_> = node
+                .dump()
+                .iter()
+                .map(|entry| (entry.key, entry.backend.0, entry.live_flows as usize))
+                .collect();
+            let expected: Vec<_> = model
+                .templates
+                .iter()
+                .map(|(&key, t)| (key, t.backend, members(&model.flows, t.epoch)))
+                .collect();
+            prop_assert_eq!(entries, expected);
+            let live = model.flows.values().filter(|flow| flow.state.is_live()).count();
+            prop_assert_eq!(node.flows.iter().map(FlowTable::live).sum::<usize>(), live);
+            let len: usize = node.flows.iter().map(FlowTable::len).sum();
+            prop_assert_eq!(len, model.flows.len());
+        }
+        node.pass(10_000);
+        prop_assert!(node.templates.is_empty() && node.flows.iter().all(FlowTable::is_empty));
+    }
+}
