@@ -1,1 +1,39 @@
-//! Placeholder.
+//! The XDP steering program `bpf/steer.bpf.c`: loads it, attaches it, owns its maps.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`abi`] | what `bpf/abi.h` has, for Rust |
+//! | `outcome` | what the program counts: [`Outcome`], [`Counters`] |
+//! | `steer` | [`Steer`]: the shared maps, the VIPs |
+//! | `attach` | [`Attached`]: one interface's program, sockets and counters |
+//! | `leases` | [`Leases`]: the lease array, mapped |
+//! | `clock` | that the program and this process read the same clock |
+//! | `object` | the compiled program and libbpf's log |
+//! | `link` | the one system call that libbpf-rs does not offer |
+//! | `foreign` | who else has a program on the interface |
+//! | `error` | [`SteerError`] |
+//!
+//! Nothing here is pinned: program, maps and attachment go when the process goes, however it ends.
+//! The crate decides nothing: which VIPs exist and how long they are active, its user says.
+
+pub mod abi;
+
+mod attach;
+mod clock;
+mod error;
+mod foreign;
+mod leases;
+mod link;
+mod object;
+mod outcome;
+mod steer;
+
+pub use attach::{AttachMode, Attached, AttachedMode};
+pub use error::SteerError;
+pub use foreign::{Foreign, ForeignLink, Process};
+pub use leases::Leases;
+pub use outcome::{Counters, Outcome};
+pub use steer::Steer;
+
+#[cfg(test)]
+mod tests;

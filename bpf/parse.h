@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/*
+ * From bytes to the address that a frame is about. Looks at no map and decides nothing.
+ *
+ * Adding what a packet says of its length to a packet pointer takes CAP_PERFMON.
+ */
+#ifndef POINTSMAN_PARSE_H
+#define POINTSMAN_PARSE_H
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+#define VLAN_TAGS 2
+#define IPV4_MIN_WORDS 5
+#define ARP_ETHERNET 1 /* RFC 826; <linux/if_arp.h> wants a C library */
+#define ARP_REQUEST 1
+#define NEXT_ICMPV6 58
+#define ND_HOP_LIMIT 255 /* RFC 4861 §7.1.1 */
+#define ND_ROUTER_SOLICITATION 133
+#define ND_NEIGHBOUR_SOLICITATION 135
+#define ND_REDIRECT 137
+
+enum kind {
+	KIND_OTHER,     /* nothing that could be about a VIP */
+	KIND_MALFORMED, /* a header is cut off or contradicts itself */
+	KIND_IP,        /* an IP packet; the address is its destination */
+	KIND_NEIGHBOUR  /* an ARP request or neighbour solicitation; the address is its target */
+};
+
+struct frame {
+	void *pos;         /* first byte not yet parsed */
+	void *end;
+	bool group;        /* the Ethernet destination is multicast or broadcast */
+	struct addr about; /* valid for KIND_IP and KIND_NEIGHBOUR */
+};
+
+struct vlan_tag {
+	__be16 control;
+	__be16 type;
+};
+
+/* What every ARP packet starts with. */
+struct arp_fixed {
+	__be16 hardware;
+	__be16 protocol;
+	__u8 hardware_len;
+	__u8 protocol_len;
+	__be16 operation;
+};
+
+/* ARP for IPv4 over Ethernet (RFC 826). */
+struct arp_ipv4 {
+	struct arp_fixed fixed;
+	__u8 sender_mac[ETH_ALEN];
+	__u8 sender_ip[4];
+	__u8 target_mac[ETH_ALEN];
+	__u8 target_ip[4];
+};
+
+/* Neighbour solicitation without its options (RFC 4861 §4.3). */
+struct solicitation {
+	__u8 type;
+	__u8 code;
+	__be16 checksum;
+	__be32 reserved;
+	struct addr target;
+};
+
+_Static_assert(sizeof(struct arp_ipv4) == 28, "no padding");
+_Static_assert(sizeof(struct solicitation) == 24, "no padding");
+
+static __always_inline void about_ipv4(struct frame *frame, const void *octets)
+{
+	__builtin_memset(frame->about.octets, 0, 10);
+	__builtin_memset(frame->about.octets + 10, 0xff, 2);
+	__builtin_memcpy(frame->about.octets + 12, octets, 4);
+}
+
+/*
+ * No packet may carry an IPv4-mapped address on the wire (RFC 4291 §2.5.5.2); believed, it would
+ * be taken for the IPv4 VIP.
+ */
+static __always_inline enum kind about_ipv6(struct frame *frame, const void *octets, enum kind kind)
+{
+	__u32 words[4];
+
+	__builtin_memcpy(words, octets, sizeof(words));
+	if (!words[0] && !words[1] && words[2] == bpf_htonl(0xffff))
+		return KIND_OTHER;
+	__builtin_memcpy(&frame->about, words, sizeof(words));
+	return kind;
+}
+
+static __always_inline enum kind parse_arp(struct frame *frame)
+{
+	struct arp_ipv4 *arp = frame->pos;
+
+	if ((void *)(&arp->fixed + 1) > frame->end)
+		return KIND_MALFORMED;
+	if (arp->fixed.hardware != bpf_htons(ARP_ETHERNET) ||
+	    arp->fixed.protocol != bpf_htons(ETH_P_IP) || arp->fixed.hardware_len != ETH_ALEN ||
+	    arp->fixed.protocol_len != 4 || arp->fixed.operation != bpf_htons(ARP_REQUEST))
+		return KIND_OTHER;
+	if ((void *)(arp + 1) > frame->end)
+		return KIND_MALFORMED;
+	about_ipv4(frame, arp->target_ip);
+	return KIND_NEIGHBOUR;
+}
+
+static __always_inline enum kind parse_ipv4(struct frame *frame)
+{
+	struct iphdr *ip = frame->pos;
+	__u32 header, total;
+
+	if ((void *)(ip + 1) > frame->end)
+		return KIND_MALFORMED;
+	header = ip->ihl * 4;
+	total = bpf_ntohs(ip->tot_len);
+	if (ip->version != 4 || ip->ihl < IPV4_MIN_WORDS || total < header)
+		return KIND_MALFORMED;
+	if (frame->pos + total > frame->end)
+		return KIND_MALFORMED;
+	about_ipv4(frame, &ip->daddr);
+	return KIND_IP;
+}
+
+/*
+ * An ICMPv6 message directly behind the fixed header. Neighbour discovery is the kernel's but for
+ * solicitations; a solicitation that a host must ignore is the kernel's to ignore.
+ */
+static __always_inline enum kind parse_icmpv6(struct frame *frame, struct ipv6hdr *ip)
+{
+	struct solicitation *ns = (void *)(ip + 1);
+	__u32 payload = bpf_ntohs(ip->payload_len);
+
+	if (!payload || (void *)(&ns->type + 1) > frame->end)
+		return about_ipv6(frame, &ip->daddr, KIND_IP);
+	if (ns->type < ND_ROUTER_SOLICITATION || ns->type > ND_REDIRECT)
+		return about_ipv6(frame, &ip->daddr, KIND_IP);
+	if (ns->type != ND_NEIGHBOUR_SOLICITATION || ip->hop_limit != ND_HOP_LIMIT)
+		return KIND_OTHER;
+	if (payload < sizeof(*ns) || (void *)(ns + 1) > frame->end)
+		return KIND_MALFORMED;
+	if (ns->code)
+		return KIND_OTHER;
+	return about_ipv6(frame, &ns->target, KIND_NEIGHBOUR);
+}
+
+static __always_inline enum kind parse_ipv6(struct frame *frame)
+{
+	struct ipv6hdr *ip = frame->pos;
+
+	if ((void *)(ip + 1) > frame->end || ip->version != 6)
+		return KIND_MALFORMED;
+	if ((void *)(ip + 1) + bpf_ntohs(ip->payload_len) > frame->end)
+		return KIND_MALFORMED;
+	if (ip->nexthdr == NEXT_ICMPV6)
+		return parse_icmpv6(frame, ip);
+	return about_ipv6(frame, &ip->daddr, KIND_IP);
+}
+
+static __always_inline bool is_vlan(__be16 type)
+{
+	return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
+}
+
+/* A third VLAN tag is nobody's configuration: such a frame is KIND_OTHER. */
+static __always_inline enum kind parse(struct frame *frame)
+{
+	struct ethhdr *eth = frame->pos;
+	__be16 type;
+
+	if ((void *)(eth + 1) > frame->end)
+		return KIND_MALFORMED;
+	frame->pos = eth + 1;
+	frame->group = eth->h_dest[0] & 1;
+	type = eth->h_proto;
+#pragma unroll
+	for (int tag_no = 0; tag_no < VLAN_TAGS; tag_no++) {
+		struct vlan_tag *tag = frame->pos;
+
+		if (!is_vlan(type))
+			break;
+		if ((void *)(tag + 1) > frame->end)
+			return KIND_MALFORMED;
+		frame->pos = tag + 1;
+		type = tag->type;
+	}
+	if (type == bpf_htons(ETH_P_IP))
+		return parse_ipv4(frame);
+	if (type == bpf_htons(ETH_P_IPV6))
+		return parse_ipv6(frame);
+	if (type == bpf_htons(ETH_P_ARP))
+		return parse_arp(frame);
+	return KIND_OTHER;
+}
+
+#endif

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only
+/*
+ * Steers the frames of active VIPs to the AF_XDP socket of their RX queue, drops those of VIPs
+ * that are not active on this node, and leaves everything else to the kernel.
+ *
+ * It knows addresses and leases, nothing of services, ports or backends: what to do with a frame
+ * of a VIP is user space's decision, whether it is one is decided here and nowhere else.
+ */
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "maps.h"
+#include "parse.h"
+
+static __always_inline void count(enum outcome outcome)
+{
+	__u32 key = outcome;
+	__u64 *counter = bpf_map_lookup_elem(&counters, &key);
+
+	if (counter)
+		(*counter)++;
+}
+
+/* Whether the lease of the instance has not run out. */
+static __always_inline bool active(__u32 instance)
+{
+	__u64 *active_until = bpf_map_lookup_elem(&leases, &instance);
+
+	return active_until && bpf_ktime_get_ns() < *(volatile __u64 *)active_until;
+}
+
+/*
+ * What is to become of a frame, as if every queue had a socket: only the redirect itself tells
+ * OUTCOME_UNBOUND.
+ */
+static __always_inline enum outcome judge(struct xdp_md *ctx)
+{
+	struct frame frame = { .pos = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
+	enum kind kind = parse(&frame);
+	struct vip *vip;
+
+	if (kind == KIND_MALFORMED)
+		return OUTCOME_MALFORMED;
+	if (kind == KIND_OTHER)
+		return OUTCOME_PASSED;
+	vip = bpf_map_lookup_elem(&vips, &frame.about);
+	if (!vip)
+		return OUTCOME_PASSED;
+	if (vip->ifindex && vip->ifindex != ctx->ingress_ifindex)
+		return OUTCOME_OTHER_INTERFACE;
+	if (kind == KIND_IP && frame.group)
+		return OUTCOME_GROUP;
+	if (active(vip->instance))
+		return kind == KIND_IP ? OUTCOME_REDIRECTED : OUTCOME_NEIGHBOUR_REDIRECTED;
+	return kind == KIND_IP ? OUTCOME_INACTIVE : OUTCOME_NEIGHBOUR_INACTIVE;
+}
+
+SEC("xdp")
+int steer(struct xdp_md *ctx)
+{
+	enum outcome outcome = judge(ctx);
+	int action = XDP_PASS;
+
+	if (outcome == OUTCOME_INACTIVE || outcome == OUTCOME_NEIGHBOUR_INACTIVE)
+		action = XDP_DROP;
+	if (outcome == OUTCOME_REDIRECTED || outcome == OUTCOME_NEIGHBOUR_REDIRECTED) {
+		action = bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);
+		if (action != XDP_REDIRECT)
+			outcome = OUTCOME_UNBOUND;
+	}
+	count(outcome);
+	return action;
+}
+
+/* Lets user space compare its clock with the one that leases are compared with. */
+SEC("syscall")
+int clock(struct clock *ctx)
+{
+	ctx->now_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

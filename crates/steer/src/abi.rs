@@ -1,0 +1,93 @@
+//! The Rust half of `bpf/abi.h`. Both sides assert their layout; a test reads the header.
+
+/// Slots of the lease array.
+pub const INSTANCES: u32 = 256;
+
+/// Most addresses that the VIP map takes.
+pub const VIPS: u32 = 4096;
+
+/// Fewest queues that an XSKMAP has room for.
+pub const XSKS: u32 = 256;
+
+/// An address of either family in network order, the key of the VIP map; IPv4 is mapped,
+/// `::ffff:a.b.c.d`.
+pub type Octets = [u8; 16];
+
+/// To whom an address belongs: the value of the VIP map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Vip {
+    /// Slot in the lease array, below [`INSTANCES`].
+    pub instance: u32,
+    /// The only interface that has the VIP; 0: all of them.
+    pub ifindex: u32,
+}
+
+impl Vip {
+    pub(crate) fn to_bytes(self) -> [u8; size_of::<Self>()] {
+        let mut bytes = [0; size_of::<Self>()];
+        let (instance, ifindex) = bytes.split_at_mut(size_of::<u32>());
+        instance.copy_from_slice(&self.instance.to_ne_bytes());
+        ifindex.copy_from_slice(&self.ifindex.to_ne_bytes());
+        bytes
+    }
+
+    /// `None` if there are not exactly as many bytes as the structure has.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (instance, ifindex) = bytes.split_first_chunk()?;
+        Some(Self {
+            instance: u32::from_ne_bytes(*instance),
+            ifindex: u32::from_ne_bytes(ifindex.try_into().ok()?),
+        })
+    }
+}
+
+const _: () = assert!(size_of::<Octets>() == 16);
+const _: () = assert!(size_of::<Vip>() == 8);
+const _: () = assert!(std::mem::offset_of!(Vip, instance) == 0);
+const _: () = assert!(std::mem::offset_of!(Vip, ifindex) == 4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Outcome;
+
+    const HEADER: &str = include_str!("../../../bpf/abi.h");
+
+    fn defined(name: &str) -> Option<u32> {
+        HEADER.lines().find_map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next() == Some("#define") && words.next() == Some(name))
+                .then(|| words.next())?
+                .and_then(|value| value.parse().ok())
+        })
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_header() {
+        assert_eq!(defined("INSTANCES"), Some(INSTANCES));
+        assert_eq!(defined("VIPS"), Some(VIPS));
+        assert_eq!(defined("XSKS"), Some(XSKS));
+    }
+
+    #[test]
+    fn outcomes_are_those_of_the_header() {
+        let listed: Vec<String> = HEADER
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("OUTCOME_"))
+            .filter_map(|rest| rest.split_once(','))
+            .map(|(name, _)| name.to_lowercase())
+            .collect();
+        let ours: Vec<&str> = Outcome::ALL.iter().map(|outcome| outcome.name()).collect();
+        assert_eq!(listed, ours);
+    }
+
+    #[test]
+    fn a_vip_survives_its_bytes() {
+        let vip = Vip { instance: 7, ifindex: 0x0102_0304 };
+        assert_eq!(Vip::from_bytes(&vip.to_bytes()), Some(vip));
+        assert_eq!(vip.to_bytes()[..4], 7u32.to_ne_bytes());
+        assert_eq!(Vip::from_bytes(&[0; 7]), None);
+        assert_eq!(Vip::from_bytes(&[0; 9]), None);
+    }
+}

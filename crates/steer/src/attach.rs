@@ -1,0 +1,299 @@
+//! One interface's steering program: how it is attached, its sockets and its counters.
+//!
+//! Never replaces another program, and never leaves its own behind: the attachment is an unpinned
+//! `bpf_link`, closed at the latest by the kernel when the process ends.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+
+use crate::error::SteerError;
+use crate::foreign;
+use crate::link;
+use crate::outcome::{Counters, Outcome};
+
+/// The steering program on one interface. Detached when this, or the `Steer` that it came from, is
+/// dropped.
+#[derive(Debug)]
+pub struct Attached {
+    mode: AttachedMode,
+    link: Arc<LinkSlot>,
+    xsks: MapHandle,
+    counters: MapHandle,
+}
+
+/// Which mode to attach in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachMode {
+    /// Native, or generic where the driver refuses native.
+    Auto,
+    /// In the driver.
+    Native,
+    /// In the network stack: any interface, slower.
+    Generic,
+}
+
+/// Which mode it became.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachedMode {
+    /// In the driver.
+    Native,
+    /// In the network stack.
+    Generic,
+}
+
+/// The link's only owner; empty once detached.
+#[derive(Debug)]
+pub(crate) struct LinkSlot(Mutex<Option<OwnedFd>>);
+
+/// A loaded program and its own maps, about to be attached.
+pub(crate) struct Loaded<'p> {
+    pub(crate) program: BorrowedFd<'p>,
+    pub(crate) xsks: MapHandle,
+    pub(crate) counters: MapHandle,
+}
+
+impl Attached {
+    /// Attaches to an interface that has no XDP program.
+    pub(crate) fn new(
+        interface: &str,
+        ifindex: u32,
+        mode: AttachMode,
+        loaded: Loaded<'_>,
+    ) -> Result<Self, SteerError> {
+        let site = Site { interface, ifindex, program: loaded.program };
+        let (link, mode) = match mode {
+            AttachMode::Native => site.attach(AttachedMode::Native)?,
+            AttachMode::Generic => site.attach(AttachedMode::Generic)?,
+            AttachMode::Auto => site.attach_any()?,
+        };
+        let link = Arc::new(LinkSlot(Mutex::new(Some(link))));
+        Ok(Self { mode, link, xsks: loaded.xsks, counters: loaded.counters })
+    }
+
+    /// Redirects the frames of RX queue `queue` to the AF_XDP socket `fd`, which must be bound to
+    /// this queue of this interface. Replaces the queue's former socket.
+    ///
+    /// # Errors
+    /// [`SteerError::OutOfRange`] for a queue beyond [`Self::queues`], [`SteerError::Map`] for a
+    /// descriptor that is no AF_XDP socket.
+    pub fn set_socket(&self, queue: u32, fd: BorrowedFd<'_>) -> Result<(), SteerError> {
+        self.in_range(queue)?;
+        self.xsks
+            .update(&queue.to_ne_bytes(), &fd.as_raw_fd().to_ne_bytes(), MapFlags::ANY)
+            .map_err(SteerError::map("hand the queue's frames to the socket"))
+    }
+
+    /// Leaves the frames of RX queue `queue` to the kernel again; fine if it had no socket. The
+    /// kernel does the same by itself when the socket is closed.
+    ///
+    /// # Errors
+    /// [`SteerError::OutOfRange`] for a queue beyond [`Self::queues`].
+    pub fn clear_socket(&self, queue: u32) -> Result<(), SteerError> {
+        self.in_range(queue)?;
+        match self.xsks.delete(&queue.to_ne_bytes()) {
+            Err(error) if error.kind() == libbpf_rs::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(SteerError::map("take the queue's frames from the socket")),
+        }
+    }
+
+    /// How many queues can have a socket: at least [`crate::abi::XSKS`], more than the interface
+    /// had when it was attached.
+    pub fn queues(&self) -> u32 {
+        self.xsks.max_entries()
+    }
+
+    /// The mode that it was attached in.
+    pub const fn mode(&self) -> AttachedMode {
+        self.mode
+    }
+
+    /// What became of the frames since it was attached.
+    ///
+    /// # Errors
+    /// [`SteerError::Map`] if the kernel does not give the counters.
+    pub fn counters(&self) -> Result<Counters, SteerError> {
+        read_counters(&self.counters)
+    }
+
+    pub(crate) fn link(&self) -> &Arc<LinkSlot> {
+        &self.link
+    }
+
+    fn in_range(&self, queue: u32) -> Result<(), SteerError> {
+        let room = self.queues();
+        if queue < room {
+            return Ok(());
+        }
+        Err(SteerError::OutOfRange { what: "queue", index: queue, room })
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.link.detach();
+    }
+}
+
+impl LinkSlot {
+    pub(crate) fn detach(&self) {
+        if let Some(link) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            link::detach(link.as_fd());
+        }
+    }
+}
+
+impl fmt::Display for AttachMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
+}
+
+impl fmt::Display for AttachedMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        AttachMode::from(*self).fmt(f)
+    }
+}
+
+impl From<AttachedMode> for AttachMode {
+    fn from(mode: AttachedMode) -> Self {
+        match mode {
+            AttachedMode::Native => Self::Native,
+            AttachedMode::Generic => Self::Generic,
+        }
+    }
+}
+
+/// Where which program is to be attached.
+struct Site<'a> {
+    interface: &'a str,
+    ifindex: u32,
+    program: BorrowedFd<'a>,
+}
+
+impl Site<'_> {
+    fn attach_any(&self) -> Result<(OwnedFd, AttachedMode), SteerError> {
+        match self.attach(AttachedMode::Native) {
+            Err(error @ (SteerError::Attach { .. } | SteerError::MtuTooLarge { .. })) => {
+                tracing::warn!(
+                    interface = self.interface,
+                    "no native XDP, trying generic (slower): {error}"
+                );
+                self.attach(AttachedMode::Generic)
+            }
+            result => result,
+        }
+    }
+
+    fn attach(&self, mode: AttachedMode) -> Result<(OwnedFd, AttachedMode), SteerError> {
+        match link::create(self.program, self.ifindex, mode) {
+            Ok(link) => Ok((link, mode)),
+            Err(error) => Err(self.explain(mode, error)),
+        }
+    }
+
+    /// The kernel's reasons go to its own log at best; these are the ones worth telling apart.
+    fn explain(&self, mode: AttachedMode, error: io::Error) -> SteerError {
+        let interface = self.interface.to_owned();
+        match error.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => {
+                return SteerError::NoPermission { action: "attach an XDP program" };
+            }
+            Some(libc::EBUSY | libc::EEXIST) => {
+                if let Ok(Some(foreign)) = foreign::find(&interface, self.ifindex, self.program) {
+                    return SteerError::Foreign(Box::new(foreign));
+                }
+            }
+            _ => {}
+        }
+        if let Err(gone) = check_interface(&interface, self.ifindex) {
+            return gone;
+        }
+        let mtu = mtu(&interface, self.ifindex);
+        if mode == AttachedMode::Native && is_mtu_error(&error, mtu) {
+            return SteerError::MtuTooLarge { interface, mtu, limit: native_mtu_limit() };
+        }
+        SteerError::Attach { interface, mode: mode.into(), error }
+    }
+}
+
+/// Fails with [`SteerError::NoSuchInterface`] unless the interface has this name and this index in
+/// the network namespace of this thread.
+pub(crate) fn check_interface(interface: &str, ifindex: u32) -> Result<(), SteerError> {
+    let any = socket(AddressFamily::UNIX, SocketType::DGRAM, None)
+        .map_err(SteerError::system("open a socket"))?;
+    match netdevice::name_to_index(any.as_fd(), interface) {
+        Ok(index) if index == ifindex && index != 0 => Ok(()),
+        _ => Err(SteerError::NoSuchInterface { interface: interface.to_owned(), ifindex }),
+    }
+}
+
+/// Best effort: `/sys` may show another network namespace.
+fn mtu(interface: &str, ifindex: u32) -> Option<u32> {
+    let number = |file: &str| -> Option<u32> {
+        fs::read_to_string(format!("/sys/class/net/{interface}/{file}")).ok()?.trim().parse().ok()
+    };
+    (number("ifindex") == Some(ifindex)).then(|| number("mtu")).flatten()
+}
+
+/// veth says ERANGE and means nothing else by it; the numbers of the others mean many things.
+fn is_mtu_error(error: &io::Error, mtu: Option<u32>) -> bool {
+    match error.raw_os_error() {
+        Some(libc::ERANGE | libc::E2BIG) => true,
+        Some(libc::EINVAL | libc::EOPNOTSUPP) => mtu.is_some_and(|mtu| mtu > native_mtu_limit()),
+        _ => false,
+    }
+}
+
+/// The longest MTU whose frames fit into one page beside XDP's headroom and the kernel's trailer.
+fn native_mtu_limit() -> u32 {
+    let page = u32::try_from(rustix::param::page_size()).unwrap_or(u32::MAX);
+    page.saturating_sub(PAGE_OVERHEAD)
+}
+
+pub(crate) fn read_counters(map: &MapHandle) -> Result<Counters, SteerError> {
+    let mut counters = Counters::default();
+    for outcome in Outcome::ALL {
+        let cpus = map
+            .lookup_percpu(&outcome.key(), MapFlags::ANY)
+            .map_err(SteerError::map("read the counters"))?;
+        counters.add(*outcome, &cpus.unwrap_or_default());
+    }
+    Ok(counters)
+}
+
+/// XDP_PACKET_HEADROOM (256) + `skb_shared_info` (320) + Ethernet header with one VLAN tag (18).
+const PAGE_OVERHEAD: u32 = 256 + 320 + 18;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ambiguous_numbers_are_the_mtu_only_if_it_is_large() {
+        let error = io::Error::from_raw_os_error;
+        assert!(is_mtu_error(&error(libc::ERANGE), None));
+        assert!(is_mtu_error(&error(libc::EINVAL), Some(9000)));
+        assert!(!is_mtu_error(&error(libc::EINVAL), Some(1500)));
+        assert!(!is_mtu_error(&error(libc::EINVAL), None));
+        assert!(!is_mtu_error(&error(libc::ENOMEM), Some(9000)));
+    }
+
+    #[test]
+    fn an_interface_is_its_name_and_its_index() {
+        assert!(check_interface("lo", 1).is_ok());
+        for (name, index) in [("lo", 2), ("no-such-if", 1), ("", 0)] {
+            let error = check_interface(name, index);
+            assert!(matches!(error, Err(SteerError::NoSuchInterface { .. })), "{name} {index}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What the steering program counts. Order and names are those of `enum outcome` in `bpf/abi.h`.
+
+use std::ops::Index;
+
+macro_rules! outcomes {
+    ($($variant:ident => $name:literal, $help:literal;)*) => {
+        /// What became of a frame. Every frame that the program sees is exactly one of these.
+        /// Counter, metric label and documentation come from here.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Outcome {
+            $(#[doc = $help] $variant,)*
+        }
+
+        impl Outcome {
+            /// All outcomes, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The metric label.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// One sentence for an operator.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)* }
+            }
+        }
+    };
+}
+
+outcomes! {
+    Passed => "passed", "Not about a VIP: left to the kernel.";
+    Malformed => "malformed", "A header is cut off or contradicts itself: left to the kernel.";
+    Group => "group", "For a VIP, but sent to an Ethernet group address: left to the kernel.";
+    OtherInterface => "other_interface", "The VIP belongs to another interface: left to the kernel.";
+    Redirected => "redirected", "IP packet for an active VIP: handed to the worker of its queue.";
+    NeighbourRedirected => "neighbour_redirected",
+        "ARP request or neighbour solicitation for an active VIP: handed to the worker.";
+    Unbound => "unbound",
+        "For an active VIP, but no socket is bound to the queue: left to the kernel.";
+    Inactive => "inactive", "IP packet for a VIP that is not active on this node: dropped.";
+    NeighbourInactive => "neighbour_inactive",
+        "ARP request or neighbour solicitation for a VIP that is not active on this node: dropped.";
+}
+
+impl Outcome {
+    /// The index of the outcome's counter.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The key of the outcome's counter.
+    pub(crate) const fn key(self) -> [u8; 4] {
+        (self as u32).to_ne_bytes()
+    }
+}
+
+/// Frames per outcome since the program was attached, summed over all CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters([u64; Outcome::COUNT]);
+
+impl Counters {
+    /// The counters, in the order of [`Outcome::ALL`].
+    pub const fn as_array(&self) -> &[u64; Outcome::COUNT] {
+        &self.0
+    }
+
+    /// All frames that the program saw.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Adds the values that the CPUs have for one outcome.
+    pub(crate) fn add(&mut self, outcome: Outcome, cpus: &[Vec<u8>]) {
+        let values = cpus.iter().filter_map(|value| value.as_slice().try_into().ok());
+        self.0[outcome.index()] += values.map(u64::from_ne_bytes).sum::<u64>();
+    }
+}
+
+impl Index<Outcome> for Counters {
+    type Output = u64;
+
+    fn index(&self, outcome: Outcome) -> &u64 {
+        &self.0[outcome.index()]
+    }
+}
+
+/// As in `bpf/abi.h`.
+const _: () = assert!(Outcome::COUNT == 9);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_follow_the_list() {
+        for (at, outcome) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(outcome.index(), at);
+        }
+    }
+
+    #[test]
+    fn names_are_labels_and_help_is_a_sentence() {
+        for outcome in Outcome::ALL {
+            let label = outcome.name();
+            assert!(label.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{label}");
+            assert_eq!(Outcome::ALL.iter().filter(|other| other.name() == label).count(), 1);
+            assert!(outcome.help().ends_with('.'), "{label}");
+        }
+    }
+
+    #[test]
+    fn cpus_are_summed() {
+        let mut counters = Counters::default();
+        let cpus = [1u64, 40].map(|value| value.to_ne_bytes().to_vec());
+        counters.add(Outcome::Inactive, &cpus);
+        counters.add(Outcome::Passed, &cpus[..1]);
+        assert_eq!(counters[Outcome::Inactive], 41);
+        assert_eq!(counters[Outcome::Passed], 1);
+        assert_eq!(counters.total(), 42);
+        assert_eq!(counters.as_array()[Outcome::Inactive.index()], 41);
+    }
+}
