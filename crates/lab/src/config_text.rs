@@ -1,0 +1,124 @@
+//! Configuration text for the product, as design and manual describe it: one service on one
+//! interface, with the backends of a lab. Tests that need more append their own tables.
+
+use std::{fmt::Write as _, net::IpAddr};
+
+use crate::{node::Role, topology::Lab};
+
+/// A service whose backends are those of a lab.
+#[derive(Clone, Debug)]
+pub struct ServiceText {
+    vip: IpAddr,
+    protocol: &'static str,
+    port: u16,
+    scheduler: String,
+    persistence: Option<String>,
+    backends: Vec<(String, IpAddr, u32)>,
+    extra: String,
+}
+
+impl ServiceText {
+    /// TCP port 80 on the first VIP, `maglev`, no persistence, all backends with weight 1.
+    #[must_use]
+    pub fn web(lab: &Lab) -> Self {
+        let backends = lab.nodes_of(Role::Backend);
+        Self {
+            vip: lab.vip().into(),
+            protocol: "tcp",
+            port: 80,
+            scheduler: "maglev".into(),
+            persistence: None,
+            backends: backends.map(|rs| (rs.name(), rs.address().into(), 1)).collect(),
+            extra: String::new(),
+        }
+    }
+
+    /// The same on the IPv6 VIP, with the backends' IPv6 addresses.
+    #[must_use]
+    pub fn web_v6(lab: &Lab) -> Self {
+        let backends = lab.nodes_of(Role::Backend);
+        let backends = backends.map(|rs| (rs.name(), rs.address_v6().into(), 1)).collect();
+        Self { vip: lab.vip_v6().into(), backends, ..Self::web(lab) }
+    }
+
+    /// UDP instead of TCP.
+    #[must_use]
+    pub fn udp(mut self) -> Self {
+        self.protocol = "udp";
+        self
+    }
+
+    /// Another port.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// Another VIP.
+    #[must_use]
+    pub fn vip(mut self, vip: IpAddr) -> Self {
+        self.vip = vip;
+        self
+    }
+
+    /// Another scheduler.
+    #[must_use]
+    pub fn scheduler(mut self, name: &str) -> Self {
+        self.scheduler = name.into();
+        self
+    }
+
+    /// Persistence with a time-out such as `50s`.
+    #[must_use]
+    pub fn persistence(mut self, timeout: &str) -> Self {
+        self.persistence = Some(timeout.into());
+        self
+    }
+
+    /// Weights of the first backends, in order.
+    #[must_use]
+    pub fn weights(mut self, weights: &[u32]) -> Self {
+        for (backend, weight) in self.backends.iter_mut().zip(weights) {
+            backend.2 = *weight;
+        }
+        self
+    }
+
+    /// Appends lines to the table `[[service]]`, before its sub-tables; for example
+    /// `vrrp = "VI_1"`.
+    #[must_use]
+    pub fn with(mut self, lines: &str) -> Self {
+        self.extra.push_str(lines);
+        self.extra.push('\n');
+        self
+    }
+
+    /// The service alone; its name is protocol and port, for example `tcp-80`.
+    #[must_use]
+    pub fn service_toml(&self) -> String {
+        let Self { vip, protocol, port, scheduler, extra, .. } = self;
+        let mut text = format!(
+            "\n[[service]]\nname = \"{protocol}-{port}\"\nvip = \"{vip}\"\n\
+             protocol = \"{protocol}\"\nport = {port}\nscheduler = \"{scheduler}\"\n{extra}"
+        );
+        if let Some(timeout) = &self.persistence {
+            // Writing to a String cannot fail; likewise below.
+            let _ = write!(text, "\n[service.persistence]\ntimeout = \"{timeout}\"\n");
+        }
+        for (name, address, weight) in &self.backends {
+            let _ = write!(
+                text,
+                "\n[[service.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n\
+                 weight = {weight}\n"
+            );
+        }
+        text
+    }
+
+    /// A whole file: the interface `eth0` and this service.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        format!("[[interface]]\nname = \"eth0\"\n{}", self.service_toml())
+    }
+}
