@@ -1,15 +1,18 @@
 //! Captures: tcpdump in a namespace, started and stopped so that nothing in between is missed.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 
 use crate::{
     error::{Doing as _, LabError, Result},
+    host::require_tools,
     netns::NetNs,
     pcap::{self, Frame},
     process::Process,
-    topology::require_tools,
 };
 
 /// Which frames of an interface are captured.
@@ -31,7 +34,9 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Starts a capture of whole frames into `file` and returns when it has begun.
+    /// Starts a capture into `file` and returns when it has begun. At most 2,048 bytes of each frame
+    /// are kept: all of one that fits the MTU, not all of a backend's answer, which is
+    /// segmented later than it is captured.
     ///
     /// AF_XDP takes frames before tcpdump sees them: to see what goes in and out of a balancer,
     /// capture on its port on the switch ([`crate::Lab::switch`], port `lb1`, where frames to the
@@ -54,10 +59,26 @@ impl Capture {
             Direction::Both => "inout",
         };
         // -Z root: it would otherwise give up root and could not write to the lab's directory.
-        // -B: 32 MB of buffer. -U: each frame is written at once.
+        // -B: 32 MB of buffer. -U: each frame is written at once. Without --immediate-mode the
+        // frames of the last second are lost when tcpdump is ended.
         let argv = [
-            "tcpdump", "-Z", "root", "-n", "-U", "-s", "0", "-B", "32768", "-i", interface, "-Q",
-            direction, "-w", &path, filter,
+            "tcpdump",
+            "-Z",
+            "root",
+            "-n",
+            "-U",
+            "--immediate-mode",
+            "-s",
+            "2048",
+            "-B",
+            "32768",
+            "-i",
+            interface,
+            "-Q",
+            direction,
+            "-w",
+            &path,
+            filter,
         ];
         let log = file.with_extension("log");
         let mut process = Process::start(ns, "tcpdump", &argv, &log)?;
@@ -85,6 +106,23 @@ impl Capture {
             }
             other => other,
         }
+    }
+
+    /// Waits until nothing was captured for the time `quiet`, at most `limit`: before two captures
+    /// are compared, so that neither ends while a frame is between them.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`] when frames keep coming.
+    pub fn settle(&mut self, quiet: Duration, limit: Duration) -> Result<()> {
+        let file = self.file.clone();
+        let mut last = (0, Instant::now());
+        self.process.wait_until("quiet", limit, |_| {
+            let length = std::fs::metadata(&file).map(|meta| meta.len()).unwrap_or(0);
+            if length != last.0 {
+                last = (length, Instant::now());
+            }
+            Ok(last.1.elapsed() >= quiet)
+        })
     }
 
     /// Ends the capture and reads it.

@@ -32,6 +32,7 @@ pub mod clean;
 pub mod config_text;
 pub mod error;
 pub mod files;
+pub mod host;
 mod identity;
 pub mod load;
 pub mod metrics;

@@ -6,6 +6,8 @@
 #![expect(clippy::print_stdout, reason = "a command-line program talks on its standard output")]
 #![expect(clippy::print_stderr, reason = "and says on its standard error what went wrong")]
 
+mod demo;
+
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -22,6 +24,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Show in about a minute what the product does, and write a report.
+    Demo(demo::Options),
     /// Keep a lab running until Ctrl-C.
     Up(Up),
     /// Remove what labs of dead processes left behind, and kill what still runs in them.
@@ -62,9 +66,10 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     clean::clean_up_on_signals()?;
     match cli.verb {
+        Verb::Demo(options) => demo::run(&options),
         Verb::Up(up) => keep_up(&up),
         Verb::Clean => {
-            lab::topology::require_root()?;
+            lab::host::require_root()?;
             let removed = clean::dead_labs()?;
             let (namespaces, directories) = (removed.namespaces.len(), removed.directories.len());
             println!(

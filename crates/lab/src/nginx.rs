@@ -7,9 +7,9 @@ use std::{fs, net::TcpStream, path::Path, time::Duration};
 
 use crate::{
     error::{Doing as _, Result},
+    host::require_tools,
     node::Node,
     process::Process,
-    topology::require_tools,
 };
 
 /// A running nginx. Dropping it kills it.

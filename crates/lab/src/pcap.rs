@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
 
 use crate::error::{LabError, Result};
 
@@ -11,8 +11,10 @@ use crate::error::{LabError, Result};
 pub struct Frame {
     /// Time since the Unix epoch.
     pub at: Duration,
-    /// All its bytes.
+    /// Its bytes, as far as they were captured.
     pub bytes: Vec<u8>,
+    /// Its length on the wire.
+    pub length: usize,
 }
 
 /// Addresses of a frame, as far as it has them.
@@ -35,21 +37,21 @@ impl Frame {
     /// broken.
     #[must_use]
     pub fn summary(&self) -> Option<Summary> {
-        let sliced = SlicedPacket::from_ethernet(&self.bytes).ok()?;
+        let sliced = LaxSlicedPacket::from_ethernet(&self.bytes).ok()?;
         let (ethernet, _) = self.bytes.split_first_chunk::<12>()?;
         let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = *ethernet;
         let (addresses, mut kind) = match &sliced.net {
-            Some(NetSlice::Ipv4(ip)) => {
+            Some(LaxNetSlice::Ipv4(ip)) => {
                 let header = ip.header();
                 let pair = (header.source_addr().into(), header.destination_addr().into());
                 (Some(pair), format!("IPv4 protocol {}", header.protocol().0))
             }
-            Some(NetSlice::Ipv6(ip)) => {
+            Some(LaxNetSlice::Ipv6(ip)) => {
                 let header = ip.header();
                 let pair = (header.source_addr().into(), header.destination_addr().into());
                 (Some(pair), format!("IPv6 next header {}", header.next_header().0))
             }
-            Some(NetSlice::Arp(_)) => (None, "ARP".to_owned()),
+            Some(LaxNetSlice::Arp(_)) => (None, "ARP".to_owned()),
             None => (None, "other".to_owned()),
         };
         let mut ports = None;
@@ -76,7 +78,13 @@ impl Frame {
         })
     }
 
-    /// All bytes after the two MAC addresses.
+    /// Whether it was captured whole.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.bytes.len() == self.length
+    }
+
+    /// All captured bytes after the two MAC addresses.
     #[must_use]
     pub fn after_macs(&self) -> &[u8] {
         self.bytes.get(12..).unwrap_or_default()
@@ -98,6 +106,8 @@ pub struct Comparison {
     pub only_first: usize,
     /// Frames that only the second capture has.
     pub only_second: usize,
+    /// Frames of either capture that are not whole. They are compared as far as they go.
+    pub cut: usize,
 }
 
 /// Compares two captures as collections (a balancer with several queues may reorder flows): every
@@ -119,13 +129,14 @@ pub fn compare(first: &[Frame], second: &[Frame]) -> Comparison {
         }
     }
     result.only_first = first.len() - result.equal;
+    result.cut = first.iter().chain(second).filter(|frame| !frame.is_whole()).count();
     result
 }
 
 /// Reads a whole capture file.
 ///
 /// # Errors
-/// When it is not a pcap file of Ethernet frames, a record is cut off, or frames are not whole.
+/// When it is not a pcap file of Ethernet frames, or ends within a record.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Frame>> {
     let bad = |detail: String| LabError::Malformed { what: "capture file".into(), detail };
     let (format, mut rest) = header(bytes).ok_or_else(|| bad("not a pcap file".into()))?;
@@ -136,10 +147,8 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Frame>> {
     while !rest.is_empty() {
         let (record, after) =
             format.record(rest).ok_or_else(|| bad(format!("cut off at frame {}", frames.len())))?;
-        if record.bytes.len() != record.original {
-            return Err(bad(format!("frame {} was not captured whole", frames.len())));
-        }
-        frames.push(Frame { at: record.at, bytes: record.bytes.to_vec() });
+        let (at, length) = (record.at, record.original);
+        frames.push(Frame { at, bytes: record.bytes.to_vec(), length });
         rest = after;
     }
     Ok(frames)

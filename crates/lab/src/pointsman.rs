@@ -29,11 +29,19 @@ impl Pointsman {
     /// Starts it on `node` and waits for `/readyz`, see [`crate::Lab::start_pointsman`].
     pub(crate) fn start(node: &Node, config: &str) -> Result<Self> {
         let mut this = Self::spawn(node, config)?;
-        let netns = Arc::clone(&this.netns);
-        this.process.wait_until("ready", Duration::from_secs(10), |_| {
-            netns.enter(|| matches!(http_get(METRICS, "/readyz", SCRAPE), Ok((200, _))))
-        })?;
+        this.wait_ready(Duration::from_secs(10))?;
         Ok(this)
+    }
+
+    /// Waits until `/readyz` says yes, at most `limit`.
+    ///
+    /// # Errors
+    /// When the process ends, with the end of its log, or is not ready in time.
+    pub fn wait_ready(&mut self, limit: Duration) -> Result<()> {
+        let netns = Arc::clone(&self.netns);
+        self.process.wait_until("ready", limit, |_| {
+            netns.enter(|| matches!(http_get(METRICS, "/readyz", SCRAPE), Ok((200, _))))
+        })
     }
 
     /// Starts it and does not wait: for tests of the start itself.
@@ -41,7 +49,14 @@ impl Pointsman {
     /// # Errors
     /// When there is no binary or the configuration cannot be written.
     pub fn spawn(node: &Node, config: &str) -> Result<Self> {
-        let binary = pointsman_binary()?;
+        Self::spawn_binary(node, &pointsman_binary()?, config)
+    }
+
+    /// As [`Pointsman::spawn`], with another binary: an older version, or a stand-in.
+    ///
+    /// # Errors
+    /// When the configuration cannot be written.
+    pub fn spawn_binary(node: &Node, binary: &Path, config: &str) -> Result<Self> {
         let socket = node.dir().join("control.sock");
         let path = write_config(node, config)?;
         let argv = [&*binary.to_string_lossy(), "run", "--config", &path.to_string_lossy()];

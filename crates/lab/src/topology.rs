@@ -33,6 +33,7 @@ use crate::{
     clean,
     error::{Doing as _, LabError, Result},
     files::Files,
+    host::{require_root, require_tools},
     identity::LabId,
     netns::NetNs,
     nginx::Nginx,
@@ -407,40 +408,6 @@ pub fn vip_v6(index: u8) -> Ipv6Addr {
     Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x100 + u16::from(index))
 }
 
-/// Says which of the programs are missing, and how to get them on Debian.
-///
-/// # Errors
-/// [`LabError::MissingTools`].
-pub fn require_tools(tools: &[&str]) -> Result<()> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let has = |tool: &str| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file());
-    let missing: Vec<&str> = tools.iter().copied().filter(|tool| !has(tool)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let mut packages: Vec<&str> = missing.iter().map(|tool| debian_package(tool)).collect();
-    packages.sort_unstable();
-    packages.dedup();
-    Err(LabError::MissingTools(missing.join(", "), packages.join(" ")))
-}
-
-fn debian_package(tool: &str) -> &str {
-    match tool {
-        "ip" | "tc" | "bridge" => "iproute2",
-        "nginx" => "nginx-light",
-        "setpriv" => "util-linux",
-        other => other,
-    }
-}
-
-/// Network namespaces need root.
-///
-/// # Errors
-/// [`LabError::NotRoot`].
-pub fn require_root() -> Result<()> {
-    if rustix::process::geteuid().is_root() { Ok(()) } else { Err(LabError::NotRoot) }
-}
-
 /// Reads `tc -s -j qdisc show`: packets per child `1:N` of `mq`, or of a single root.
 fn queue_frames(json: &str) -> Option<Vec<u64>> {
     let parsed: serde_json::Value = serde_json::from_str(json).ok()?;
@@ -490,14 +457,6 @@ mod tests {
         assert_eq!(queue_frames(r#"[{"root":true,"packets":7}]"#), Some(vec![7]));
         assert_eq!(queue_frames("[]"), None);
         assert_eq!(queue_frames("no"), None);
-    }
-
-    #[test]
-    fn missing_programs_are_named_with_their_package() {
-        let error = require_tools(&["sh", "nginx-that-is-not-there"]).unwrap_err().to_string();
-        assert!(error.contains("missing programs: nginx-that-is-not-there\n"), "{error}");
-        assert!(require_tools(&["sh"]).is_ok());
-        assert_eq!(debian_package("tc"), "iproute2");
     }
 
     #[test]

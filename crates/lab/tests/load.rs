@@ -33,10 +33,9 @@ fn straight_to_a_backend_everything_arrives() {
             assert_eq!((report.total() as u64, report.failed()), (count, 0), "{name}\n{report}");
             assert_eq!(report.bytes(), count * file.length);
             assert_eq!(report.per_backend()[web[0].name()] as u64, count);
-            assert_eq!(
-                report.backends_by_source().len(),
-                if kept { 4 } else { 10.min(count) as usize }
-            );
+            let used = report.backends_by_source().len() as u64;
+            let expected = if kept { 1..=4 } else { 10.min(count)..=10.min(count) };
+            assert!(expected.contains(&used), "{used} sources, kept: {kept}");
             let by_slice = report.buckets(Duration::from_millis(100));
             assert_eq!(by_slice.iter().map(|bucket| bucket.ok).sum::<u64>(), count);
         }
@@ -181,8 +180,10 @@ fn captures_on_both_sides_of_the_switch_agree() {
     let mut got = start(lab.backend(0).netns(), "eth0", Direction::In, "got.pcap");
     let load = LoadClient::new((lab.backend(0).address(), 80).into(), &file).requests(20);
     assert_eq!(load.run(lab.client(0).netns()).unwrap().failed(), 0);
-    sent.wait_for(100, 5 * SECOND).unwrap();
     got.wait_for(100, 5 * SECOND).unwrap();
+    for capture in [&mut sent, &mut got] {
+        capture.settle(SECOND / 4, 5 * SECOND).unwrap();
+    }
     let (sent, got) = (sent.finish().unwrap(), got.finish().unwrap());
     let comparison = pcap::compare(&sent, &got);
     assert_eq!((comparison.only_first, comparison.only_second), (0, 0));

@@ -53,6 +53,7 @@ struct Head {
 /// What is known about a request when it has ended, well or badly.
 #[derive(Default)]
 struct Seen {
+    source: Option<u32>,
     first_byte: Option<Duration>,
     backend: Option<u16>,
     bytes: u64,
@@ -73,11 +74,9 @@ impl Fetcher {
     }
 
     pub(super) fn run(mut self) -> ThreadRecords {
-        let mut turn = u64::from(self.number);
-        let threads = u64::from(self.plan.threads);
         let pause = self.plan.requests_per_second.map(|rate| {
             // A pause of more than a day is as good as one of a day.
-            Duration::try_from_secs_f64(threads as f64 / rate)
+            Duration::try_from_secs_f64(f64::from(self.plan.threads) / rate)
                 .unwrap_or(Duration::from_secs(86_400))
         });
         let mut due = self.shared.began + pause.unwrap_or_default().mul_f64(self.share());
@@ -95,8 +94,7 @@ impl Fetcher {
             {
                 break;
             }
-            self.one_request(turn);
-            turn += threads;
+            self.one_request();
         }
         self.out
     }
@@ -125,33 +123,32 @@ impl Fetcher {
         }
     }
 
-    fn one_request(&mut self, turn: u64) {
+    fn one_request(&mut self) {
         let start = self.shared.began.elapsed();
         let mut seen = Seen::default();
-        let result = self.fetch(turn, &mut seen);
-        let source = self.connection.as_ref().and_then(|c| c.source).or_else(|| self.source(turn));
+        let result = self.fetch(&mut seen);
         if result.is_err() || !self.plan.kept {
             self.connection = None;
         }
         let end = self.shared.began.elapsed();
         let outcome = result.err().unwrap_or(Outcome::Ok);
-        let Seen { first_byte, backend, bytes } = seen;
+        let Seen { source, first_byte, backend, bytes } = seen;
         self.out.records.push(Record { start, first_byte, end, outcome, backend, source, bytes });
         let counter = if outcome.is_ok() { &self.shared.done } else { &self.shared.failed };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn source(&self, turn: u64) -> Option<u32> {
-        let count = self.plan.sources.len() as u64;
-        u32::try_from(turn.checked_rem(count)?).ok()
-    }
-
-    fn fetch(&mut self, turn: u64, seen: &mut Seen) -> Result<(), Outcome> {
+    fn fetch(&mut self, seen: &mut Seen) -> Result<(), Outcome> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.connect(turn)?,
+            None => {
+                let source = self.next_source();
+                seen.source = source;
+                Connection { stream: self.connect(source)?, source }
+            }
         };
-        let stream = &mut self.connection.insert(connection).stream;
+        let Connection { stream, source } = self.connection.insert(connection);
+        seen.source = *source;
         stream.write_all(&self.request).map_err(|e| Outcome::of_transfer(&e))?;
         let head = read_head(stream, &mut self.buffer, &self.shared, seen, &mut self.out.backends)?;
         seen.backend = head.backend;
@@ -164,8 +161,14 @@ impl Fetcher {
         self.read_body(&head, seen)
     }
 
-    fn connect(&self, turn: u64) -> Result<Connection, Outcome> {
-        let source = self.source(turn);
+    /// The sources are used in turn by all threads together.
+    fn next_source(&self) -> Option<u32> {
+        let count = self.plan.sources.len() as u64;
+        let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
+        u32::try_from(turn.checked_rem(count)?).ok()
+    }
+
+    fn connect(&self, source: Option<u32>) -> Result<TcpStream, Outcome> {
         let address = source.and_then(|index| self.plan.sources.get(index as usize)).copied();
         let mut socket = self.socket()?;
         // A port may be in use on this address (TIME_WAIT): take the next one, within reason.
@@ -176,7 +179,7 @@ impl Fetcher {
                 continue;
             }
             match socket.connect(&self.plan.target.into()) {
-                Ok(()) => return Ok(Connection { stream: socket.into(), source }),
+                Ok(()) => return Ok(socket.into()),
                 Err(e) if e.kind() == ErrorKind::AddrNotAvailable => socket = self.socket()?,
                 Err(e) => return Err(Outcome::of_connect(&e)),
             }

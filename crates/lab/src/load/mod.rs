@@ -81,8 +81,8 @@ impl LoadClient {
         self
     }
 
-    /// Source addresses, used in turn (thread *t* of *n* takes *t*, *t + n*, …). None: the
-    /// kernel chooses address and port.
+    /// Source addresses: each new connection, whatever its thread, takes the next one in turn.
+    /// None: the kernel chooses address and port.
     #[must_use]
     pub fn sources(mut self, addresses: Vec<IpAddr>) -> Self {
         self.sources = addresses;
@@ -240,6 +240,8 @@ struct Shared {
     stop: AtomicBool,
     /// Requests that were begun, for the bound on their number.
     begun: AtomicU64,
+    /// Connections that were begun, for the choice of their source.
+    turn: AtomicU64,
     done: AtomicU64,
     failed: AtomicU64,
 }
@@ -250,6 +252,7 @@ impl Shared {
             began: Instant::now(),
             stop: AtomicBool::new(false),
             begun: AtomicU64::new(0),
+            turn: AtomicU64::new(0),
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         }
