@@ -77,8 +77,8 @@ fn topology(results: &Results) -> String {
          <path class=\"request\" marker-end=\"url(#head)\" d=\"M460 55 L578 120\"/>\n\
          <path class=\"request\" marker-end=\"url(#head)\" d=\"M460 62 L578 194\"/>\n\
          <path class=\"answer\" marker-end=\"url(#head)\" d=\"M578 215 Q340 240 182 138\"/>\n\
-         <text class=\"legend\" x=\"196\" y=\"62\">to {vip}</text>\n\
-         <text class=\"legend\" x=\"300\" y=\"206\">answer from {vip}, past the balancer</text>\n\
+         <text class=\"legend\" x=\"196\" y=\"54\">to {vip}</text>\n\
+         <text class=\"legend\" x=\"300\" y=\"242\">answer from {vip}, past the balancer</text>\n\
          </svg>\n"
     )
 }
