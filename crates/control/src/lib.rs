@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod desired;
+pub mod vrrp;
 
 pub use desired::{
     Backend, Dataplane, Desired, Interface, Persistence, Poll, Service, XdpMode, ZeroCopy,

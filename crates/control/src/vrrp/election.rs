@@ -1,0 +1,342 @@
+//! The rules of the election: RFC 9568 §6.4, and what a lease adds to them.
+
+use std::time::{Duration, Instant};
+
+use super::action::{Action, Announce, Heard, Reason};
+use super::config::Handover;
+use super::router::Router;
+use super::state::{Active, Backup, State};
+use super::timers;
+
+impl Router {
+    /// RFC 9568 §6.4.1 (100): Startup.
+    pub(super) fn start(&mut self, now: Instant) {
+        self.running = true;
+        if self.state == State::Initialize {
+            self.take_part(Reason::Startup, now);
+        }
+    }
+
+    /// A change of what decides whether this node may be Active at all.
+    pub(super) fn reconsider(&mut self, why_not: Reason, now: Instant) {
+        let able = self.effective() != 0;
+        let taking_part = self.state != State::Initialize;
+        if taking_part && !able {
+            self.leave(State::Initialize, why_not, now);
+        } else if self.running && !taking_part && able {
+            self.take_part(Reason::Recovered, now);
+        }
+    }
+
+    /// RFC 9568 §6.4.1 (105)-(170): the owner becomes Active at once, everybody else listens.
+    fn take_part(&mut self, reason: Reason, now: Instant) {
+        let why_not = self.block.map_or(Reason::Tracking, Reason::from);
+        match self.effective() {
+            0 => {
+                self.since = Some(now);
+                self.reason = why_not;
+            }
+            OWNER if !self.gated => self.take_over(Reason::Owner, now),
+            OWNER => {
+                self.listen(reason, now);
+                if let State::Backup(backup) = &mut self.state {
+                    *backup = Backup { down_at: None, cause: Reason::Owner, ..*backup };
+                }
+            }
+            _ => self.listen(reason, now),
+        }
+    }
+
+    /// Enters Backup with the own interval, as §6.4.1 (155)-(165) does.
+    pub(super) fn listen(&mut self, reason: Reason, now: Instant) {
+        self.active_interval = self.config.interval;
+        let backup = self.backup(now);
+        self.transition(State::Backup(backup), reason, now);
+    }
+
+    /// §6.4.2 (360): `Active_Down_Timer` fires.
+    pub(super) fn active_down_timer(&mut self, backup: Backup, now: Instant) {
+        let Some(down_at) = backup.down_at.filter(|&at| at <= now) else { return };
+        // Time in which this thread did not run is no proof of anybody's silence.
+        if now.duration_since(down_at) > timers::lateness(self.active_interval) {
+            self.stalls = self.stalls.saturating_add(1);
+            let restarted = self.backup(now);
+            self.state = State::Backup(Backup { preempt_at: backup.preempt_at, ..restarted });
+            return;
+        }
+        let alive = self.claimed_until().is_some_and(|until| until > now);
+        let cause = if alive { Reason::Preempt } else { backup.cause };
+        if self.gated {
+            self.state = State::Backup(Backup { down_at: None, cause, ..backup });
+        } else {
+            self.take_over(cause, now);
+        }
+    }
+
+    /// §6.4.2 (360)-(415): send an advert, become Active. The VIPs follow when the advert is out
+    /// and no other Active can hold a lease.
+    pub(super) fn take_over(&mut self, reason: Reason, now: Instant) {
+        let patience = timers::lease(self.config.interval, self.config.down_adverts);
+        self.resigned_until = None;
+        self.active_interval = self.config.interval;
+        self.actions.push(Action::SendAdvert { priority: self.effective() });
+        let active = Active {
+            entered_at: now,
+            advert_at: now + self.config.interval,
+            advertised_at: now,
+            lease_until: now + patience,
+            heralded: false,
+            failing: false,
+            activated: false,
+            activate_at: self.activation(now),
+            announce_at: None,
+            announced_at: None,
+        };
+        self.transition(State::Active(active), reason, now);
+    }
+
+    /// An advert that passed the filter.
+    pub(super) fn heard(&mut self, heard: Heard, now: Instant) {
+        match (self.state, heard.priority) {
+            // §6.4.1: Initialize waits for Startup; a packet still in the socket is no event.
+            (State::Initialize, _) => {}
+            (State::Backup(backup), 0) => self.goodbye_heard_in_backup(backup, heard, now),
+            (State::Backup(backup), _) => self.heard_in_backup(backup, heard, now),
+            (State::Active(_), 0) => {
+                self.postpone_activation();
+                // §6.4.3 (705): answer, so that nobody else thinks the VIPs are free.
+                self.reply(now);
+            }
+            (State::Active(active), _) => self.heard_in_active(active, heard, now),
+        }
+    }
+
+    /// §6.4.2 (425): the Active leaves, so wait `Skew_Time` only.
+    fn goodbye_heard_in_backup(&mut self, mut backup: Backup, heard: Heard, now: Instant) {
+        // An Active that yields says goodbye too; once its successor is heard, that is no news.
+        if backup.last_heard.is_some_and(|last| last != heard.source) {
+            return;
+        }
+        if backup.down_at.is_some() {
+            let version = self.config.version;
+            let skew = timers::skew(version, self.effective(), self.active_interval);
+            backup.down_at = Some(now + skew);
+            backup.cause = Reason::Goodbye;
+            self.state = State::Backup(backup);
+        }
+    }
+
+    /// §6.4.2 (440)-(475): follow a better Active, or any one without preemption; a worse one is
+    /// not heard and the timer runs on.
+    fn heard_in_backup(&mut self, mut backup: Backup, heard: Heard, now: Instant) {
+        backup.last_heard = Some(heard.source);
+        let worse = heard.priority < self.effective();
+        if worse && self.may_preempt(&mut backup, now) {
+            self.state = State::Backup(backup);
+            return;
+        }
+        self.active_interval = heard.interval;
+        let preempt_at = backup.preempt_at.filter(|_| worse);
+        let last_heard = backup.last_heard;
+        self.state = State::Backup(Backup { last_heard, preempt_at, ..self.backup(now) });
+    }
+
+    /// §6.4.3 (710)-(790): a better Active wins, a worse one is answered at once.
+    fn heard_in_active(&mut self, active: Active, heard: Heard, now: Instant) {
+        let own = self.effective();
+        let reason = if heard.priority > own {
+            Reason::HigherPriority
+        } else if heard.priority == own && heard.source > self.config.primary {
+            // §6.4.3 (720): as unsigned integers in network byte order.
+            Reason::HigherAddress
+        } else {
+            if !active.activated {
+                self.postpone_activation();
+            }
+            self.reply(now);
+            self.announce_again(Announce::LowerPriority, now);
+            return;
+        };
+        self.active_interval = heard.interval;
+        let backup = Backup { last_heard: Some(heard.source), ..self.backup(now) };
+        self.leave(State::Backup(backup), reason, now);
+    }
+
+    /// `Event::Resign`.
+    pub(super) fn resign(&mut self, time: Duration, now: Instant) {
+        self.resigned_until = Some(now + time.min(LONGEST_RESIGNATION));
+        if matches!(self.state, State::Active(_)) {
+            self.step_back(Reason::Resigned, now);
+        }
+    }
+
+    /// From Active to Backup of own accord.
+    pub(super) fn step_back(&mut self, reason: Reason, now: Instant) {
+        self.active_interval = self.config.interval;
+        let backup = self.backup(now);
+        self.leave(State::Backup(backup), reason, now);
+    }
+
+    /// Out of Active or Backup. First the VIPs become inactive, then priority 0 says so (§6.4.3
+    /// (655)-(660)): the other way round two nodes could own them for a moment.
+    ///
+    /// Said also on yielding to a better Active, which RFC 9568 does not ask for: a successor that
+    /// waits for the lease to end need wait no longer.
+    pub(super) fn leave(&mut self, to: State, reason: Reason, now: Instant) {
+        match self.state {
+            State::Initialize => return,
+            State::Backup(_) => {}
+            State::Active(active) => {
+                if active.activated {
+                    self.actions.push(Action::Deactivate);
+                }
+                self.actions.push(Action::SendAdvert { priority: 0 });
+            }
+        }
+        self.transition(to, reason, now);
+    }
+
+    /// The lease is over: this thread stalled, or nothing could be sent. Whatever else is to be
+    /// done, first be a Backup; no goodbye, another node may be Active by now.
+    pub(super) fn lapse(&mut self, now: Instant) {
+        let State::Active(active) = self.state else { return };
+        if now < active.lease_until {
+            return;
+        }
+        if active.activated {
+            self.actions.push(Action::Deactivate);
+        }
+        let reason = if active.failing { Reason::SendFailed } else { Reason::Stalled };
+        if reason == Reason::Stalled {
+            self.stalls = self.stalls.saturating_add(1);
+        }
+        self.listen(reason, now);
+    }
+
+    /// §6.4.3 (680): `Adver_Timer` fires. Late wake-ups do not slow the rhythm down.
+    pub(super) fn advertise_if_due(&mut self, now: Instant) {
+        let interval = self.config.interval;
+        let priority = self.effective();
+        let State::Active(active) = &mut self.state else { return };
+        if active.advert_at > now {
+            return;
+        }
+        let next = active.advert_at + interval;
+        active.advert_at = if next > now { next } else { now + interval };
+        active.advertised_at = now;
+        self.actions.push(Action::SendAdvert { priority });
+    }
+
+    /// The VIPs become active once an advert is out and nobody else can hold the lease.
+    pub(super) fn activate_if_due(&mut self, now: Instant) {
+        let State::Active(active) = &mut self.state else { return };
+        let due = active.activate_at <= now && now < active.lease_until;
+        if active.activated || !active.heralded || !due {
+            return;
+        }
+        active.activated = true;
+        active.announce_at = Some((now, Announce::Taken));
+        let until = active.lease_until;
+        self.actions.push(Action::Activate { until });
+        self.announce_if_due(now);
+    }
+
+    /// §6.4.2 (370)-(390): gratuitous ARP or unsolicited neighbour advertisements.
+    pub(super) fn announce_if_due(&mut self, now: Instant) {
+        let times = self.config.announce;
+        let State::Active(active) = &mut self.state else { return };
+        let Some((_, why)) = active.announce_at.filter(|&(at, _)| at <= now) else { return };
+        let again = match why {
+            Announce::Repeated | Announce::Refresh => times.refresh.map(|d| (d, Announce::Refresh)),
+            Announce::Taken | Announce::LowerPriority | Announce::Requested => {
+                Some((times.delay, Announce::Repeated))
+            }
+        };
+        active.announced_at = Some(now);
+        active.announce_at = again.map(|(delay, why)| (now + delay.max(ANNOUNCE_GAP), why));
+        self.actions.push(Action::AnnounceBurst { count: times.count, why });
+    }
+
+    /// Announces at once, or a second after the last time.
+    pub(super) fn announce_again(&mut self, why: Announce, now: Instant) {
+        let State::Active(active) = &mut self.state else { return };
+        if !active.activated {
+            return;
+        }
+        let at = active.announced_at.map_or(now, |last| now.max(last + ANNOUNCE_GAP));
+        if active.announce_at.is_none_or(|(planned, _)| at < planned) {
+            active.announce_at = Some((at, why));
+        }
+        self.announce_if_due(now);
+    }
+
+    /// An advert out of turn, unless the last one is so young that it says the same.
+    fn reply(&mut self, now: Instant) {
+        let gap = timers::settle(self.config.interval);
+        if let State::Active(active) = &mut self.state {
+            let soon = now.max(active.advertised_at + gap);
+            active.advert_at = active.advert_at.min(soon);
+        }
+        self.advertise_if_due(now);
+    }
+
+    /// A fresh Backup that waits `Active_Down_Interval` (§6.1).
+    fn backup(&self, now: Instant) -> Backup {
+        let wait = timers::active_down(
+            self.config.version,
+            self.effective(),
+            self.active_interval,
+            self.config.down_adverts,
+        );
+        let down_at = Some(now + wait);
+        Backup { down_at, last_heard: None, preempt_at: None, cause: Reason::Silent }
+    }
+
+    fn may_preempt(&self, backup: &mut Backup, now: Instant) -> bool {
+        if !self.config.preempt || self.resigned_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        let delay = self.config.preempt_delay;
+        now >= *backup.preempt_at.get_or_insert(now + delay)
+    }
+
+    /// When no lease of another Active that was heard can be running any more.
+    fn claimed_until(&self) -> Option<Instant> {
+        let down_adverts = self.config.down_adverts;
+        let active = self.peers().filter(|peer| peer.last.priority != 0);
+        active.map(|peer| peer.at + timers::foreign_lease(peer.last.interval, down_adverts)).max()
+    }
+
+    /// When an Active that entered the state at `entered` may activate the VIPs.
+    fn activation(&self, entered: Instant) -> Instant {
+        let settled = entered + timers::settle(self.config.interval);
+        match self.config.handover {
+            Handover::Lease => self.claimed_until().map_or(settled, |until| settled.max(until)),
+            Handover::AtOnce => settled,
+        }
+    }
+
+    fn postpone_activation(&mut self) {
+        if let State::Active(Active { activated: false, entered_at, .. }) = self.state {
+            let at = self.activation(entered_at);
+            if let State::Active(active) = &mut self.state {
+                active.activate_at = at;
+            }
+        }
+    }
+
+    fn transition(&mut self, to: State, reason: Reason, now: Instant) {
+        let from = self.state.name();
+        self.state = to;
+        self.since = Some(now);
+        self.reason = reason;
+        self.actions.push(Action::Transition { from, to: to.name(), reason });
+    }
+}
+
+/// Priority of the router that owns the addresses (RFC 9568 §5.2.4).
+const OWNER: u8 = 255;
+/// Bursts of announcements are at least this far apart.
+const ANNOUNCE_GAP: Duration = Duration::from_secs(1);
+/// Longer ones are cut: nobody waits for their end.
+const LONGEST_RESIGNATION: Duration = Duration::from_secs(365 * 24 * 3600);

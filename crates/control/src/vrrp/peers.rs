@@ -1,0 +1,73 @@
+//! Who was heard, for status output. A fixed number of places: the least recently heard goes.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::action::Heard;
+
+/// A router that was heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its last advert.
+    pub last: Heard,
+    /// When that came.
+    pub at: Instant,
+    /// How many came.
+    pub adverts: u64,
+}
+
+/// Up to eight peers.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(super) struct Peers([Option<Peer>; PLACES]);
+
+const PLACES: usize = 8;
+
+impl Peers {
+    pub(super) fn note(&mut self, heard: Heard, now: Instant) {
+        if let Some(peer) = self.known(heard.source) {
+            peer.last = heard;
+            peer.at = now;
+            peer.adverts = peer.adverts.saturating_add(1);
+        } else if let Some(place) = self.0.iter_mut().min_by_key(|place| place.map(|p| p.at)) {
+            // `None` sorts first: a free place is taken before anybody is forgotten.
+            *place = Some(Peer { last: heard, at: now, adverts: 1 });
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.0.iter().flatten()
+    }
+
+    fn known(&mut self, source: IpAddr) -> Option<&mut Peer> {
+        self.0.iter_mut().flatten().find(|peer| peer.last.source == source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::vrrp::ChecksumStyle;
+    use crate::vrrp::tests::origin;
+
+    #[test]
+    fn the_least_recently_heard_makes_room() {
+        let start = origin();
+        let mut peers = Peers::default();
+        for last in 1..=9u8 {
+            let heard = Heard {
+                source: IpAddr::from([192, 0, 2, last]),
+                priority: 1,
+                interval: Duration::from_secs(1),
+                checksum: ChecksumStyle::Plain,
+            };
+            peers.note(heard, start + Duration::from_secs(u64::from(last)));
+            peers.note(heard, start + Duration::from_secs(u64::from(last)));
+        }
+        assert_eq!(peers.iter().count(), PLACES);
+        assert!(peers.iter().all(|p| p.adverts == 2));
+        assert!(peers.known(IpAddr::from([192, 0, 2, 1])).is_none());
+        assert!(peers.known(IpAddr::from([192, 0, 2, 9])).is_some());
+    }
+}

@@ -1,0 +1,127 @@
+//! The three states of RFC 9568 §6.3, each with the deadlines that only it has.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::action::{Announce, Reason};
+
+/// ```text
+///                  +---------------+
+///       +--------->|               |<-------------+
+///       |          |  Initialize   |              |
+///       |   +------|               |----------+   |
+///       |   |      +---------------+          |   |
+///       |   |                                 |   |
+///       |   V                                 V   |
+/// +---------------+                       +---------------+
+/// |               |---------------------->|               |
+/// |    Active     |                       |    Backup     |
+/// |               |<----------------------|               |
+/// +---------------+                       +---------------+
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Not taking part: stopped, or unable to forward.
+    Initialize,
+    /// Listening.
+    Backup(Backup),
+    /// Advertising, and (once activated) owning the VIPs.
+    Active(Active),
+}
+
+/// Deadlines of a Backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Backup {
+    /// `Active_Down_Timer`. `None`: it ended and the sync group has not agreed yet.
+    pub(super) down_at: Option<Instant>,
+    /// The Active that was heard last.
+    pub(super) last_heard: Option<IpAddr>,
+    /// When a lower-priority Active may be preempted; set when one is first heard.
+    pub(super) preempt_at: Option<Instant>,
+    /// Why the timer will end, if it does.
+    pub(super) cause: Reason,
+}
+
+/// Deadlines of an Active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Active {
+    /// When the state was entered.
+    pub(super) entered_at: Instant,
+    /// `Adver_Timer`.
+    pub(super) advert_at: Instant,
+    /// When the last advert was asked for.
+    pub(super) advertised_at: Instant,
+    /// End of the lease; before the first successful advert, of the patience with failing sends.
+    pub(super) lease_until: Instant,
+    /// Whether an advert has been sent as Active.
+    pub(super) heralded: bool,
+    /// Whether the last send failed.
+    pub(super) failing: bool,
+    /// The VIPs are active.
+    pub(super) activated: bool,
+    /// Not before this may they become so.
+    pub(super) activate_at: Instant,
+    /// When the VIPs are announced next, and what for.
+    pub(super) announce_at: Option<(Instant, Announce)>,
+    /// When they were announced last.
+    pub(super) announced_at: Option<Instant>,
+}
+
+/// A state's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum StateName {
+    /// Not taking part.
+    Initialize,
+    /// Listening.
+    Backup,
+    /// Advertising.
+    Active,
+}
+
+impl StateName {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[Self::Initialize, Self::Backup, Self::Active];
+
+    /// The metric label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Initialize => "initialize",
+            Self::Backup => "backup",
+            Self::Active => "active",
+        }
+    }
+
+    /// As logs print it; the old word is there for people who grep.
+    pub const fn shown(self) -> &'static str {
+        match self {
+            Self::Initialize => "INITIALIZE (FAULT)",
+            Self::Backup => "BACKUP",
+            Self::Active => "ACTIVE (MASTER)",
+        }
+    }
+}
+
+impl State {
+    pub(super) const fn name(&self) -> StateName {
+        match self {
+            Self::Initialize => StateName::Initialize,
+            Self::Backup(_) => StateName::Backup,
+            Self::Active(_) => StateName::Active,
+        }
+    }
+}
+
+impl Active {
+    /// The earliest thing an Active waits for.
+    pub(super) fn next_deadline(&self) -> Instant {
+        let mut next = self.advert_at.min(self.lease_until);
+        if !self.activated && self.heralded {
+            next = next.min(self.activate_at);
+        }
+        match self.announce_at {
+            Some((at, _)) if self.activated => next.min(at),
+            Some(_) | None => next,
+        }
+    }
+}
