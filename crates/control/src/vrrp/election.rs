@@ -36,9 +36,13 @@ impl Router {
                 self.since = Some(now);
                 self.reason = why_not;
             }
-            OWNER if !self.gated => self.take_over(Reason::Owner, now),
+            OWNER if !self.gated => {
+                self.listening_since = None;
+                self.take_over(Reason::Owner, now);
+            }
             OWNER => {
                 self.listen(reason, now);
+                self.listening_since = None;
                 if let State::Backup(backup) = &mut self.state {
                     *backup = Backup { down_at: None, cause: Reason::Owner, ..*backup };
                 }
@@ -47,8 +51,9 @@ impl Router {
         }
     }
 
-    /// Enters Backup with the own interval, as §6.4.1 (155)-(165) does.
+    /// Enters Backup with the own interval, as §6.4.1 (155)-(165) does, knowing nothing of others.
     pub(super) fn listen(&mut self, reason: Reason, now: Instant) {
+        self.listening_since = Some(now);
         self.active_interval = self.config.interval;
         let backup = self.backup(now);
         self.transition(State::Backup(backup), reason, now);
@@ -60,6 +65,7 @@ impl Router {
         // Time in which this thread did not run is no proof of anybody's silence.
         if now.duration_since(down_at) > timers::lateness(self.active_interval) {
             self.stalls = self.stalls.saturating_add(1);
+            self.listening_since = Some(now);
             let restarted = self.backup(now);
             self.state = State::Backup(Backup { preempt_at: backup.preempt_at, ..restarted });
             return;
@@ -81,14 +87,13 @@ impl Router {
         self.active_interval = self.config.interval;
         self.actions.push(Action::SendAdvert { priority: self.effective() });
         let active = Active {
-            entered_at: now,
             advert_at: now + self.config.interval,
             advertised_at: now,
             lease_until: now + patience,
-            heralded: false,
+            heralded_at: None,
             failing: false,
             activated: false,
-            activate_at: self.activation(now),
+            activate_at: None,
             announce_at: None,
             announced_at: None,
         };
@@ -103,7 +108,7 @@ impl Router {
             (State::Backup(backup), 0) => self.goodbye_heard_in_backup(backup, heard, now),
             (State::Backup(backup), _) => self.heard_in_backup(backup, heard, now),
             (State::Active(_), 0) => {
-                self.postpone_activation();
+                self.plan_activation();
                 // §6.4.3 (705): answer, so that nobody else thinks the VIPs are free.
                 self.reply(now);
             }
@@ -151,7 +156,7 @@ impl Router {
             Reason::HigherAddress
         } else {
             if !active.activated {
-                self.postpone_activation();
+                self.plan_activation();
             }
             self.reply(now);
             self.announce_again(Announce::LowerPriority, now);
@@ -230,8 +235,8 @@ impl Router {
     /// The VIPs become active once an advert is out and nobody else can hold the lease.
     pub(super) fn activate_if_due(&mut self, now: Instant) {
         let State::Active(active) = &mut self.state else { return };
-        let due = active.activate_at <= now && now < active.lease_until;
-        if active.activated || !active.heralded || !due {
+        let due = active.activate_at.is_some_and(|at| at <= now) && now < active.lease_until;
+        if active.activated || !due {
             return;
         }
         active.activated = true;
@@ -300,28 +305,32 @@ impl Router {
         now >= *backup.preempt_at.get_or_insert(now + delay)
     }
 
-    /// When no lease of another Active that was heard can be running any more.
+    /// When the lease of every Active that was heard is over.
     fn claimed_until(&self) -> Option<Instant> {
-        let down_adverts = self.config.down_adverts;
         let active = self.peers().filter(|peer| peer.last.priority != 0);
-        active.map(|peer| peer.at + timers::foreign_lease(peer.last.interval, down_adverts)).max()
+        active.map(|peer| peer.at + self.foreign_lease(peer.last.interval)).max()
     }
 
-    /// When an Active that entered the state at `entered` may activate the VIPs.
-    fn activation(&self, entered: Instant) -> Instant {
-        let settled = entered + timers::settle(self.config.interval);
-        match self.config.handover {
-            Handover::Lease => self.claimed_until().map_or(settled, |until| settled.max(until)),
-            Handover::AtOnce => settled,
-        }
+    /// The same of one whose last advert came before this thread listened. An owner need not mind.
+    fn unheard_until(&self) -> Option<Instant> {
+        self.listening_since.map(|since| since + self.foreign_lease(self.config.interval))
     }
 
-    fn postpone_activation(&mut self) {
-        if let State::Active(Active { activated: false, entered_at, .. }) = self.state {
-            let at = self.activation(entered_at);
-            if let State::Active(active) = &mut self.state {
-                active.activate_at = at;
-            }
+    fn foreign_lease(&self, interval: Duration) -> Duration {
+        timers::foreign_lease(interval, self.config.down_adverts)
+    }
+
+    /// When the VIPs may become active: when everybody had the time to object to the first advert,
+    /// and no lease of a predecessor can be running.
+    pub(super) fn plan_activation(&mut self) {
+        let claimed = match self.config.handover {
+            Handover::Lease => self.claimed_until().max(self.unheard_until()),
+            Handover::AtOnce => None,
+        };
+        let settle = timers::settle(self.config.interval);
+        if let State::Active(active) = &mut self.state {
+            active.activate_at =
+                active.heralded_at.map(|at| (at + settle).max(claimed.unwrap_or(at)));
         }
     }
 

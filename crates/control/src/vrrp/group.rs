@@ -74,10 +74,11 @@ impl Group {
     }
 
     /// The result of a member's [`SendAdvert`](Action::SendAdvert).
-    pub fn advert_sent(&mut self, member: usize, t: Instant, ok: bool) {
+    pub fn advert_sent(&mut self, member: usize, t: Instant, now: Instant, ok: bool) {
         if let Some(router) = self.members.get_mut(member) {
-            router.advert_sent(t, ok);
+            router.advert_sent(t, now, ok);
         }
+        self.agree(now);
     }
 
     /// What is to be done next, and for which member. `None`: nothing until the next event.

@@ -26,6 +26,8 @@
 //! * One that preempts activates them when the old Active says goodbye (priority 0, sent on
 //!   yielding too), at the latest when that one's lease must be over. [`Handover::AtOnce`] does not
 //!   wait.
+//! * One that has not listened for as long as a lease (just started, or stalled) activates them only
+//!   then, even if it became Active early because somebody said goodbye. Owners (255) do not wait.
 //! * A Backup whose timer is late by more than an interval was not listening, and waits again.
 //!
 //! Together: crashes and frozen processes alone never give two owners; a network that loses packets
@@ -47,14 +49,13 @@
 //!
 //! | action | what to do |
 //! |---|---|
-//! | `SendAdvert` | read `t`; [`Router::encode`] per destination; send; [`Router::advert_sent`]`(t, ok)` |
+//! | `SendAdvert` | read `t`; [`Router::encode`] per destination; send; read `now`; [`Router::advert_sent`]`(t, now, ok)` |
 //! | `Activate`, `Renew` | write `until` into the lease array |
 //! | `Deactivate` | clear it in the lease array |
 //! | `AnnounceBurst` | `count` times [`announce::announcement`] per VIP, by a non-blocking packet socket |
 //! | `Transition` | one log line, one counter, notify hooks by a queue |
 //!
-//! With `t` read before a send that then blocks, the lease starts early, never late. `IP_MULTICAST_LOOP`
-//! is to be off; own adverts are rejected as [`Reject::Own`] anyway.
+//! `IP_MULTICAST_LOOP` is to be off; own adverts are rejected as [`Reject::Own`] anyway.
 #![cfg_attr(
     not(test),
     deny(

@@ -37,6 +37,8 @@ pub struct Router {
     pub(super) resigned_until: Option<Instant>,
     /// `Active_Adver_Interval`.
     pub(super) active_interval: Duration,
+    /// When the last gap in what this thread heard ended.
+    pub(super) listening_since: Option<Instant>,
     /// Transitions to Active wait for the sync group.
     pub(super) gated: bool,
     pub(super) stalls: u64,
@@ -85,6 +87,7 @@ impl Router {
             block: None,
             resigned_until: None,
             active_interval: config.interval,
+            listening_since: None,
             gated: false,
             stalls: 0,
             actions: Queue::new(),
@@ -219,24 +222,32 @@ impl Router {
         }
     }
 
-    /// The result of a [`SendAdvert`](Action::SendAdvert): `t` was read before the send, `ok` is
-    /// whether the kernel took the packet (for every peer, in unicast mode for at least one).
+    /// The result of a [`SendAdvert`](Action::SendAdvert): `t` was read before the send, `now` after
+    /// it; `ok` is whether the kernel took the packet (in unicast mode, for at least one peer).
     ///
-    /// A successful advert extends the lease to `t + (down_adverts - 0.5) * interval`.
-    pub fn advert_sent(&mut self, t: Instant, ok: bool) {
+    /// A successful advert extends the lease to `t + (down_adverts - 0.5) * interval`, unless the
+    /// lease ran out while it was being sent: a thread that stalls between clock and socket sends
+    /// an advert that nobody heard in time.
+    pub fn advert_sent(&mut self, t: Instant, now: Instant, ok: bool) {
         let span = timers::lease(self.config.interval, self.config.down_adverts);
         let State::Active(active) = &mut self.state else { return };
         active.failing = !ok;
+        if now >= active.lease_until {
+            self.lapse(now);
+            // Peers believe the advert that has just gone out late.
+            self.actions.push(Action::SendAdvert { priority: 0 });
+            return;
+        }
         if !ok {
             return;
         }
         active.lease_until = active.lease_until.max(t + span);
-        active.heralded = true;
         if active.activated {
             let until = active.lease_until;
             self.actions.push(Action::Renew { until });
-        } else {
-            self.activate_if_due(t);
+        } else if active.heralded_at.is_none() {
+            active.heralded_at = Some(now);
+            self.plan_activation();
         }
     }
 

@@ -45,22 +45,20 @@ pub(super) struct Backup {
 /// Deadlines of an Active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Active {
-    /// When the state was entered.
-    pub(super) entered_at: Instant,
     /// `Adver_Timer`.
     pub(super) advert_at: Instant,
     /// When the last advert was asked for.
     pub(super) advertised_at: Instant,
     /// End of the lease; before the first successful advert, of the patience with failing sends.
     pub(super) lease_until: Instant,
-    /// Whether an advert has been sent as Active.
-    pub(super) heralded: bool,
+    /// When the first advert as Active was out.
+    pub(super) heralded_at: Option<Instant>,
     /// Whether the last send failed.
     pub(super) failing: bool,
     /// The VIPs are active.
     pub(super) activated: bool,
-    /// Not before this may they become so.
-    pub(super) activate_at: Instant,
+    /// When they become so; known once an advert is out.
+    pub(super) activate_at: Option<Instant>,
     /// When the VIPs are announced next, and what for.
     pub(super) announce_at: Option<(Instant, Announce)>,
     /// When they were announced last.
@@ -115,13 +113,9 @@ impl State {
 impl Active {
     /// The earliest thing an Active waits for.
     pub(super) fn next_deadline(&self) -> Instant {
-        let mut next = self.advert_at.min(self.lease_until);
-        if !self.activated && self.heralded {
-            next = next.min(self.activate_at);
-        }
-        match self.announce_at {
-            Some((at, _)) if self.activated => next.min(at),
-            Some(_) | None => next,
-        }
+        let next = self.advert_at.min(self.lease_until);
+        let other =
+            if self.activated { self.announce_at.map(|(at, _)| at) } else { self.activate_at };
+        other.map_or(next, |at| next.min(at))
     }
 }

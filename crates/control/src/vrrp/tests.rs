@@ -11,7 +11,7 @@
 //! | equal priority: the higher primary address, as unsigned integers | cells `active, equal *`, `v6 *` |
 //! | Preempt_Mode false; preempt_delay | cells `nopreempt *`, `tests/vrrp/preempt-delay.txt` |
 //! | lease = t + (down_adverts - 0.5) intervals, of successful sends only | `the_lease_follows_*`, `failed_sends_*` |
-//! | a stalled Active is a Backup first | `a_stalled_active_*`, cells `stalled *` |
+//! | a stalled Active is a Backup first | `a_stalled_active_*`, `an_advert_that_was_sent_too_late_*`, cells `stalled *` |
 //! | a late Active_Down_Timer proves nothing | cells `backup, timer * late` |
 //! | deactivate, then priority 0 | cells `active, shutdown` and others that leave |
 //! | advert, then activate, then announce; not before a predecessor's lease is over | cells `settling *`, `tests/vrrp/*.txt` |
@@ -113,7 +113,7 @@ impl Bench {
             match action {
                 Action::SendAdvert { priority } => {
                     write!(out, "advert {priority}; ").unwrap();
-                    self.router.advert_sent(self.now, !self.sends_fail);
+                    self.router.advert_sent(self.now, self.now, !self.sends_fail);
                 }
                 Action::Activate { until } => write!(out, "on {}; ", self.ms(until)).unwrap(),
                 Action::Renew { until } => write!(out, "renew {}; ", self.ms(until)).unwrap(),
@@ -150,11 +150,11 @@ fn the_lease_follows_the_time_read_before_the_send() {
     assert_eq!(bench.router.poll_action(), Some(Action::SendAdvert { priority: 100 }));
     assert_eq!(bench.router.lease_until(), Some(lease), "not before the send");
     let t = bench.now + Duration::from_millis(3);
-    bench.router.advert_sent(t, true);
+    bench.router.advert_sent(t, t, true);
     let until = t + Duration::from_millis(2500);
     assert_eq!(bench.router.poll_action(), Some(Action::Renew { until }));
     // A result that comes late shortens nothing.
-    bench.router.advert_sent(lease - Duration::from_secs(9), true);
+    bench.router.advert_sent(lease - Duration::from_secs(9), t, true);
     assert_eq!(bench.router.lease_until(), Some(until));
 }
 
@@ -171,7 +171,8 @@ fn failed_sends_extend_no_lease_and_end_in_backup() {
     assert_eq!(bench.router.lease_until(), None, "never activated without an advert");
     assert_eq!(bench.next(), "advert 100; active 1000");
     bench.sends_fail = false;
-    assert_eq!(bench.next(), "advert 100; on 2500; announce 5 taken; active 1000");
+    assert_eq!(bench.next(), "advert 100; active 62.5");
+    assert_eq!(bench.next(), "on 2437.5; announce 5 taken; active 937.5");
 }
 
 #[test]
@@ -192,6 +193,18 @@ fn a_stalled_active_is_a_backup_before_anything_else() {
 }
 
 #[test]
+fn an_advert_that_was_sent_too_late_extends_no_lease() {
+    let mut bench = Bench::active(config());
+    let lease = bench.router.lease_until().unwrap();
+    let t = bench.router.next_deadline().unwrap();
+    bench.router.handle_timeout(t);
+    assert_eq!(bench.router.poll_action(), Some(Action::SendAdvert { priority: 100 }));
+    bench.now = lease;
+    bench.router.advert_sent(t, bench.now, true);
+    assert_eq!(bench.outcome(), "off; (stalled) advert 0; backup 3609.375");
+}
+
+#[test]
 fn a_queued_advert_after_stop_does_nothing() {
     let mut bench = Bench::active(config());
     bench.event(Event::Shutdown);
@@ -199,7 +212,7 @@ fn a_queued_advert_after_stop_does_nothing() {
         assert_eq!(bench.event(heard(ip(9), priority, 1000)), "initialize");
     }
     assert_eq!(bench.timeout(), "initialize");
-    bench.router.advert_sent(bench.now, true);
+    bench.router.advert_sent(bench.now, bench.now, true);
     assert_eq!(bench.outcome(), "initialize");
 }
 

@@ -1,0 +1,149 @@
+//! One node: a router, its clock, its lease, and what has befallen it.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use control::vrrp::{Config, Envelope, Event, Handover, Router, StateName, Version, Vrid};
+
+use super::clock::Clock;
+use super::rng::Rng;
+use super::{MAX_NODES, Sabotage};
+
+/// A message on its way.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Packet {
+    pub(crate) from: usize,
+    pub(crate) len: usize,
+    pub(crate) bytes: [u8; 24],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    Up,
+    /// Not scheduled; packets wait in its socket.
+    Frozen,
+    /// Gone, with its lease.
+    Down,
+}
+
+pub(crate) struct Node {
+    pub(crate) router: Router,
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) condition: Condition,
+    pub(crate) inbox: VecDeque<Packet>,
+    /// When the driver wakes next, in real time.
+    pub(crate) wake: u64,
+    /// Deadline that `wake` is for.
+    pub(crate) armed: Option<Instant>,
+    /// Real time; the VIPs are active here until then.
+    pub(crate) lease_end: u64,
+    /// Frozen between reading the clock and sending.
+    pub(crate) in_send: Option<(Instant, u8)>,
+    pub(crate) freeze_in_next_send: Option<u64>,
+    pub(crate) sends_fail: bool,
+    /// Since when it cannot forward although its driver ran.
+    pub(crate) unable_since: Option<u64>,
+}
+
+impl Node {
+    pub(crate) fn new(config: Config, clock: Clock) -> Self {
+        Self {
+            router: Router::new(config.clone()).expect("valid configuration"),
+            config,
+            clock,
+            condition: Condition::Down,
+            inbox: VecDeque::with_capacity(SOCKET_BUFFER),
+            wake: u64::MAX,
+            armed: None,
+            lease_end: 0,
+            in_send: None,
+            freeze_in_next_send: None,
+            sends_fail: false,
+            unable_since: None,
+        }
+    }
+
+    pub(crate) fn crash(&mut self) {
+        self.condition = Condition::Down;
+        self.inbox.clear();
+        self.wake = u64::MAX;
+        self.armed = None;
+        self.lease_end = 0;
+        self.in_send = None;
+        self.freeze_in_next_send = None;
+        self.router = Router::new(self.config.clone()).expect("valid configuration");
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.condition == Condition::Up
+    }
+
+    /// Running, and able to be Active.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.is_up() && self.unable_since.is_none()
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.is_up() && self.router.state() == StateName::Active
+    }
+
+    pub(crate) fn holds_lease(&self, now: u64) -> bool {
+        self.lease_end > now
+    }
+
+    /// Into the socket's buffer, which is not endless.
+    pub(crate) fn enqueue(&mut self, packet: Packet) {
+        if self.condition != Condition::Down && self.inbox.len() < SOCKET_BUFFER {
+            self.inbox.push_back(packet);
+        }
+    }
+
+    pub(crate) fn handle(&mut self, event: Event, now: u64) {
+        self.router.handle(event, self.clock.local(now));
+    }
+
+    pub(crate) fn envelope(&self, source: IpAddr) -> Envelope {
+        Envelope { source, destination: self.config.group(), ttl: 255 }
+    }
+}
+
+/// Two or three nodes that may be configured in any sensible way, with clocks within 5 %.
+pub(crate) fn fleet(origin: Instant, rng: &mut Rng, sabotage: Sabotage) -> Vec<Node> {
+    let count = 2 + rng.index(MAX_NODES - 1);
+    let v6 = rng.chance(200);
+    let version = if !v6 && rng.chance(200) { Version::V2 } else { Version::V3 };
+    let preempt = rng.chance(700);
+    let preempt_delay = Duration::from_secs(rng.pick(&[0, 0, 0, 5]));
+    let addresses: Vec<IpAddr> = (1..=3).take(count).map(|last| address(last, v6)).collect();
+    let hasty = sabotage == Sabotage::HastyHandover;
+    let handover = if hasty { Handover::AtOnce } else { Handover::Lease };
+    let mut nodes = Vec::new();
+    for &own in &addresses {
+        let peers = addresses.iter().copied().filter(|&peer| peer != own).collect();
+        let config = Config {
+            version,
+            priority: rng.pick(&[50, 100, 100, 150, 200, 254]),
+            preempt,
+            preempt_delay,
+            peers,
+            handover,
+            ..Config::new(Vrid::MIN, own, vec![address(100, v6)])
+        };
+        let drift = rng.range(0, 100_001).cast_signed() - 50_000;
+        let clock = Clock::new(origin, rng.range(0, 1_000_000_000_000), drift);
+        nodes.push(Node::new(config, clock));
+    }
+    nodes
+}
+
+fn address(last: u8, v6: bool) -> IpAddr {
+    if v6 {
+        IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, u16::from(last)])
+    } else {
+        IpAddr::from([192, 0, 2, last])
+    }
+}
+
+const SOCKET_BUFFER: usize = 64;
