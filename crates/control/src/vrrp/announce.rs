@@ -31,7 +31,7 @@ pub fn announcement(mac: Mac, vip: IpAddr, router: bool) -> Frame {
     }
 }
 
-/// A gratuitous ARP request: sender and target address are the VIP (RFC 9568 §6.4.2 (370), RFC 5227
+/// A gratuitous ARP request: sender and target address are the VIP (RFC 9568 §6.4.2, RFC 5227
 /// §3: the request form is what more stacks believe). Padded to the 60 bytes of Ethernet.
 pub fn gratuitous_arp(mac: Mac, vip: Ipv4Addr) -> Frame {
     const ARP_REQUEST: [u8; 8] = [0, 1, 0x08, 0x00, 6, 4, 0, 1];
@@ -42,7 +42,7 @@ pub fn gratuitous_arp(mac: Mac, vip: Ipv4Addr) -> Frame {
     frame
 }
 
-/// An unsolicited neighbour advertisement to all nodes (RFC 9568 §6.4.2 (385), RFC 4861 §7.2.6):
+/// An unsolicited neighbour advertisement to all nodes (RFC 9568 §6.4.2, RFC 4861 §7.2.6):
 /// Solicited 0, Override 1, target link-layer address option.
 ///
 /// RFC 9568 sets the Router flag; it must agree with what this node's answers to solicitations say,

@@ -9,7 +9,7 @@ use super::state::{Active, Backup, State};
 use super::timers;
 
 impl Router {
-    /// RFC 9568 §6.4.1 (100): Startup.
+    /// RFC 9568 §6.4.1: Startup.
     pub(super) fn start(&mut self, now: Instant) {
         self.running = true;
         if self.state == State::Initialize {
@@ -28,7 +28,7 @@ impl Router {
         }
     }
 
-    /// RFC 9568 §6.4.1 (105)-(170): the owner becomes Active at once, everybody else listens.
+    /// RFC 9568 §6.4.1: the owner becomes Active at once, everybody else listens.
     fn take_part(&mut self, reason: Reason, now: Instant) {
         let why_not = self.block.map_or(Reason::Tracking, Reason::from);
         match self.effective() {
@@ -51,7 +51,7 @@ impl Router {
         }
     }
 
-    /// Enters Backup with the own interval, as §6.4.1 (155)-(165) does, knowing nothing of others.
+    /// Enters Backup with the own interval, as §6.4.1 does, knowing nothing of others.
     pub(super) fn listen(&mut self, reason: Reason, now: Instant) {
         self.listening_since = Some(now);
         self.active_interval = self.config.interval;
@@ -59,7 +59,7 @@ impl Router {
         self.transition(State::Backup(backup), reason, now);
     }
 
-    /// §6.4.2 (360): `Active_Down_Timer` fires.
+    /// §6.4.2: `Active_Down_Timer` fires.
     pub(super) fn active_down_timer(&mut self, backup: Backup, now: Instant) {
         let Some(down_at) = backup.down_at.filter(|&at| at <= now) else { return };
         // Time in which this thread did not run is no proof of anybody's silence.
@@ -79,7 +79,7 @@ impl Router {
         }
     }
 
-    /// §6.4.2 (360)-(415): send an advert, become Active. The VIPs follow when the advert is out
+    /// §6.4.2: send an advert, become Active. The VIPs follow when the advert is out
     /// and no other Active can hold a lease.
     pub(super) fn take_over(&mut self, reason: Reason, now: Instant) {
         let patience = timers::lease(self.config.interval, self.config.down_adverts);
@@ -109,14 +109,14 @@ impl Router {
             (State::Backup(backup), _) => self.heard_in_backup(backup, heard, now),
             (State::Active(_), 0) => {
                 self.plan_activation();
-                // §6.4.3 (705): answer, so that nobody else thinks the VIPs are free.
+                // §6.4.3: answer, so that nobody else thinks the VIPs are free.
                 self.reply(now);
             }
             (State::Active(active), _) => self.heard_in_active(active, heard, now),
         }
     }
 
-    /// §6.4.2 (425): the Active leaves, so wait `Skew_Time` only.
+    /// §6.4.2: the Active leaves, so wait `Skew_Time` only.
     fn goodbye_heard_in_backup(&mut self, mut backup: Backup, heard: Heard, now: Instant) {
         // An Active that yields says goodbye too; once its successor is heard, that is no news.
         if backup.last_heard.is_some_and(|last| last != heard.source) {
@@ -131,7 +131,7 @@ impl Router {
         }
     }
 
-    /// §6.4.2 (440)-(475): follow a better Active, or any one without preemption; a worse one is
+    /// §6.4.2: follow a better Active, or any one without preemption; a worse one is
     /// not heard and the timer runs on.
     fn heard_in_backup(&mut self, mut backup: Backup, heard: Heard, now: Instant) {
         backup.last_heard = Some(heard.source);
@@ -146,13 +146,13 @@ impl Router {
         self.state = State::Backup(Backup { last_heard, preempt_at, ..self.backup(now) });
     }
 
-    /// §6.4.3 (710)-(790): a better Active wins, a worse one is answered at once.
+    /// §6.4.3: a better Active wins, a worse one is answered at once.
     fn heard_in_active(&mut self, active: Active, heard: Heard, now: Instant) {
         let own = self.effective();
         let reason = if heard.priority > own {
             Reason::HigherPriority
         } else if heard.priority == own && heard.source > self.config.primary {
-            // §6.4.3 (720): as unsigned integers in network byte order.
+            // §6.4.3: as unsigned integers in network byte order.
             Reason::HigherAddress
         } else {
             if !active.activated {
@@ -218,7 +218,7 @@ impl Router {
         self.listen(reason, now);
     }
 
-    /// §6.4.3 (680): `Adver_Timer` fires. Late wake-ups do not slow the rhythm down.
+    /// §6.4.3: `Adver_Timer` fires. Late wake-ups do not slow the rhythm down.
     pub(super) fn advertise_if_due(&mut self, now: Instant) {
         let interval = self.config.interval;
         let priority = self.effective();
@@ -246,7 +246,7 @@ impl Router {
         self.announce_if_due(now);
     }
 
-    /// §6.4.2 (370)-(390): gratuitous ARP or unsolicited neighbour advertisements.
+    /// §6.4.2: gratuitous ARP or unsolicited neighbour advertisements.
     pub(super) fn announce_if_due(&mut self, now: Instant) {
         let times = self.config.announce;
         let State::Active(active) = &mut self.state else { return };

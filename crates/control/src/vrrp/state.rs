@@ -93,7 +93,7 @@ impl StateName {
     /// As logs print it; the old word is there for people who grep.
     pub const fn shown(self) -> &'static str {
         match self {
-            Self::Initialize => "INITIALIZE (FAULT)",
+            Self::Initialize => "INITIALIZE",
             Self::Backup => "BACKUP",
             Self::Active => "ACTIVE (MASTER)",
         }
