@@ -9,7 +9,7 @@
 //! | `leases` | [`Leases`]: the lease array, mapped |
 //! | `clock` | that the program and this process read the same clock |
 //! | `object` | the compiled program and libbpf's log |
-//! | `link` | the one system call that libbpf-rs does not offer |
+//! | `link` | the system calls that libbpf-rs does not offer |
 //! | `foreign` | who else has a program on the interface |
 //! | `error` | [`SteerError`] |
 //!

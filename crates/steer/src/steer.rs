@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapMut};
 
 use crate::abi::{INSTANCES, Octets, VIPS, Vip, XSKS};
 use crate::attach::{AttachMode, Attached, LinkSlot, Loaded, check_interface};
@@ -34,10 +34,8 @@ impl Steer {
         let mut storage = MaybeUninit::uninit();
         let object = object::load(&mut storage, |_| Ok(()))?;
         clock::check(&object.progs.clock)?;
-        let keep = SteerError::map("keep a map");
-        let vips = MapHandle::try_from(&object.maps.vips).map_err(keep)?;
-        let keep = SteerError::map("keep a map");
-        let lease_map = MapHandle::try_from(&object.maps.leases).map_err(keep)?;
+        let vips = handle(&object.maps.vips)?;
+        let lease_map = handle(&object.maps.leases)?;
         let leases =
             Leases::map(lease_map.as_fd()).map_err(SteerError::system("map the lease array"))?;
         Ok(Self { vips, lease_map, leases, links: Mutex::default() })
@@ -67,11 +65,10 @@ impl Steer {
             open.maps.xsks.set_max_entries(room_for(queues))?;
             self.share_maps(open)
         })?;
-        let own = |map| MapHandle::try_from(map).map_err(SteerError::map("keep a map"));
         let loaded = Loaded {
             program: object.progs.steer.as_fd(),
-            xsks: own(&object.maps.xsks)?,
-            counters: own(&object.maps.counters)?,
+            xsks: handle(&object.maps.xsks)?,
+            counters: handle(&object.maps.counters)?,
         };
         let attached = Attached::new(interface, ifindex, mode, loaded)?;
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,6 +152,11 @@ impl Drop for Steer {
             link.detach();
         }
     }
+}
+
+/// A descriptor that outlives the object.
+fn handle(map: &MapMut<'_>) -> Result<MapHandle, SteerError> {
+    MapHandle::try_from(map).map_err(SteerError::map("keep a map"))
 }
 
 /// How many queues an XSKMAP is made for: it cannot grow, and an interface can.

@@ -56,7 +56,7 @@ fn dropping_the_owner_detaches_what_it_attached() {
         let attached = attach(&steer, AttachMode::Native).unwrap();
         drop(steer);
         assert_eq!(shown_by_ip(), None);
-        assert_eq!(attached.counters().unwrap().total(), 0);
+        assert!(attached.counters().is_ok(), "what was counted can still be read");
     });
 }
 
