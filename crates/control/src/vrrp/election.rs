@@ -105,7 +105,7 @@ impl Router {
         match (self.state, heard.priority) {
             // §6.4.1: Initialize waits for Startup; a packet still in the socket is no event.
             (State::Initialize, _) => {}
-            (State::Backup(backup), 0) => self.goodbye_heard_in_backup(backup, heard, now),
+            (State::Backup(backup), 0) => self.goodbye_heard_in_backup(backup, now),
             (State::Backup(backup), _) => self.heard_in_backup(backup, heard, now),
             (State::Active(_), 0) => {
                 self.plan_activation();
@@ -117,9 +117,9 @@ impl Router {
     }
 
     /// §6.4.2: the Active leaves, so wait `Skew_Time` only.
-    fn goodbye_heard_in_backup(&mut self, mut backup: Backup, heard: Heard, now: Instant) {
-        // An Active that yields says goodbye too; once its successor is heard, that is no news.
-        if backup.last_heard.is_some_and(|last| last != heard.source) {
+    fn goodbye_heard_in_backup(&mut self, mut backup: Backup, now: Instant) {
+        // An Active that yields says goodbye too; of a successor's silence the timer will tell.
+        if self.claimed_until().is_some_and(|until| until > now) {
             return;
         }
         if backup.down_at.is_some() {
@@ -134,7 +134,6 @@ impl Router {
     /// §6.4.2: follow a better Active, or any one without preemption; a worse one is
     /// not heard and the timer runs on.
     fn heard_in_backup(&mut self, mut backup: Backup, heard: Heard, now: Instant) {
-        backup.last_heard = Some(heard.source);
         let worse = heard.priority < self.effective();
         if worse && self.may_preempt(&mut backup, now) {
             self.state = State::Backup(backup);
@@ -142,8 +141,7 @@ impl Router {
         }
         self.active_interval = heard.interval;
         let preempt_at = backup.preempt_at.filter(|_| worse);
-        let last_heard = backup.last_heard;
-        self.state = State::Backup(Backup { last_heard, preempt_at, ..self.backup(now) });
+        self.state = State::Backup(Backup { preempt_at, ..self.backup(now) });
     }
 
     /// §6.4.3: a better Active wins, a worse one is answered at once.
@@ -163,7 +161,7 @@ impl Router {
             return;
         };
         self.active_interval = heard.interval;
-        let backup = Backup { last_heard: Some(heard.source), ..self.backup(now) };
+        let backup = self.backup(now);
         self.leave(State::Backup(backup), reason, now);
     }
 
@@ -294,7 +292,7 @@ impl Router {
             self.config.down_adverts,
         );
         let down_at = Some(now + wait);
-        Backup { down_at, last_heard: None, preempt_at: None, cause: Reason::Silent }
+        Backup { down_at, preempt_at: None, cause: Reason::Silent }
     }
 
     fn may_preempt(&self, backup: &mut Backup, now: Instant) -> bool {

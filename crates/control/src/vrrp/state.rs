@@ -1,6 +1,5 @@
 //! The three states of RFC 9568 §6.3, each with the deadlines that only it has.
 
-use std::net::IpAddr;
 use std::time::Instant;
 
 use super::action::{Announce, Reason};
@@ -34,8 +33,6 @@ pub(super) enum State {
 pub(super) struct Backup {
     /// `Active_Down_Timer`. `None`: it ended and the sync group has not agreed yet.
     pub(super) down_at: Option<Instant>,
-    /// The Active that was heard last.
-    pub(super) last_heard: Option<IpAddr>,
     /// When a lower-priority Active may be preempted; set when one is first heard.
     pub(super) preempt_at: Option<Instant>,
     /// Why the timer will end, if it does.
