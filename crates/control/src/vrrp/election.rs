@@ -180,8 +180,8 @@ impl Router {
         self.leave(State::Backup(backup), reason, now);
     }
 
-    /// Out of Active or Backup. First the VIPs become inactive, then priority 0 says so (§6.4.3
-    /// (655)-(660)): the other way round two nodes could own them for a moment.
+    /// Out of Active or Backup. First the VIPs become inactive, then priority 0 says so (§6.4.3): the
+    /// other way round two nodes could own them for a moment.
     ///
     /// Said also on yielding to a better Active, which RFC 9568 does not ask for: a successor that
     /// waits for the lease to end need wait no longer.

@@ -28,6 +28,8 @@
 //!   wait.
 //! * One that has not listened for as long as a lease (just started, or stalled) activates them only
 //!   then, even if it became Active early because somebody said goodbye. Owners (255) do not wait.
+//! * An advert whose sending ended after the lease extends nothing: nobody heard it in time.
+//! * A goodbye in Backup is no news while another router is known to be Active.
 //! * A Backup whose timer is late by more than an interval was not listening, and waits again.
 //!
 //! Together: crashes and frozen processes alone never give two owners; a network that loses packets

@@ -17,6 +17,9 @@
 //! | advert, then activate, then announce; not before a predecessor's lease is over | cells `settling *`, `tests/vrrp/*.txt` |
 //! | only a node that forwards advertises | cells `* cannot forward`, `* priority 0 set` |
 //! | sync groups: all or none | `tests/vrrp/group-*.txt` |
+//! | a goodbye is no news while another router is Active | cell `following, priority 0 of another` |
+//! | nothing is activated before a lease was listened for | `tests/vrrp/goodbye-just-after-start.txt` |
+//! | any events in any order: no panic, no spinning, contract kept | `tests/vrrp_events.rs` |
 //! | rejected input changes nothing | `tests/vrrp_codec.rs`, `tests/vrrp_sim.rs` |
 //! | never two owners by crash and freeze alone; liveness | `tests/vrrp_sim.rs` |
 
