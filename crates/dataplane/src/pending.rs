@@ -230,19 +230,22 @@ impl Set {
         self.home(key).is_some_and(|home| published(home).is_ok())
     }
 
-    /// Copies a choice to where it does the least harm: over a copy of itself, into a word that is
-    /// empty or expired, over the oldest. `false`: another worker wrote there first.
+    /// Copies a choice to where it does the least harm: into a word that is empty or expired, or
+    /// over the oldest. `false`: another worker wrote there first.
+    ///
+    /// Never over another copy of the same choice, which may be about to be overwritten by a worker
+    /// that made a copy too: as each makes its own first, one is always left.
     fn keep(&self, word: Word, home: usize, clock: Clock) -> bool {
-        let staleness = |other: Word| match () {
-            () if other.tag() == word.tag() => i32::MAX,
-            () if !clock.is_good(other) => i32::from(i16::MAX),
-            () => i32::from(clock.age(other)),
+        let staleness = |other: Word| match clock.is_good(other) {
+            true => clock.age(other),
+            false => i16::MAX,
         };
         let others = self.words.iter().enumerate().filter(|&(way, _)| way != home);
         let stalest = others
             .map(|(_, way)| (way, Word(way.load(Acquire))))
+            .filter(|&(_, other)| other.tag() != word.tag())
             .max_by_key(|&(_, other)| staleness(other))
-            .filter(|&(_, other)| staleness(other) >= i32::from(clock.age(word)));
+            .filter(|&(_, other)| staleness(other) >= clock.age(word));
         let Some((way, other)) = stalest else { return true };
         let copied = way.compare_exchange(other.0, word.0, AcqRel, Relaxed).is_ok();
         self.moves.fetch_add(1, AcqRel);

@@ -182,6 +182,26 @@ fn a_new_lifetime_holds_at_once() {
     assert_eq!(units(Duration::MAX), MAX_UNITS);
 }
 
+/// Another worker chooses for the key while this one does.
+#[test]
+fn a_choice_that_comes_late_is_dropped() {
+    let table = table(7);
+    for other in 10..30 {
+        // In an empty set, in a full one, and where the home word has to give way.
+        choose(&table, source(&table, other), seconds(0), 9);
+        let key = source(&table, other + 100);
+        let mut calls = 0;
+        let late = || {
+            calls += 1;
+            assert_eq!(choose(&table, key, seconds(1), 2), fresh(2));
+            Some(BackendSlot(1))
+        };
+        assert_eq!(table.choose_or_join(key, seconds(1), late, |_| true), joined(2));
+        assert_eq!(calls, 1);
+        assert_eq!(table.lookup(key, seconds(1)), Some(BackendSlot(2)));
+    }
+}
+
 /// Several workers meet SYNs of the same sources, in sets that overflow with others' choices.
 #[test]
 fn of_several_choices_at_once_one_wins() {
@@ -224,7 +244,7 @@ fn of_several_choices_at_once_one_wins() {
 /// enough to stay is seen by whoever looks for it.
 #[test]
 fn moving_a_choice_never_hides_it() {
-    const CHURN: u32 = 40_000;
+    const CHURN: u32 = 300_000;
     let table = table(7);
     let kept = source(&table, 1);
     choose(&table, kept, seconds(1000), 5);
