@@ -5,31 +5,44 @@
 #![forbid(unsafe_code)]
 
 mod addr;
+mod counters;
 mod flow;
+mod forward;
+mod guard;
 mod key;
+mod mailbox;
 mod packet;
 mod pending;
 mod persistence;
 mod scheduler;
 mod slots;
+mod snapshot;
 mod tick;
 mod verdict;
 
 pub use addr::{Addr, Mac};
+pub use counters::{
+    BackendCounters, Counter, Gauge, MAX_BACKENDS, MAX_SERVICES, ServiceCounters, Totals,
+    WorkerCounters,
+};
 pub use flow::{
     EndedFlow, Flow, FlowHash, FlowId, FlowState, FlowTable, Found, Membership, NewFlow, Origin,
     TableFull, Timeouts, Transition,
 };
+pub use forward::{BURST, Burst, Forwarder, SharedTables};
+pub use guard::LoopGuard;
 pub use key::{FlowKey, Protocol, ServiceKey};
+pub use mailbox::{Mailbox, Message, Parcel};
 pub use packet::{
     MAX_EXTENSIONS, Packet, TcpFields, answer, parse, parse_into, rewrite_macs, source_mac,
 };
-pub use scheduler::{Load, MaglevTable, Member, Scheduler, SchedulerKind, flow_hash, source_hash};
 pub use pending::{Choice, PendingKey, PendingTable};
 pub use persistence::{
     Epoch, Joined, PersistencePage, PersistenceStats, PersistenceTable, Template, TemplateEntry,
     TemplateKey, TemplateRef,
 };
+pub use scheduler::{Load, MaglevTable, Member, Scheduler, SchedulerKind, flow_hash, source_hash};
 pub use slots::{BackendSlot, InstanceSlot, PortId, ServiceSlot};
+pub use snapshot::{Hop, Persistence, Service, Snapshot, Vip, WorkerLink};
 pub use tick::Tick;
 pub use verdict::{DropReason, Verdict};

@@ -184,9 +184,8 @@ impl Forwarder {
 
     fn choose(&mut self, scene: &Scene<'_>, visit: &Visit<'_>) -> Decision {
         let snapshot = scene.snapshot;
-        let returning = self
-            .template_of(scene, visit)
-            .filter(|backend| visit.returns_to(snapshot, *backend));
+        let returning =
+            self.template_of(scene, visit).filter(|backend| visit.returns_to(snapshot, *backend));
         let choice = self.shared.pending.choose_or_join(
             visit.pending,
             scene.now,
@@ -206,6 +205,12 @@ impl Forwarder {
         };
         if choice.fresh {
             self.counters.backend(choice.backend).half_open.add(1);
+            // Between the two look-ups another worker may have turned the pending choice into a
+            // template: then that is where this client goes.
+            let raced = self.template_of(scene, visit);
+            if let Some(backend) = raced.filter(|backend| visit.returns_to(snapshot, *backend)) {
+                return Ok(backend);
+            }
         }
         Ok(choice.backend)
     }
@@ -263,11 +268,7 @@ impl Forwarder {
     }
 
     /// The backend that the source's template names.
-    pub(super) fn template_of(
-        &self,
-        scene: &Scene<'_>,
-        visit: &Visit<'_>,
-    ) -> Option<BackendSlot> {
+    pub(super) fn template_of(&self, scene: &Scene<'_>, visit: &Visit<'_>) -> Option<BackendSlot> {
         let (key, _) = visit.template.as_ref()?;
         Some(self.shared.persistence.get(key, scene.now)?.backend)
     }
@@ -303,7 +304,7 @@ impl Forwarder {
         to_backend.active.add(1);
         // Flow and template remember the choice now: once they forget it, so must the node.
         let remembered = visit.template.is_none() || template.is_some();
-        if remembered && shared.pending.remove(visit.pending, backend) {
+        if remembered && shared.pending.take(visit.pending, scene.now).is_some() {
             to_backend.half_open.add(-1);
         }
     }

@@ -200,7 +200,12 @@ impl Forwarder {
                 refuse_loop(scene, work.source, key)?;
                 self.udp(scene, work.hash, key)
             }
-            other => self.local(scene, work.source, other),
+            other @ (Packet::Fragment { .. }
+            | Packet::IcmpError(_)
+            | Packet::EchoRequest { .. }
+            | Packet::WhoHas { .. }
+            | Packet::Other { .. }
+            | Packet::Malformed) => self.local(scene, work.source, other),
         }
     }
 
@@ -222,11 +227,7 @@ impl Forwarder {
                 return decision;
             }
         }
-        if tcp.opens() {
-            self.open_tcp(scene, key)
-        } else {
-            self.resume_tcp(scene, hash, key, tcp)
-        }
+        if tcp.opens() { self.open_tcp(scene, key) } else { self.resume_tcp(scene, hash, key, tcp) }
     }
 
     /// UDP: a known flow in one look-up, else the first packets of one.

@@ -79,6 +79,25 @@ pub struct TcpFields {
     pub ack: u32,
 }
 
+impl TcpFields {
+    /// Whether this asks for a new connection: SYN without ACK or RST.
+    #[inline]
+    pub const fn opens(self) -> bool {
+        self.flags & (SYN | ACK | RST) == SYN
+    }
+
+    /// Whether the client sends nothing more after this: FIN or RST.
+    #[inline]
+    pub const fn ends(self) -> bool {
+        self.flags & (FIN | RST) != 0
+    }
+}
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
 /// Classifies an Ethernet frame with up to two VLAN tags (IEEE 802.1Q, 802.1ad).
 ///
 /// Reads nothing behind the frame, allocates nothing and never panics. IPv4 options, IPv6
