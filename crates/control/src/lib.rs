@@ -3,9 +3,17 @@
 //! Pure: no clock, socket, file or thread; `now` is passed in.
 #![forbid(unsafe_code)]
 
+mod controller;
 mod desired;
+mod neighbour;
+mod port;
+mod registry;
 pub mod vrrp;
 
+pub use controller::{BackendStatus, Command, Controller, Event, STANDALONE, ServiceStatus};
 pub use desired::{
     Backend, Dataplane, Desired, Interface, Persistence, Poll, Service, XdpMode, ZeroCopy,
 };
+pub use neighbour::{Neighbour, Unusable};
+pub use port::{Link, Network, Port};
+pub use registry::Registry;

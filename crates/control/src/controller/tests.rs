@@ -1,0 +1,238 @@
+use std::time::Duration;
+
+use dataplane::{Protocol, SchedulerKind, Timeouts};
+
+use super::*;
+use crate::desired::{self, Backend, Dataplane, Interface, Poll, XdpMode, ZeroCopy};
+
+const ETH0: PortId = PortId(0);
+const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const RS1: Mac = Mac([2, 0, 0, 0, 1, 1]);
+const RS2: Mac = Mac([2, 0, 0, 0, 1, 2]);
+const T0: Tick = Tick::from_nanos(1_000_000_000);
+
+fn ip(last: u8) -> IpAddr {
+    [10, 0, 0, last].into()
+}
+
+fn service(name: &str, vip: u8, backends: &[u8]) -> desired::Service {
+    desired::Service {
+        name: name.into(),
+        vip: ip(vip),
+        protocol: Protocol::Tcp,
+        first_port: 80,
+        last_port: 80,
+        scheduler: SchedulerKind::Maglev,
+        persistence: None,
+        backends: backends
+            .iter()
+            .map(|last| Backend { name: format!("rs{last}"), address: ip(*last), weight: 1 })
+            .collect(),
+    }
+}
+
+fn desired(services: Vec<desired::Service>) -> Desired {
+    Desired {
+        node_name: None,
+        interfaces: vec![Interface {
+            name: "eth0".into(),
+            mode: XdpMode::Auto,
+            zero_copy: ZeroCopy::Auto,
+            queues: None,
+        }],
+        dataplane: Dataplane {
+            cpus: None,
+            poll: Poll::Adaptive,
+            flow_capacity: 1024,
+            persistence_capacity: 1024,
+            pending_capacity: 1024,
+            frames: 4096,
+            timeouts: Timeouts::default(),
+        },
+        metrics_listen: None,
+        control_socket: "/run/x.sock".into(),
+        services,
+    }
+}
+
+/// A controller with a link, a network and all commands so far thrown away.
+fn linked(services: Vec<desired::Service>) -> Controller {
+    let mut controller = Controller::new(desired(services));
+    controller.handle(Event::Networks(ETH0, vec![Network { address: ip(1), prefix: 24 }]), T0);
+    controller.handle(Event::Link(ETH0, Some(link(7, true))), T0);
+    commands(&mut controller);
+    controller
+}
+
+fn link(ifindex: u32, up: bool) -> Link {
+    Link { ifindex, mac: OWN, up, mtu: 1500 }
+}
+
+fn commands(controller: &mut Controller) -> Vec<Command> {
+    std::iter::from_fn(|| controller.poll_command()).collect()
+}
+
+fn tell(controller: &mut Controller, event: Event) -> Vec<Command> {
+    controller.handle(event, T0);
+    commands(controller)
+}
+
+fn published(commands: &[Command]) -> Arc<Snapshot> {
+    commands
+        .iter()
+        .find_map(|command| {
+            if let Command::Publish(snapshot) = command { Some(Arc::clone(snapshot)) } else { None }
+        })
+        .expect("nothing was published")
+}
+
+fn reload(services: Vec<desired::Service>) -> Event {
+    Event::Desired(Box::new(desired(services)))
+}
+
+fn resolved(address: u8, mac: Mac) -> Event {
+    Event::Neighbour(ip(address), Neighbour::Resolved(mac))
+}
+
+fn usable(controller: &Controller, service: usize, backend: usize) -> Result<Mac, Unusable> {
+    let status = controller.services().nth(service).unwrap();
+    status.backends[backend].usable.clone().map(|(_, mac)| mac)
+}
+
+#[test]
+fn a_vip_is_steered_only_after_the_workers_know_it() {
+    let mut controller = linked(vec![service("web", 100, &[11])]);
+    let (published, _) = controller.generations();
+    assert!(!controller.all_steered());
+    assert!(tell(&mut controller, Event::Acknowledged(published - 1)).is_empty());
+    let done = tell(&mut controller, Event::Acknowledged(published));
+    assert!(
+        matches!(done[..], [Command::InsertVip(vip, STANDALONE)] if vip == ip(100).into()),
+        "{done:?}"
+    );
+    assert!(controller.all_steered());
+}
+
+#[test]
+fn a_vip_leaves_the_map_before_the_snapshot_forgets_it() {
+    let mut controller = linked(vec![service("web", 100, &[11]), service("dns", 101, &[12])]);
+    let (generation, _) = controller.generations();
+    tell(&mut controller, Event::Acknowledged(generation));
+    let done = tell(&mut controller, reload(vec![service("web", 100, &[11])]));
+    let at = |wanted: fn(&Command) -> bool| done.iter().position(wanted).expect("missing");
+    let removed = at(|command| matches!(command, Command::RemoveVip(_)));
+    let publish = at(|command| matches!(command, Command::Publish(_)));
+    assert!(removed < publish, "{done:?}");
+    assert!(published(&done).vip(ip(101).into()).is_none());
+}
+
+#[test]
+fn a_backend_needs_network_link_and_mac_in_that_order() {
+    let mut controller = Controller::new(desired(vec![service("web", 100, &[11])]));
+    tell(&mut controller, Event::Networks(ETH0, vec![]));
+    assert_eq!(usable(&controller, 0, 0), Err(Unusable::OffLink));
+    let networks = vec![Network { address: ip(1), prefix: 24 }];
+    tell(&mut controller, Event::Networks(ETH0, networks));
+    assert_eq!(usable(&controller, 0, 0), Err(Unusable::LinkDown("eth0".into())));
+    let asked = tell(&mut controller, Event::Link(ETH0, Some(link(7, true))));
+    assert!(asked.iter().any(|c| matches!(c, Command::Watch(ETH0, a) if *a == ip(11))));
+    assert_eq!(usable(&controller, 0, 0), Err(Unusable::Resolving));
+    tell(&mut controller, Event::Neighbour(ip(11), Neighbour::Failed));
+    assert_eq!(usable(&controller, 0, 0), Err(Unusable::NoAnswer));
+    tell(&mut controller, resolved(11, OWN));
+    assert_eq!(usable(&controller, 0, 0), Err(Unusable::OwnMac));
+    tell(&mut controller, resolved(11, RS1));
+    assert_eq!(usable(&controller, 0, 0), Ok(RS1));
+    tell(&mut controller, Event::Link(ETH0, Some(link(7, false))));
+    assert_eq!(usable(&controller, 0, 0), Err(Unusable::LinkDown("eth0".into())));
+}
+
+#[test]
+fn a_new_mac_changes_the_hop_and_rebuilds_no_service() {
+    let mut controller = linked(vec![service("web", 100, &[11, 12])]);
+    tell(&mut controller, resolved(11, RS1));
+    let before = published(&tell(&mut controller, resolved(12, RS2)));
+    let moved = Mac([2, 0, 0, 0, 9, 9]);
+    let after = published(&tell(&mut controller, resolved(12, moved)));
+    assert!(Arc::ptr_eq(&before.services()[0], &after.services()[0]));
+    let slot = controller.services().next().unwrap().backends[1].slot.unwrap();
+    assert_eq!(after.hop(slot).macs[..6], moved.0);
+    assert_eq!(after.hop(slot).macs[6..], OWN.0);
+    assert!(after.guard.refuses(moved, ip(100).into()));
+    assert!(!after.guard.refuses(RS2, ip(100).into()), "the old MAC may be a client's now");
+}
+
+#[test]
+fn the_same_neighbour_again_publishes_nothing() {
+    let mut controller = linked(vec![service("web", 100, &[11])]);
+    tell(&mut controller, resolved(11, RS1));
+    assert!(tell(&mut controller, resolved(11, RS1)).is_empty());
+}
+
+#[test]
+fn unusable_and_weightless_backends_take_no_new_sources() {
+    let mut web = service("web", 100, &[11, 12, 13]);
+    web.backends[2].weight = 0;
+    let mut controller = linked(vec![web]);
+    tell(&mut controller, resolved(11, RS1));
+    let snapshot = published(&tell(&mut controller, resolved(13, RS2)));
+    let backends = &controller.services().next().unwrap().backends;
+    let hop = |at: usize| *snapshot.hop(backends[at].slot.unwrap());
+    assert!(hop(0).usable && hop(0).eligible);
+    assert!(!hop(1).usable && !hop(1).eligible);
+    assert!(hop(2).usable && !hop(2).eligible);
+    for hash in 0..1000 {
+        let chosen = snapshot.services()[0].scheduler.stable(hash);
+        assert_eq!(chosen, backends[0].slot);
+    }
+}
+
+#[test]
+fn changes_of_usability_are_reported_once_with_since_when() {
+    let mut controller = linked(vec![service("web", 100, &[11])]);
+    let later = T0 + Duration::from_secs(5);
+    controller.handle(resolved(11, RS1), later);
+    let reports =
+        |done: Vec<Command>| done.into_iter().filter(|c| matches!(c, Command::Report(..))).count();
+    assert_eq!(reports(commands(&mut controller)), 1);
+    assert_eq!(controller.services().next().unwrap().backends[0].since, later);
+    assert_eq!(reports(tell(&mut controller, resolved(11, RS2))), 0, "only the MAC changed");
+    assert_eq!(controller.services().next().unwrap().backends[0].since, later);
+}
+
+#[test]
+fn a_slot_is_not_reused_while_a_template_names_it() {
+    let mut controller = linked(vec![service("web", 100, &[11])]);
+    let old = controller.services().next().unwrap().backends[0].slot.unwrap();
+    let without = desired(vec![service("web", 100, &[])]);
+    tell(&mut controller, Event::Desired(Box::new(without)));
+    let (generation, _) = controller.generations();
+    tell(&mut controller, Event::Acknowledged(generation));
+    controller.reclaim_slots(|slot| slot == old);
+    tell(&mut controller, reload(vec![service("web", 100, &[12])]));
+    let new = controller.services().next().unwrap().backends[0].slot.unwrap();
+    assert_ne!(new, old);
+    controller.reclaim_slots(|_| false);
+    tell(&mut controller, reload(vec![service("web", 100, &[12, 13])]));
+    let reused = controller.services().next().unwrap().backends[1].slot.unwrap();
+    assert_eq!(reused, old);
+}
+
+#[test]
+fn two_nodes_whose_files_differ_in_names_and_order_choose_alike() {
+    let mut here = linked(vec![service("web", 100, &[11, 12])]);
+    let mut renamed = service("other", 100, &[12, 11]);
+    renamed.backends[0].name = "zwei".into();
+    let mut there = linked(vec![renamed]);
+    for controller in [&mut here, &mut there] {
+        tell(controller, resolved(11, RS1));
+    }
+    let a = published(&tell(&mut here, resolved(12, RS2)));
+    let b = published(&tell(&mut there, resolved(12, RS2)));
+    for hash in (0..10_000u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
+        let to = |snapshot: &Snapshot| {
+            snapshot.hop(snapshot.services()[0].scheduler.stable(hash).unwrap()).macs
+        };
+        assert_eq!(to(&a), to(&b));
+    }
+}
