@@ -1,1 +1,10 @@
-fn main() {}
+//! The `pointsman` program.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use pointsman::cli::Cli;
+
+fn main() -> ExitCode {
+    Cli::parse().run().into()
+}

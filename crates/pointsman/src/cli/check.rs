@@ -1,0 +1,32 @@
+//! `pointsman check FILE`: is this configuration sound?
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Exit, load, say};
+
+/// Check a configuration file and say all that is wrong with it
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The file
+    file: PathBuf,
+}
+
+impl Check {
+    pub(super) fn run(&self) -> Exit {
+        match load(&self.file) {
+            Ok(parsed) => {
+                let services = parsed.desired.services.len();
+                let backends: usize =
+                    parsed.desired.services.iter().map(|service| service.backends.len()).sum();
+                say(&format!(
+                    "{}: sound ({services} services, {backends} backends)",
+                    self.file.display()
+                ));
+                Exit::Done
+            }
+            Err(exit) => exit,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The command line: one file per sub-command.
+
+mod check;
+mod run;
+mod status;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use config::Parsed;
+
+/// Direct-routing layer-4 load balancer on AF_XDP.
+#[derive(Debug, Parser)]
+#[command(name = "pointsman", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Check(check::Check),
+    Status(status::Status),
+}
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed, or rejected.
+    Failed = 1,
+    /// The daemon is not running.
+    NotRunning = 3,
+    /// Running, but not all is well.
+    Degraded = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl Cli {
+    /// Runs the sub-command.
+    pub fn run(self) -> Exit {
+        match self.command {
+            Command::Run(run) => run.run(),
+            Command::Check(check) => check.run(),
+            Command::Status(status) => status.run(),
+        }
+    }
+}
+
+/// Reads and checks a configuration file; prints what is wrong with it.
+fn load(path: &Path) -> Result<Parsed, Exit> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        complain(&format!("error: cannot read the configuration {name}: {error}"));
+        Exit::Failed
+    })?;
+    match config::parse(&name, &text) {
+        Ok(parsed) => {
+            if !parsed.warnings.is_empty() {
+                complain(parsed.warnings.render(color()).trim_end());
+            }
+            Ok(parsed)
+        }
+        Err(mistakes) => {
+            complain(mistakes.render(color()).trim_end());
+            complain(&mistakes.summary());
+            Err(Exit::Failed)
+        }
+    }
+}
+
+/// Whether standard error takes colours (<https://no-color.org>).
+fn color() -> bool {
+    use std::io::IsTerminal;
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::io::stderr().is_terminal()
+}
+
+#[expect(clippy::print_stderr, reason = "the command line talks to people")]
+fn complain(text: &str) {
+    eprintln!("{text}");
+}
+
+fn say(text: &str) {
+    // A reader that went away (`| head`) is no reason to panic.
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn default_socket() -> PathBuf {
+    PathBuf::from("/run/pointsman/pointsman.sock")
+}

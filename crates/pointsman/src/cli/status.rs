@@ -1,0 +1,163 @@
+//! `pointsman status`: what the running daemon does.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Exit, complain, default_socket, say};
+use crate::serve::control_socket::{AskError, ask};
+use crate::status::{self, Backend};
+
+/// Show what the running balancer does
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Print the whole state as JSON
+    #[arg(long)]
+    json: bool,
+    /// Control socket of the daemon
+    #[arg(long, default_value_os_t = default_socket())]
+    socket: PathBuf,
+    /// Exit with 4 unless every queue is bound and every backend up
+    #[arg(long)]
+    exit_code: bool,
+}
+
+impl Status {
+    pub(super) fn run(&self) -> Exit {
+        let value = match ask(&self.socket, "status") {
+            Ok(value) => value,
+            Err(error) => {
+                complain(&format!("error: {error}"));
+                return match error {
+                    AskError::NotRunning(..) => Exit::NotRunning,
+                    AskError::Refused(_) => Exit::Failed,
+                };
+            }
+        };
+        if self.json {
+            say(&format!("{value:#}"));
+        }
+        let status: status::Status = match serde_json::from_value(value) {
+            Ok(status) => status,
+            Err(error) => {
+                complain(&format!("error: the daemon's status is not understood: {error}"));
+                return Exit::Failed;
+            }
+        };
+        if !self.json {
+            say(table(&status).trim_end());
+        }
+        let well = status.ready && backends(&status).all(|backend| backend.state != "down");
+        if self.exit_code && !well { Exit::Degraded } else { Exit::Done }
+    }
+}
+
+fn backends(status: &status::Status) -> impl Iterator<Item = &Backend> {
+    status.services.iter().flat_map(|service| &service.backends)
+}
+
+/// The state for people, at most 100 columns.
+fn table(status: &status::Status) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_table(&mut out, status);
+    out
+}
+
+fn write_table(out: &mut String, status: &status::Status) -> std::fmt::Result {
+    let ready = if status.ready { "ready" } else { "NOT READY" };
+    writeln!(
+        out,
+        "pointsman {} on {}   up {}   {ready}",
+        status.program,
+        status.node,
+        duration(status.uptime_seconds)
+    )?;
+    for reason in &status.not_ready {
+        writeln!(out, "!  {reason}")?;
+    }
+    for interface in &status.interfaces {
+        let zero_copy = status
+            .workers
+            .iter()
+            .any(|worker| worker.interface == interface.name && worker.zero_copy);
+        writeln!(
+            out,
+            "NIC  {}  {}/{}  {}/{} queues bound  link {}",
+            interface.name,
+            if interface.xdp.is_empty() { "-" } else { &interface.xdp },
+            if zero_copy { "zero-copy" } else { "copy" },
+            interface.queues_bound,
+            interface.queues_wanted,
+            if interface.up { "up" } else { "DOWN" },
+        )?;
+    }
+    for service in &status.services {
+        writeln!(
+            out,
+            "\n{} {}:{} {} {}  {}{}",
+            service.protocol.to_uppercase(),
+            service.vip,
+            service.port,
+            service.name,
+            service.scheduler,
+            service
+                .persistence_seconds
+                .map(|seconds| format!("persistent {seconds} s  "))
+                .unwrap_or_default(),
+            if service.steered { "" } else { "not steered yet" },
+        )?;
+        writeln!(
+            out,
+            "  -> {:<28} {:>6} {:>10} {:>10} {:>14}  STATE",
+            "BACKEND", "WEIGHT", "ACTIVE", "INACTIVE", "PACKETS"
+        )?;
+        for backend in &service.backends {
+            writeln!(
+                out,
+                "  -> {:<28} {:>6} {:>10} {:>10} {:>14}  {} {}{}",
+                format!("{} {}", backend.name, backend.address),
+                backend.weight,
+                backend.active,
+                backend.inactive,
+                backend.packets,
+                if backend.state == "up" { "up".into() } else { backend.state.to_uppercase() },
+                duration(backend.since_seconds),
+                backend.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default(),
+            )?;
+        }
+    }
+    let drops: Vec<String> = status
+        .dropped
+        .iter()
+        .filter(|count| count.value > 0)
+        .map(|count| format!("{} {}", count.name, count.value))
+        .collect();
+    if !drops.is_empty() {
+        writeln!(out, "\ndropped: {}", drops.join(", "))?;
+    }
+    Ok(())
+}
+
+/// `3d 04:11:09`, or without the days below one.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds")]
+fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0) as u64;
+    let (days, rest) = (whole / 86_400, whole % 86_400);
+    let clock = format!("{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
+    if days > 0 { format!("{days}d {clock}") } else { clock }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_as_operators_read_them() {
+        assert_eq!(duration(0.9), "00:00:00");
+        assert_eq!(duration(86_399.0), "23:59:59");
+        assert_eq!(duration(273_600.0), "3d 04:00:00");
+        assert_eq!(duration(-1.0), "00:00:00");
+    }
+}

@@ -1,0 +1,23 @@
+//! The balancer: threads, sockets, signals, metrics and the command line around the pure crates.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`worker`] | the hot path's frames part; worker threads |
+//! | [`node`] | the control thread: carries out what `control::Controller` decides |
+//! | [`lease`] | the thread that keeps VIPs active |
+//! | [`netlink`] | links, addresses, neighbours |
+//! | [`serve`] | HTTP and the control socket |
+//! | [`status`], [`metrics`] | the state as a document, and as Prometheus text |
+//! | [`cli`] | sub-commands |
+//! | [`clock`], [`sys`] | the one clock; system calls without a safe wrapper |
+
+pub mod cli;
+pub mod clock;
+pub mod lease;
+pub mod metrics;
+pub mod netlink;
+pub mod node;
+pub mod serve;
+pub mod status;
+pub mod sys;
+pub mod worker;

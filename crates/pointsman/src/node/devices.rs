@@ -1,0 +1,279 @@
+//! Interfaces that come, go and change: the XDP program follows the device, workers follow its
+//! queues.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+use control::{Event, Interface, Link, XdpMode, ZeroCopy};
+use dataplane::{Mac, PortId};
+use steer::{AttachMode, Attached, AttachedMode};
+use tracing::{error, info, warn};
+
+use super::Node;
+use crate::sys;
+use crate::worker::WorkerId;
+use crate::worker::thread::{Binding, News};
+
+/// A configured interface and what is attached to it.
+#[derive(Debug)]
+pub(super) struct Device {
+    /// Its slot.
+    pub(super) id: PortId,
+    /// As configured.
+    pub(super) wanted: Interface,
+    /// What the kernel says; `None` while it does not exist.
+    pub(super) link: Option<Link>,
+    /// The XDP program on this very device.
+    pub(super) attached: Option<Attached>,
+    /// RX queues that the device uses.
+    pub(super) queues: u32,
+    /// Queues whose worker reported a bound socket.
+    pub(super) bound: BTreeSet<u32>,
+    /// Queues whose worker could not bind.
+    pub(super) failed: BTreeSet<u32>,
+}
+
+impl Device {
+    /// A device that has not been seen yet.
+    pub(super) fn new(id: PortId, wanted: Interface) -> Self {
+        Self {
+            id,
+            wanted,
+            link: None,
+            attached: None,
+            queues: 0,
+            bound: BTreeSet::new(),
+            failed: BTreeSet::new(),
+        }
+    }
+
+    /// The queues that should be served.
+    pub(super) fn queues_wanted(&self) -> Vec<u32> {
+        match &self.wanted.queues {
+            None => (0..self.queues).collect(),
+            Some(queues) => queues.iter().copied().filter(|queue| *queue < self.queues).collect(),
+        }
+    }
+
+    fn binding(&self, mac: Mac, frames: u32) -> Binding {
+        Binding {
+            interface: self.wanted.name.clone(),
+            mac,
+            frames,
+            zero_copy: match self.wanted.zero_copy {
+                ZeroCopy::Auto => xsk::ZeroCopy::Auto,
+                ZeroCopy::On => xsk::ZeroCopy::On,
+                ZeroCopy::Off => xsk::ZeroCopy::Off,
+            },
+            generic: self
+                .attached
+                .as_ref()
+                .is_some_and(|attached| attached.mode() == AttachedMode::Generic),
+        }
+    }
+}
+
+/// The mode's name in logs and metrics.
+pub(super) fn mode_name(mode: AttachedMode) -> &'static str {
+    match mode {
+        AttachedMode::Native => "native",
+        AttachedMode::Generic => "generic",
+    }
+}
+
+impl Node {
+    /// Reads links and addresses anew and follows what changed.
+    pub(super) async fn look_at_links(&mut self) {
+        let picture = match self.netlink.picture().await {
+            Ok(picture) => picture,
+            Err(error) => {
+                warn!(%error, "cannot read interfaces; trying again");
+                self.stale = true;
+                return;
+            }
+        };
+        for index in 0..self.devices.len() {
+            let device = &self.devices[index];
+            let (id, old) = (device.id, device.link);
+            let link = picture.links.get(&device.wanted.name).copied();
+            if link != old {
+                self.follow_link(index, link).await;
+            }
+            let networks = link
+                .and_then(|link| picture.networks.get(&link.ifindex).cloned())
+                .unwrap_or_default();
+            let known = &self.controller.ports()[id.index()].networks;
+            if *known != networks {
+                self.tell(Event::Networks(id, networks)).await;
+            }
+        }
+    }
+
+    async fn follow_link(&mut self, index: usize, link: Option<Link>) {
+        let device = &mut self.devices[index];
+        let (id, old) = (device.id, std::mem::replace(&mut device.link, link));
+        let name = device.wanted.name.clone();
+        match (old, link) {
+            (_, Some(new)) if old.is_none_or(|old| old.ifindex != new.ifindex) => {
+                info!(interface = %name, ifindex = new.ifindex, "interface appeared");
+                if let Err(error) = self.take_device(index) {
+                    error!(interface = %name, error = format!("{error:#}"), "cannot use the interface; trying again");
+                    self.devices[index].link = None;
+                    self.stale = true;
+                }
+            }
+            (Some(old), Some(new)) => {
+                if old.up != new.up {
+                    info!(interface = %name, up = new.up, "link changed");
+                }
+                if old.mac != new.mac || old.mtu != new.mtu {
+                    self.reopen(index, None);
+                }
+            }
+            (Some(_), None) => {
+                warn!(interface = %name, "interface disappeared");
+                self.release_device(index);
+            }
+            (None, _) => {}
+        }
+        let link = self.devices[index].link;
+        self.tell(Event::Link(id, link)).await;
+        // A new device knows no neighbours: have them resolved again.
+        if link.is_some() && old.map(|old| old.ifindex) != link.map(|new| new.ifindex) {
+            let watched: Vec<_> =
+                self.backend_addresses().filter(|(port, _)| *port == id).collect();
+            for (port, address) in watched {
+                self.watch(port, address).await;
+            }
+        }
+    }
+
+    /// Attaches the program to a device that is new, and has its queues served.
+    pub(super) fn take_device(&mut self, index: usize) -> Result<()> {
+        self.release_device(index);
+        let device = &mut self.devices[index];
+        let Some(link) = device.link else { return Ok(()) };
+        let name = device.wanted.name.clone();
+        device.queues = sys::rx_queues(&name)
+            .with_context(|| format!("interface {name}: cannot count its queues"))?;
+        let mode = match device.wanted.mode {
+            XdpMode::Auto => AttachMode::Auto,
+            XdpMode::Native => AttachMode::Native,
+            XdpMode::Generic => AttachMode::Generic,
+        };
+        let attached = self.steer.attach(&name, link.ifindex, mode, device.queues)?;
+        info!(interface = %name, mode = mode_name(attached.mode()), queues = device.queues,
+            "XDP program attached");
+        device.attached = Some(attached);
+        self.reopen(index, None);
+        Ok(())
+    }
+
+    /// Lets go of a device that is gone; the workers keep their flows.
+    fn release_device(&mut self, index: usize) {
+        let device = &mut self.devices[index];
+        device.attached = None;
+        device.failed.clear();
+        for queue in std::mem::take(&mut device.bound) {
+            self.pool.close(WorkerId { port: device.id, queue });
+        }
+    }
+
+    /// Has queues bound anew: those of `only`, or all.
+    fn reopen(&mut self, index: usize, only: Option<&BTreeSet<u32>>) {
+        let frames = self.controller.desired().dataplane.frames;
+        let device = &mut self.devices[index];
+        let Some(link) = device.link else { return };
+        for queue in device.queues_wanted() {
+            if only.is_some_and(|only| !only.contains(&queue)) {
+                continue;
+            }
+            device.bound.remove(&queue);
+            device.failed.remove(&queue);
+            let id = WorkerId { port: device.id, queue };
+            if let Err(error) = self.pool.serve(id, device.binding(link.mac, frames)) {
+                error!(queue, error = format!("{error:#}"), "cannot serve a queue");
+                device.failed.insert(queue);
+            }
+        }
+    }
+
+    /// Follows `ethtool -L`: frames of a queue without a socket bypass the balancer.
+    pub(super) async fn look_at_queues(&mut self) {
+        let mut grown = false;
+        for index in 0..self.devices.len() {
+            let device = &mut self.devices[index];
+            if device.attached.is_none() {
+                continue;
+            }
+            let Ok(queues) = sys::rx_queues(&device.wanted.name) else {
+                // Gone between two looks: netlink will say so.
+                continue;
+            };
+            if queues == device.queues {
+                continue;
+            }
+            info!(interface = %device.wanted.name, from = device.queues, to = queues,
+                "number of RX queues changed");
+            let before: BTreeSet<u32> = device.queues_wanted().into_iter().collect();
+            device.queues = queues;
+            let added: BTreeSet<u32> =
+                device.queues_wanted().into_iter().filter(|q| !before.contains(q)).collect();
+            self.reopen(index, Some(&added));
+            grown = true;
+        }
+        if grown {
+            let links = self.pool.links();
+            self.tell(Event::Workers(links)).await;
+        }
+    }
+
+    /// A worker bound its queue, or could not.
+    pub(super) async fn on_news(&mut self, news: News) {
+        match news {
+            News::Bound(id, socket) => {
+                use std::os::fd::AsFd;
+                let Some(device) = self.devices.get_mut(id.port.index()) else { return };
+                let Some(attached) = &device.attached else { return };
+                match attached.set_socket(id.queue, socket.as_fd()) {
+                    Ok(()) => {
+                        info!(interface = %device.wanted.name, queue = id.queue, "queue bound");
+                        device.failed.remove(&id.queue);
+                        device.bound.insert(id.queue);
+                    }
+                    // The worker's device is gone already, and a new order is on its way.
+                    Err(error) => warn!(queue = id.queue, %error, "cannot steer to the queue"),
+                }
+            }
+            News::Failed(id, error) => {
+                let Some(device) = self.devices.get_mut(id.port.index()) else { return };
+                error!(interface = %device.wanted.name, queue = id.queue, %error,
+                    "cannot bind the queue; trying again");
+                device.bound.remove(&id.queue);
+                device.failed.insert(id.queue);
+            }
+        }
+        let links = self.pool.links();
+        self.tell(Event::Workers(links)).await;
+    }
+
+    /// Tries queues again that could not be bound.
+    pub(super) fn reopen_failed(&mut self) {
+        for index in 0..self.devices.len() {
+            let failed = std::mem::take(&mut self.devices[index].failed);
+            if !failed.is_empty() {
+                self.reopen(index, Some(&failed));
+            }
+        }
+    }
+
+    pub(super) fn ifindex(&self, port: PortId) -> Option<u32> {
+        Some(self.devices.get(port.index())?.link?.ifindex)
+    }
+
+    /// Backends that are on a network of ours: (interface, address).
+    pub(super) fn backend_addresses(&self) -> impl Iterator<Item = (PortId, IpAddr)> + use<> {
+        self.controller.watched().collect::<Vec<_>>().into_iter()
+    }
+}

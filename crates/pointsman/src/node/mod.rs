@@ -1,0 +1,269 @@
+//! The control thread: one loop over netlink, workers, timers, signals and questions.
+//!
+//! It owns every control-plane object, so nothing here is locked or shared. Decisions are made by
+//! [`Controller`]; this module carries them out.
+
+mod devices;
+mod start;
+mod view;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use arc_swap::ArcSwap;
+use control::{Command, Controller, Event};
+use dataplane::{SharedTables, Snapshot, Tick};
+use futures_util::StreamExt;
+use steer::Steer;
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info, warn};
+
+use crate::clock;
+use crate::lease::LeaseLoop;
+use crate::netlink::{Netlink, Notice, Notices, notice_of};
+use crate::serve::Query;
+use crate::status::Status;
+use crate::worker::pool::Pool;
+use crate::worker::thread::News;
+use devices::Device;
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    started: Tick,
+    controller: Controller,
+    devices: Vec<Device>,
+    pool: Pool,
+    tables: Arc<SharedTables>,
+    snapshots: Arc<ArcSwap<Snapshot>>,
+    /// Published before the current one and perhaps still read by a worker: freed here, so that no
+    /// worker ever frees memory on the packet path.
+    retired: VecDeque<Arc<Snapshot>>,
+    netlink: Netlink,
+    /// A link or address changed since the last look.
+    stale: bool,
+    announced_ready: bool,
+    next: Schedule,
+    // Dropped last to first matters: the leases end before the program is detached.
+    leases: Option<LeaseLoop>,
+    steer: Steer,
+}
+
+/// What the loop listens to.
+pub struct Inputs {
+    notices: Notices,
+    news: UnboundedReceiver<News>,
+    queries: Receiver<Query>,
+}
+
+/// When recurring work is due.
+#[derive(Clone, Copy, Debug, Default)]
+struct Schedule {
+    queues: Tick,
+    neighbours: Tick,
+    reopen: Tick,
+}
+
+const TICK: Duration = Duration::from_millis(50);
+const QUEUES_EVERY: Duration = Duration::from_millis(500);
+const NEIGHBOURS_EVERY: Duration = Duration::from_secs(5);
+const REOPEN_EVERY: Duration = Duration::from_secs(1);
+
+impl Node {
+    /// Runs until SIGTERM or SIGINT, then withdraws and stops.
+    ///
+    /// # Errors
+    /// A worker died, or a signal handler cannot be installed.
+    pub async fn run(mut self, mut inputs: Inputs) -> Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let result = loop {
+            tokio::select! {
+                _ = terminate.recv() => break Ok(()),
+                _ = interrupt.recv() => break Ok(()),
+                Some(news) = inputs.news.recv() => self.on_news(news).await,
+                Some(notice) = inputs.notices.next() => self.on_notice(notice_of(&notice.payload)).await,
+                Some(query) = inputs.queries.recv() => answer(query, self.status()),
+                _ = ticks.tick() => {
+                    if let Err(error) = self.on_tick().await {
+                        break Err(error);
+                    }
+                }
+            }
+        };
+        self.stop();
+        result
+    }
+
+    async fn on_notice(&mut self, notice: Option<Notice>) {
+        match notice {
+            Some(Notice::Changed) => self.stale = true,
+            Some(Notice::Neighbour(ifindex, address, neighbour))
+                if self.is_backend(ifindex, address) =>
+            {
+                self.tell(Event::Neighbour(address, neighbour)).await;
+            }
+            Some(Notice::Neighbour(..)) | None => {}
+        }
+    }
+
+    async fn on_tick(&mut self) -> Result<()> {
+        let now = clock::now();
+        if let Some(id) = self.pool.casualty() {
+            bail!("the worker of queue {} died; see the log above", id.queue);
+        }
+        if std::mem::take(&mut self.stale) {
+            self.look_at_links().await;
+        }
+        if due(&mut self.next.queues, now, QUEUES_EVERY) {
+            self.look_at_queues().await;
+        }
+        if due(&mut self.next.reopen, now, REOPEN_EVERY) {
+            self.reopen_failed();
+        }
+        if due(&mut self.next.neighbours, now, NEIGHBOURS_EVERY) {
+            self.look_at_neighbours().await;
+        }
+        self.tables.persistence.sweep(now);
+        self.collect_acknowledgements().await;
+        self.announce();
+        Ok(())
+    }
+
+    /// Feeds one event to the controller and carries out what it says.
+    async fn tell(&mut self, event: Event) {
+        self.controller.handle(event, clock::now());
+        while let Some(command) = self.controller.poll_command() {
+            self.carry_out(command).await;
+        }
+    }
+
+    async fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Publish(snapshot) => {
+                self.retired.push_back(self.snapshots.swap(snapshot));
+                self.pool.rouse();
+            }
+            Command::InsertVip(address, instance) => {
+                let vip = steer::abi::Vip { instance: u32::from(instance.0), ifindex: 0 };
+                match self.steer.insert_vip(address.octets(), vip) {
+                    Ok(()) => info!(vip = %address, "setting protocol VIPs"),
+                    Err(error) => error!(vip = %address, %error, "cannot steer the VIP"),
+                }
+            }
+            Command::RemoveVip(address) => match self.steer.remove_vip(address.octets()) {
+                Ok(()) => info!(vip = %address, "removing protocol VIPs"),
+                Err(error) => error!(vip = %address, %error, "cannot stop steering the VIP"),
+            },
+            Command::Watch(port, address) => self.watch(port, address).await,
+            Command::Unwatch(port, address) => {
+                if let Some(ifindex) = self.ifindex(port) {
+                    self.netlink.release(ifindex, address).await;
+                }
+            }
+            Command::Report(service, backend, None) => {
+                info!(%service, %backend, "backend can be reached");
+            }
+            Command::Report(service, backend, Some(why)) => {
+                warn!(%service, %backend, %why, "backend cannot be used");
+            }
+        }
+    }
+
+    async fn collect_acknowledgements(&mut self) {
+        let (published, known) = self.controller.generations();
+        let acknowledged = self.pool.acknowledged().unwrap_or(published);
+        if acknowledged > known {
+            self.tell(Event::Acknowledged(acknowledged)).await;
+            self.retired.retain(|snapshot| snapshot.generation >= acknowledged);
+        }
+        let persistence = &self.tables.persistence;
+        self.controller.reclaim_slots(|slot| persistence.templates_of(slot) > 0);
+    }
+
+    /// Asks again for what netlink may have lost, and for neighbours that nobody keeps resolved.
+    async fn look_at_neighbours(&mut self) {
+        if !self.netlink.keeps_resolved() {
+            for (port, address) in self.backend_addresses() {
+                self.watch(port, address).await;
+            }
+        }
+        match self.netlink.neighbours().await {
+            Ok(entries) => {
+                for (ifindex, address, neighbour) in entries {
+                    if self.is_backend(ifindex, address) {
+                        self.tell(Event::Neighbour(address, neighbour)).await;
+                    }
+                }
+            }
+            Err(error) => warn!(%error, "cannot read the neighbour table"),
+        }
+    }
+
+    async fn watch(&mut self, port: dataplane::PortId, address: IpAddr) {
+        if let Some(ifindex) = self.ifindex(port)
+            && let Err(error) = self.netlink.resolve(ifindex, address).await
+        {
+            warn!(%address, %error, "cannot ask for a backend's MAC address");
+        }
+    }
+
+    fn announce(&mut self) {
+        if self.announced_ready || !self.unready().is_empty() {
+            return;
+        }
+        self.announced_ready = true;
+        info!("ready: every queue is bound and every VIP steered");
+        let state = [sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("forwarding")];
+        if let Err(error) = sd_notify::notify(&state) {
+            warn!(%error, "cannot tell systemd");
+        }
+    }
+
+    /// VIPs inactive first, then out of the map, then the rest.
+    fn stop(&mut self) {
+        info!("stopping");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.leases = None;
+        for vip in self.controller.steered() {
+            if let Err(error) = self.steer.remove_vip(vip.octets()) {
+                warn!(%vip, %error, "cannot stop steering the VIP");
+            }
+        }
+        self.pool.stop();
+        self.devices.clear();
+    }
+
+    fn is_backend(&self, ifindex: u32, address: IpAddr) -> bool {
+        self.backend_addresses()
+            .any(|(port, backend)| backend == address && self.ifindex(port) == Some(ifindex))
+    }
+}
+
+impl fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inputs")
+    }
+}
+
+fn due(next: &mut Tick, now: Tick, every: Duration) -> bool {
+    let is_due = now >= *next;
+    if is_due {
+        *next = now + every;
+    }
+    is_due
+}
+
+fn answer(query: Query, status: Status) {
+    // The asker may have gone away.
+    let _ = query.send(status);
+}

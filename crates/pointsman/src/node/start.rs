@@ -1,0 +1,257 @@
+//! Starting up: what can be wrong with the machine is found before anything is changed, and what
+//! goes wrong afterwards leaves nothing attached.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use arc_swap::ArcSwap;
+use config::{Desired, Diagnostic, Diagnostics, Places};
+use control::{Controller, Event};
+use dataplane::{PendingTable, PersistenceTable, PortId, SharedTables, Snapshot};
+use steer::Steer;
+use tokio::sync::mpsc::{self, Receiver};
+use tracing::warn;
+
+use super::devices::Device;
+use super::{Inputs, Node, Schedule};
+use crate::clock;
+use crate::lease::LeaseLoop;
+use crate::netlink::{Netlink, Picture};
+use crate::serve::Query;
+use crate::worker::pool::{Pool, seed};
+use crate::worker::thread::News;
+
+/// Longest IP packet that a 4 KiB frame holds: headroom, Ethernet header and two VLAN tags apart.
+const MAX_MTU: u32 = 4096 - 256 - 14 - 8;
+/// How long start waits for the queues: longer than binding is tried for.
+const BIND_WAIT: Duration = Duration::from_secs(8);
+
+impl Node {
+    /// Checks the machine, attaches to the interfaces, binds every queue.
+    ///
+    /// # Errors
+    /// Rendered [`Diagnostics`] for what the configuration asks and the machine does not have, and
+    /// whatever the kernel refuses. Nothing stays attached then.
+    pub async fn start(
+        desired: Desired,
+        places: &Places,
+        queries: Receiver<Query>,
+    ) -> Result<(Self, Inputs)> {
+        let (netlink, notices) = Netlink::open()?;
+        let picture = netlink.picture().await?;
+        let mistakes = check_machine(&desired, places, &picture);
+        if !mistakes.is_empty() {
+            bail!("{}", mistakes.render(false).trim_end());
+        }
+        warn_of_forwarding();
+        let steer = Steer::load()?;
+        let (reports, news) = mpsc::unbounded_channel();
+        let snapshots = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+        let settings = &desired.dataplane;
+        let half_open = settings.timeouts.half_open;
+        let tables = Arc::new(SharedTables {
+            pending: PendingTable::new(settings.pending_capacity, seed(), half_open),
+            persistence: PersistenceTable::new(settings.persistence_capacity, seed()),
+        });
+        let pool = Pool::new(
+            settings.clone(),
+            Arc::clone(&snapshots),
+            Arc::clone(&tables),
+            steer.leases(),
+            reports,
+        );
+        let devices = (0u16..)
+            .zip(&desired.interfaces)
+            .map(|(id, wanted)| Device::new(PortId(id), wanted.clone()))
+            .collect();
+        let mut node = Self {
+            name: desired.node_name.clone().unwrap_or_else(host_name),
+            started: clock::now(),
+            controller: Controller::new(desired),
+            devices,
+            pool,
+            tables,
+            snapshots,
+            retired: std::collections::VecDeque::new(),
+            netlink,
+            stale: true,
+            announced_ready: false,
+            next: Schedule::default(),
+            leases: None,
+            steer,
+        };
+        let mut inputs = Inputs { notices, news, queries };
+        node.take_devices(&picture).await?;
+        node.wait_for_queues(&mut inputs).await?;
+        node.leases = Some(LeaseLoop::start(node.steer.leases())?);
+        Ok((node, inputs))
+    }
+
+    async fn take_devices(&mut self, picture: &Picture) -> Result<()> {
+        for index in 0..self.devices.len() {
+            let device = &mut self.devices[index];
+            device.link = picture.links.get(&device.wanted.name).copied();
+            let (id, link) = (device.id, device.link);
+            self.take_device(index)?;
+            let networks = link
+                .and_then(|link| picture.networks.get(&link.ifindex).cloned())
+                .unwrap_or_default();
+            self.tell(Event::Networks(id, networks)).await;
+            self.tell(Event::Link(id, link)).await;
+        }
+        self.look_at_neighbours().await;
+        Ok(())
+    }
+
+    /// Every queue must be bound once: a queue that cannot be is a mistake to be told, not to be
+    /// hidden behind later attempts.
+    async fn wait_for_queues(&mut self, inputs: &mut Inputs) -> Result<()> {
+        let waited = tokio::time::timeout(BIND_WAIT, async {
+            while self.devices.iter().any(|d| d.bound.len() < d.queues_wanted().len()) {
+                match inputs.news.recv().await {
+                    Some(News::Failed(id, error)) => {
+                        let name = &self.devices[id.port.index()].wanted.name;
+                        bail!("interface {name}, queue {}: {error}", id.queue);
+                    }
+                    Some(news) => self.on_news(news).await,
+                    None => bail!("no worker is left"),
+                }
+            }
+            Ok(())
+        });
+        waited.await.context("the queues were not bound in time")?
+    }
+}
+
+/// Everything that the configuration asks and this machine does not have.
+fn check_machine(desired: &Desired, places: &Places, picture: &Picture) -> Diagnostics {
+    let mut found = Vec::new();
+    for interface in &desired.interfaces {
+        found.extend(check_interface(interface, places, picture));
+    }
+    let own: Vec<IpAddr> =
+        picture.networks.values().flatten().map(|network| network.address).collect();
+    for service in &desired.services {
+        if own.contains(&service.vip) {
+            found.push(
+                Diagnostic::error(
+                    &places.service_vip(&service.name),
+                    format!("the kernel of this node owns the VIP {}", service.vip),
+                )
+                .with_label("must not be an address of this node")
+                .with_help(format!(
+                    "remove it (`ip address del {}/32 dev …`): pointsman answers for the VIP \
+                     itself, and only while it forwards",
+                    service.vip
+                )),
+            );
+        }
+        for backend in &service.backends {
+            let place = places.backend_address(&service.name, &backend.name);
+            found.extend(check_backend(desired, backend.address, &place, picture));
+        }
+    }
+    Diagnostics::from_iter(found)
+}
+
+fn check_interface(
+    interface: &control::Interface,
+    places: &Places,
+    picture: &Picture,
+) -> Option<Diagnostic> {
+    let name = &interface.name;
+    let Some(link) = picture.links.get(name) else {
+        let known: Vec<&str> = picture.links.keys().map(String::as_str).collect();
+        return Some(
+            Diagnostic::error(&places.interface(name), format!("interface {name} does not exist"))
+                .with_label("no such interface in this network namespace")
+                .with_help(format!("there are: {}", known.join(", "))),
+        );
+    };
+    if link.mtu > MAX_MTU {
+        return Some(
+            Diagnostic::error(
+                &places.interface(name),
+                format!("interface {name} has an MTU of {} bytes, above {MAX_MTU}", link.mtu),
+            )
+            .with_label("its packets do not fit into a frame of 4096 bytes")
+            .with_help(format!("lower it: `ip link set {name} mtu 1500`")),
+        );
+    }
+    let queues = crate::sys::rx_queues(name).unwrap_or(1);
+    let missing = interface.queues.iter().flatten().find(|queue| **queue >= queues)?;
+    Some(
+        Diagnostic::error(
+            &places.interface_setting(name, "queues"),
+            format!("interface {name} has no queue {missing}"),
+        )
+        .with_label(format!("it has queues 0 to {}", queues - 1))
+        .with_help("name queues that exist, or say `queues = \"all\"`"),
+    )
+}
+
+fn check_backend(
+    desired: &Desired,
+    address: IpAddr,
+    place: &config::Place,
+    picture: &Picture,
+) -> Option<Diagnostic> {
+    if picture.networks.values().flatten().any(|network| network.address == address) {
+        return Some(
+            Diagnostic::error(place, format!("{address} is an address of this node"))
+                .with_label("frames would come back to the balancer")
+                .with_help("a backend must be another host"),
+        );
+    }
+    let on_network = |name: &str| {
+        let link = picture.links.get(name)?;
+        let networks = picture.networks.get(&link.ifindex)?;
+        networks.iter().any(|network| network.contains(address)).then_some(())
+    };
+    if desired.interfaces.iter().any(|interface| on_network(&interface.name).is_some()) {
+        return None;
+    }
+    let elsewhere = picture.links.keys().find(|name| on_network(name).is_some());
+    let networks: Vec<String> = desired
+        .interfaces
+        .iter()
+        .filter_map(|interface| picture.links.get(&interface.name))
+        .filter_map(|link| picture.networks.get(&link.ifindex))
+        .flatten()
+        .map(|network| format!("{}/{}", network.address, network.prefix))
+        .collect();
+    let help = match elsewhere {
+        Some(name) => format!("it is on a network of {name}: add an [[interface]] for {name}"),
+        None => format!(
+            "direct routing changes only the MAC address, so a backend must be a neighbour; the \
+             configured interfaces have {}",
+            if networks.is_empty() { "no address".to_owned() } else { networks.join(", ") }
+        ),
+    };
+    Some(
+        Diagnostic::error(
+            place,
+            format!("{address} is not on a network of a configured interface"),
+        )
+        .with_label("not directly reachable")
+        .with_help(help),
+    )
+}
+
+/// With forwarding on, this kernel would route VIP packets that reach it by another way.
+fn warn_of_forwarding() {
+    for path in ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"] {
+        if std::fs::read_to_string(path).is_ok_and(|value| value.trim() != "0") {
+            warn!(
+                "{path} is on: while no socket serves a queue, the kernel forwards VIP packets \
+                 itself; turn it off unless this node is a router too"
+            );
+        }
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

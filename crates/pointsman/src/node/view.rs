@@ -1,0 +1,231 @@
+//! The node's state as a [`Status`].
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use control::{BackendStatus, ServiceStatus};
+use dataplane::{BackendCounters, BackendSlot, Counter, DropReason, Gauge, Tick};
+use steer::Outcome;
+
+use super::Node;
+use super::devices::{Device, mode_name};
+use crate::clock;
+use crate::status::{
+    Backend, Count, Frames, Interface, Persistence, Service, Status, VERSION, Worker,
+    WorkerCounters,
+};
+use crate::worker::WorkerId;
+use crate::worker::pool::Handle;
+use crate::worker::shared::Report;
+
+impl Node {
+    /// The state now.
+    pub(super) fn status(&self) -> Status {
+        let now = clock::now();
+        let not_ready = self.unready();
+        let (generation, acknowledged) = self.controller.generations();
+        Status {
+            version: VERSION,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.name.clone(),
+            uptime_seconds: now.saturating_since(self.started).as_secs_f64(),
+            ready: not_ready.is_empty(),
+            not_ready,
+            generation,
+            acknowledged,
+            interfaces: self.devices.iter().map(interface).collect(),
+            workers: self.pool.iter().map(|(id, handle)| self.worker(id, handle, now)).collect(),
+            services: self.controller.services().map(|s| self.service(&s, now)).collect(),
+            persistence: self.persistence(),
+            dropped: DropReason::ALL
+                .iter()
+                .map(|reason| {
+                    self.count(reason.name(), |handle| handle.counters.dropped(*reason).value())
+                })
+                .collect(),
+        }
+    }
+
+    /// What keeps this node from serving all VIP traffic.
+    pub(super) fn unready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        for device in &self.devices {
+            let name = &device.wanted.name;
+            match device.link {
+                None => reasons.push(format!("interface {name} does not exist")),
+                Some(link) if !link.up => reasons.push(format!("interface {name} has no link")),
+                Some(_) => {}
+            }
+            for queue in device.queues_wanted() {
+                if !device.bound.contains(&queue) {
+                    reasons.push(format!("interface {name}: queue {queue} is not bound"));
+                }
+            }
+        }
+        if !self.controller.all_steered() {
+            reasons.push("not every VIP is steered yet".to_owned());
+        }
+        reasons
+    }
+
+    fn worker(&self, id: WorkerId, handle: &Handle, now: Tick) -> Worker {
+        let Report { how, error, accounting, counters, statistics } = handle.shared.report();
+        let totals = &handle.counters.totals;
+        let socket = [
+            ("rx_dropped", statistics.rx_dropped),
+            ("rx_invalid", statistics.rx_invalid_descs),
+            ("tx_invalid", statistics.tx_invalid_descs),
+            ("rx_ring_full", statistics.rx_ring_full),
+            ("fill_ring_empty", statistics.rx_fill_ring_empty_descs),
+            ("tx_ring_empty", statistics.tx_ring_empty_descs),
+            ("tx_full", counters.tx_full),
+            ("kicks", counters.kicks),
+            ("rx_wakeups", counters.rx_wakeups),
+        ];
+        let errors = xsk::KickError::ALL
+            .iter()
+            .map(|kind| (format!("kick_{}", kind.name()), counters.kick_errors.of(*kind)));
+        Worker {
+            interface: self
+                .devices
+                .get(id.port.index())
+                .map(|device| device.wanted.name.clone())
+                .unwrap_or_default(),
+            queue: id.queue,
+            cpu: handle.cpu,
+            bound: handle.shared.bound.load(Relaxed),
+            error,
+            zero_copy: how.is_some_and(|bound| bound.zero_copy),
+            heartbeat_age_seconds: now.saturating_since(handle.shared.last_beat()).as_secs_f64(),
+            busy_ratio: Duration::from_micros(handle.shared.busy_ppm.load(Relaxed)).as_secs_f64(),
+            flows: handle.shared.flows.load(Relaxed),
+            counters: WorkerCounters {
+                received: totals.received.value(),
+                adopted: totals.adopted.value(),
+                forwarded: totals.forwarded.value(),
+                answered: totals.answered.value(),
+                handed_over: totals.handed_over.value(),
+                dropped: DropReason::ALL
+                    .iter()
+                    .map(|reason| handle.counters.dropped(*reason).value())
+                    .sum(),
+                flow_table_full: totals.flow_table_full.value(),
+                picked_up: totals.picked_up.value(),
+            },
+            socket: socket
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .chain(errors)
+                .map(|(name, value)| Count { name, value })
+                .collect(),
+            frames: Frames {
+                total: accounting.total,
+                fill: accounting.fill + accounting.rx,
+                tx: accounting.tx + accounting.completion,
+                held: accounting.queued + accounting.free + accounting.held,
+            },
+        }
+    }
+
+    fn service(&self, service: &ServiceStatus<'_>, now: Tick) -> Service {
+        let key = service.key;
+        let sum = |value: fn(&dataplane::ServiceCounters) -> &Counter| {
+            service
+                .slot
+                .map_or(0, |slot| self.sum(|handle| value(handle.counters.service(slot)).value()))
+        };
+        Service {
+            name: service.name.to_owned(),
+            vip: key.vip.to_string(),
+            protocol: key.protocol.name().to_owned(),
+            port: match (key.first_port, key.last_port) {
+                (0, u16::MAX) => "any".to_owned(),
+                (first, last) if first == last => first.to_string(),
+                (first, last) => format!("{first}-{last}"),
+            },
+            scheduler: service.scheduler.name().to_owned(),
+            persistence_seconds: service.persistence.map(|timeout| timeout.as_secs_f64()),
+            steered: self.controller.steered().any(|vip| vip == key.vip),
+            packets: sum(|counters| &counters.packets),
+            bytes: sum(|counters| &counters.bytes),
+            dropped: sum(|counters| &counters.dropped),
+            backends: service.backends.iter().map(|backend| self.backend(backend, now)).collect(),
+        }
+    }
+
+    fn backend(&self, backend: &BackendStatus<'_>, now: Tick) -> Backend {
+        let (state, reason) = match &backend.usable {
+            Ok(_) if backend.weight == 0 => ("draining", Some("weight 0".to_owned())),
+            Ok(_) => ("up", None),
+            Err(why) => ("down", Some(why.to_string())),
+        };
+        let slot = backend.slot;
+        let count = |value: fn(&BackendCounters) -> &Counter| {
+            slot.map_or(0, |slot| self.sum(|handle| value(handle.counters.backend(slot)).value()))
+        };
+        Backend {
+            name: backend.name.to_owned(),
+            address: backend.address.to_string(),
+            weight: backend.weight,
+            state: state.to_owned(),
+            reason,
+            since_seconds: now.saturating_since(backend.since).as_secs_f64(),
+            mac: backend.usable.as_ref().ok().map(|(_, mac)| mac.to_string()),
+            active: self.gauge(slot, |counters| &counters.active),
+            inactive: self.gauge(slot, |counters| &counters.inactive),
+            templates: slot.map_or(0, |slot| u64::from(self.tables.persistence.templates_of(slot))),
+            connections: count(|counters| &counters.connections),
+            packets: count(|counters| &counters.packets),
+            bytes: count(|counters| &counters.bytes),
+        }
+    }
+
+    fn persistence(&self) -> Persistence {
+        let table = &self.tables.persistence;
+        let stats = table.stats();
+        Persistence {
+            entries: table.len() as u64,
+            capacity: table.capacity() as u64,
+            created: stats.created,
+            expired: stats.expired,
+            replaced: stats.replaced,
+            refused: stats.refused,
+        }
+    }
+
+    fn gauge(&self, slot: Option<BackendSlot>, value: fn(&BackendCounters) -> &Gauge) -> u64 {
+        let Some(slot) = slot else { return 0 };
+        let sum: i64 =
+            self.pool.iter().map(|(_, handle)| value(handle.counters.backend(slot)).value()).sum();
+        u64::try_from(sum).unwrap_or(0)
+    }
+
+    fn sum(&self, value: impl Fn(&Handle) -> u64) -> u64 {
+        self.pool.iter().map(|(_, handle)| value(handle)).sum()
+    }
+
+    fn count(&self, name: &str, value: impl Fn(&Handle) -> u64) -> Count {
+        Count { name: name.to_owned(), value: self.sum(value) }
+    }
+}
+
+fn interface(device: &Device) -> Interface {
+    let counters = device.attached.as_ref().and_then(|attached| attached.counters().ok());
+    Interface {
+        name: device.wanted.name.clone(),
+        up: device.link.is_some_and(|link| link.up),
+        mac: device.link.map(|link| link.mac.to_string()).unwrap_or_default(),
+        mtu: device.link.map_or(0, |link| link.mtu),
+        xdp: device.attached.as_ref().map(|a| mode_name(a.mode()).to_owned()).unwrap_or_default(),
+        queues: device.queues,
+        queues_wanted: u32::try_from(device.queues_wanted().len()).unwrap_or(u32::MAX),
+        queues_bound: u32::try_from(device.bound.len()).unwrap_or(u32::MAX),
+        outcomes: Outcome::ALL
+            .iter()
+            .map(|outcome| Count {
+                name: outcome.name().to_owned(),
+                value: counters.as_ref().map_or(0, |counters| counters[*outcome]),
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,215 @@
+//! The operator's socket: Unix, mode 0660, one JSON line asked, one JSON line answered.
+//!
+//! Request: `{"version":1,"verb":"status"}`. Answer: `{"version":1,"ok":…}` or
+//! `{"version":1,"error":"…"}`. A verb is one arm of [`answer`].
+
+use std::fs::Permissions;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::Source;
+
+/// Version of the protocol.
+pub const VERSION: u32 = 1;
+
+/// What a client asks.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// [`VERSION`].
+    pub version: u32,
+    /// What to do.
+    pub verb: String,
+}
+
+/// What it is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ok: Option<Value>,
+    /// Or why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// The bound socket; its file goes when this is dropped.
+#[derive(Debug)]
+pub struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+const REQUEST_BYTES: u64 = 64 * 1024;
+const REQUEST_TIME: Duration = Duration::from_secs(5);
+
+impl ControlSocket {
+    /// Binds the socket; replaces the file of a daemon that is gone.
+    ///
+    /// # Errors
+    /// Another daemon answers there, something else than a socket is in the way, or what the
+    /// kernel says.
+    pub fn bind(path: &Path) -> Result<Self> {
+        clear(path)?;
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        let bound = || -> io::Result<UnixListener> {
+            let listener = UnixListener::bind(path)?;
+            std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
+            Ok(listener)
+        };
+        let listener = bound()
+            .with_context(|| format!("cannot bind the control socket {}", path.display()))?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// Serves for ever.
+    pub async fn serve(self, source: Source) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let source = source.clone();
+                    tokio::task::spawn(async move {
+                        match timeout(REQUEST_TIME, converse(stream, source)).await {
+                            Ok(Ok(())) => {}
+                            Ok(Err(error)) => debug!(%error, "control connection ended"),
+                            Err(_) => debug!("control connection cut: no request in time"),
+                        }
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "cannot accept a control connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            debug!(%error, path = %self.path.display(), "control socket was gone already");
+        }
+    }
+}
+
+/// Removes what a dead daemon left, and nothing else.
+fn clear(path: &Path) -> Result<()> {
+    let kind = match std::fs::symlink_metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot look at {}", path.display()));
+        }
+    };
+    if !kind.is_socket() {
+        bail!(
+            "{} exists and is not a socket; choose another [control] socket or remove it",
+            path.display()
+        );
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        bail!(
+            "another pointsman answers on {}; stop it, or give this one its own [control] socket",
+            path.display()
+        );
+    }
+    std::fs::remove_file(path).with_context(|| format!("cannot remove stale {}", path.display()))
+}
+
+async fn converse(stream: UnixStream, source: Source) -> Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(read.take(REQUEST_BYTES)).read_line(&mut line).await?;
+    let mut answer = serde_json::to_string(&answer(&line, &source).await)?;
+    answer.push('\n');
+    write.write_all(answer.as_bytes()).await?;
+    Ok(())
+}
+
+async fn answer(line: &str, source: &Source) -> Answer {
+    let result = match parse(line) {
+        Ok(verb) => perform(&verb, source).await,
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(value) => Answer { version: VERSION, ok: Some(value), error: None },
+        Err(error) => Answer { version: VERSION, ok: None, error: Some(error) },
+    }
+}
+
+fn parse(line: &str) -> Result<String, String> {
+    let request: Request =
+        serde_json::from_str(line).map_err(|error| format!("not a request: {error}"))?;
+    if request.version == VERSION {
+        Ok(request.verb)
+    } else {
+        Err(format!(
+            "protocol version {} is not {VERSION}: client and daemon differ",
+            request.version
+        ))
+    }
+}
+
+async fn perform(verb: &str, source: &Source) -> Result<Value, String> {
+    match verb {
+        "status" => {
+            let status = source.status().await.ok_or("the daemon is stopping")?;
+            serde_json::to_value(status).map_err(|error| error.to_string())
+        }
+        other => Err(format!("unknown verb `{other}`")),
+    }
+}
+
+/// Asks a running daemon, blocking.
+///
+/// # Errors
+/// `NotRunning` when nobody answers; the daemon's own error otherwise.
+pub fn ask(path: &Path, verb: &str) -> Result<Value, AskError> {
+    use std::io::{BufRead, BufReader, Write};
+    let mut stream = std::os::unix::net::UnixStream::connect(path)
+        .map_err(|error| AskError::NotRunning(path.to_owned(), error))?;
+    let exchange = || -> Result<Answer> {
+        stream.set_read_timeout(Some(REQUEST_TIME))?;
+        stream.set_write_timeout(Some(REQUEST_TIME))?;
+        let request = json!({ "version": VERSION, "verb": verb });
+        stream.write_all(format!("{request}\n").as_bytes())?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
+    };
+    match exchange() {
+        Ok(Answer { ok: Some(value), .. }) => Ok(value),
+        Ok(Answer { error, .. }) => {
+            Err(AskError::Refused(error.unwrap_or_else(|| "empty answer".into())))
+        }
+        Err(error) => Err(AskError::Refused(format!("{error:#}"))),
+    }
+}
+
+/// Why a daemon could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody listens.
+    #[error(
+        "no pointsman answers on {0}: {1}; is `pointsman run` running, and is this its [control] socket?"
+    )]
+    NotRunning(PathBuf, io::Error),
+    /// It answered, but not with what was asked.
+    #[error("the daemon refused: {0}")]
+    Refused(String),
+}

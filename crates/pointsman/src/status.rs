@@ -1,0 +1,209 @@
+//! The state of the node as one document: the source of `/status.json`, `pointsman status`, and
+//! every metric.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the document; raised when a field changes its meaning or goes away.
+pub const VERSION: u32 = 1;
+
+/// The whole node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Version of the program.
+    pub program: String,
+    /// Node name.
+    pub node: String,
+    /// Seconds since start.
+    pub uptime_seconds: f64,
+    /// Whether VIP traffic is being served: every configured queue bound, every VIP steered.
+    pub ready: bool,
+    /// Why not, if not.
+    pub not_ready: Vec<String>,
+    /// Generation of the published snapshot.
+    pub generation: u64,
+    /// Generation that all workers work with.
+    pub acknowledged: u64,
+    /// Interfaces, as configured.
+    pub interfaces: Vec<Interface>,
+    /// Workers, by interface and queue.
+    pub workers: Vec<Worker>,
+    /// Services, as configured.
+    pub services: Vec<Service>,
+    /// The persistence table.
+    pub persistence: Persistence,
+    /// Frames dropped by all workers, by reason; every reason is listed.
+    pub dropped: Vec<Count>,
+}
+
+/// A named number.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Count {
+    /// Label.
+    pub name: String,
+    /// Value.
+    pub value: u64,
+}
+
+/// An interface.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Interface {
+    /// Kernel name.
+    pub name: String,
+    /// Whether the device exists and has a link.
+    pub up: bool,
+    /// MAC address.
+    pub mac: String,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Attach mode of the XDP program: `native`, `generic`, or empty while not attached.
+    pub xdp: String,
+    /// RX queues that the device uses.
+    pub queues: u32,
+    /// RX queues that should be served.
+    pub queues_wanted: u32,
+    /// RX queues with a bound socket.
+    pub queues_bound: u32,
+    /// What the XDP program did, by outcome.
+    pub outcomes: Vec<Count>,
+}
+
+/// A worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Worker {
+    /// Interface that it serves.
+    pub interface: String,
+    /// RX queue that it serves.
+    pub queue: u32,
+    /// CPU that it is pinned to.
+    pub cpu: Option<u32>,
+    /// Whether its socket is bound.
+    pub bound: bool,
+    /// Why not, if not.
+    pub error: Option<String>,
+    /// Whether frames are shared with the driver.
+    pub zero_copy: bool,
+    /// Seconds since it was last seen alive.
+    pub heartbeat_age_seconds: f64,
+    /// Share of time spent on frames, 0–1.
+    pub busy_ratio: f64,
+    /// Flows remembered.
+    pub flows: u64,
+    /// Its counters.
+    pub counters: WorkerCounters,
+    /// AF_XDP statistics and the port's own counters, by name.
+    pub socket: Vec<Count>,
+    /// Where its frames are.
+    pub frames: Frames,
+}
+
+/// Packet counters of a worker. `received + adopted = forwarded + answered + handed_over +
+/// dropped`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct WorkerCounters {
+    /// Taken from the RX ring.
+    pub received: u64,
+    /// Taken from the mailbox.
+    pub adopted: u64,
+    /// Sent to backends.
+    pub forwarded: u64,
+    /// Answered.
+    pub answered: u64,
+    /// Copied to other workers.
+    pub handed_over: u64,
+    /// Dropped, all reasons.
+    pub dropped: u64,
+    /// Flows that found no room.
+    pub flow_table_full: u64,
+    /// Mid-stream packets placed by the deterministic hash.
+    pub picked_up: u64,
+}
+
+/// Where the frames of a UMEM are; the parts sum to `total`.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Frames {
+    /// In the UMEM.
+    pub total: u64,
+    /// With the kernel, to be filled.
+    pub fill: u64,
+    /// With the kernel, to be sent.
+    pub tx: u64,
+    /// In the worker's hands.
+    pub held: u64,
+}
+
+/// A service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Service {
+    /// Name.
+    pub name: String,
+    /// VIP.
+    pub vip: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Port, range or `any`.
+    pub port: String,
+    /// Scheduler.
+    pub scheduler: String,
+    /// Persistence timeout in seconds; absent without persistence.
+    pub persistence_seconds: Option<f64>,
+    /// Whether the VIP is steered to the workers.
+    pub steered: bool,
+    /// Frames forwarded.
+    pub packets: u64,
+    /// Bytes forwarded.
+    pub bytes: u64,
+    /// Frames dropped for want of a backend.
+    pub dropped: u64,
+    /// Backends, as configured.
+    pub backends: Vec<Backend>,
+}
+
+/// A backend.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Backend {
+    /// Name.
+    pub name: String,
+    /// Address.
+    pub address: String,
+    /// Weight.
+    pub weight: u32,
+    /// `up`, `down` or (weight 0) `draining`.
+    pub state: String,
+    /// Why, when not `up`.
+    pub reason: Option<String>,
+    /// Seconds in this state.
+    pub since_seconds: f64,
+    /// MAC address, when known.
+    pub mac: Option<String>,
+    /// Flows that live.
+    pub active: u64,
+    /// Flows that ended but are remembered.
+    pub inactive: u64,
+    /// Persistence templates that name it.
+    pub templates: u64,
+    /// Flows entered.
+    pub connections: u64,
+    /// Frames forwarded.
+    pub packets: u64,
+    /// Bytes forwarded.
+    pub bytes: u64,
+}
+
+/// The persistence table.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Persistence {
+    /// Templates.
+    pub entries: u64,
+    /// Most templates.
+    pub capacity: u64,
+    /// Templates made.
+    pub created: u64,
+    /// Templates that timed out.
+    pub expired: u64,
+    /// Templates whose backend was replaced.
+    pub replaced: u64,
+    /// Connections that got no template because the table was full.
+    pub refused: u64,
+}

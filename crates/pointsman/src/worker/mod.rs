@@ -1,0 +1,280 @@
+//! The hot path, frames part: rings in, [`Forwarder`], rings out.
+//!
+//! One worker serves one RX queue with its own UMEM. [`Worker::turn`] is one burst; it runs over
+//! the kernel's rings and over their twin in plain memory alike. The thread around it, with its
+//! clock, its sleep and its re-binding, is [`thread`].
+
+pub mod pool;
+pub mod shared;
+pub mod thread;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arrayvec::ArrayVec;
+use dataplane::{
+    BURST, Burst, DropReason, Forwarder, Mailbox, Message, PortId, Snapshot, Tick, Verdict,
+    WorkerCounters, WorkerLink,
+};
+use xsk::{Batch, Frame, Port, Rings};
+
+/// What a worker works with, apart from its port.
+#[derive(Debug)]
+pub struct Worker {
+    id: WorkerId,
+    forwarder: Forwarder,
+    counters: Arc<WorkerCounters>,
+    mailbox: Arc<Mailbox>,
+    batch: Batch,
+    verdicts: ArrayVec<Verdict, BURST>,
+    /// Sent in this turn, by kind, until the flush tells how many were refused.
+    sent: Sent,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent {
+    forwarded: u64,
+    answered: u64,
+}
+
+/// Which queue a worker serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId {
+    /// The interface.
+    pub port: PortId,
+    /// Its RX queue.
+    pub queue: u32,
+}
+
+/// Messages taken from the mailbox per turn: a flood of them must not starve the ring.
+const MESSAGES_PER_TURN: usize = 32;
+
+impl Worker {
+    /// A worker that starts with no flows.
+    pub fn new(
+        id: WorkerId,
+        forwarder: Forwarder,
+        counters: Arc<WorkerCounters>,
+        mailbox: Arc<Mailbox>,
+    ) -> Self {
+        Self {
+            id,
+            forwarder,
+            counters,
+            mailbox,
+            batch: Batch::new(),
+            verdicts: ArrayVec::new(),
+            sent: Sent::default(),
+        }
+    }
+
+    /// One burst: takes what came, decides, sends. Returns how many frames and messages it took.
+    pub fn turn<R: Rings>(
+        &mut self,
+        port: &mut Port<R>,
+        now: Tick,
+        snapshot: &Snapshot,
+        leases: &[AtomicU64],
+    ) -> usize {
+        port.reap();
+        let received = port.receive(&mut self.batch);
+        if received > 0 {
+            let mut frames = Frames { port, batch: &mut self.batch };
+            self.forwarder.burst(now, snapshot, leases, &mut frames, &mut self.verdicts);
+            self.dispatch(port, snapshot);
+        }
+        let messages = self.read_mailbox(port, now, snapshot, leases);
+        self.flush(port);
+        self.forwarder.housekeep(now);
+        received + messages
+    }
+
+    /// Puts every frame of the burst where its verdict says.
+    fn dispatch<R: Rings>(&mut self, port: &mut Port<R>, snapshot: &Snapshot) {
+        let mut batch = std::mem::take(&mut self.batch);
+        let verdicts = std::mem::take(&mut self.verdicts);
+        for (frame, verdict) in batch.drain().zip(verdicts) {
+            self.carry_out(port, snapshot, frame, verdict);
+        }
+        for key in self.forwarder.take_moved() {
+            for other in snapshot.workers.iter().filter(|worker| !self.id.is(worker)) {
+                other.mailbox.post_forget(key);
+            }
+        }
+    }
+
+    #[inline]
+    fn carry_out<R: Rings>(
+        &mut self,
+        port: &mut Port<R>,
+        snapshot: &Snapshot,
+        mut frame: Frame,
+        verdict: Verdict,
+    ) {
+        match verdict {
+            Verdict::Forward(egress) if egress == self.id.port => {
+                self.sent.forwarded += 1;
+                port.send(frame);
+            }
+            Verdict::Answer => {
+                self.sent.answered += 1;
+                port.send(frame);
+            }
+            Verdict::Forward(egress) => {
+                self.relay(snapshot, egress, port.bytes(&mut frame));
+                port.recycle(frame);
+            }
+            Verdict::HandOver => {
+                self.hand_over(snapshot, port.bytes(&mut frame));
+                port.recycle(frame);
+            }
+            Verdict::Drop(_) => port.recycle(frame),
+        }
+    }
+
+    /// Copies a rewritten frame to a worker of the port it leaves by: the one of the same queue
+    /// number where there is one, so that a flow stays in order.
+    #[cold]
+    fn relay(&self, snapshot: &Snapshot, egress: PortId, bytes: &[u8]) {
+        let mut on_port = snapshot.workers.iter().filter(|worker| worker.port == egress);
+        let same_queue = on_port.clone().find(|worker| worker.queue == self.id.queue);
+        match same_queue.or_else(|| on_port.next()) {
+            Some(worker) if worker.mailbox.post_frame(bytes, Message::Transmit) => {
+                self.counters.totals.handed_over.add(1);
+            }
+            Some(_) => self.counters.dropped(DropReason::MailboxFull).add(1),
+            None => self.counters.dropped(DropReason::NoPort).add(1),
+        }
+    }
+
+    /// Copies a frame to all other workers: the one that knows its flow forwards it.
+    #[cold]
+    fn hand_over(&self, snapshot: &Snapshot, bytes: &[u8]) {
+        let others = snapshot.workers.iter().filter(|worker| !self.id.is(worker));
+        let posted =
+            others.filter(|worker| worker.mailbox.post_frame(bytes, Message::Adopt)).count();
+        if posted > 0 {
+            self.counters.totals.handed_over.add(1);
+        } else {
+            self.counters.dropped(DropReason::MailboxFull).add(1);
+        }
+    }
+
+    fn read_mailbox<R: Rings>(
+        &mut self,
+        port: &mut Port<R>,
+        now: Tick,
+        snapshot: &Snapshot,
+        leases: &[AtomicU64],
+    ) -> usize {
+        for taken in 0..MESSAGES_PER_TURN {
+            let Some(message) = self.mailbox.take() else { return taken };
+            let (parcel, adopt) = match message {
+                Message::Forget(key) => {
+                    self.forwarder.forget(&key, now);
+                    continue;
+                }
+                Message::Adopt(parcel) => (parcel, true),
+                Message::Transmit(parcel) => (parcel, false),
+            };
+            self.counters.totals.adopted.add(1);
+            let copy = port.copy_in(parcel.frame());
+            self.mailbox.recycle(parcel);
+            let Some(mut frame) = copy else {
+                self.counters.dropped(DropReason::TxFull).add(1);
+                continue;
+            };
+            let verdict = if adopt {
+                self.forwarder.adopt(now, snapshot, leases, port.bytes(&mut frame))
+            } else {
+                Verdict::Forward(self.id.port)
+            };
+            self.carry_out(port, snapshot, frame, verdict);
+        }
+        MESSAGES_PER_TURN
+    }
+
+    /// A message that cannot be served for want of a socket.
+    pub fn refuse(&mut self, message: Message, now: Tick) {
+        match message {
+            Message::Adopt(parcel) | Message::Transmit(parcel) => {
+                self.counters.totals.adopted.add(1);
+                self.counters.dropped(DropReason::NoPort).add(1);
+                self.mailbox.recycle(parcel);
+            }
+            Message::Forget(key) => self.forwarder.forget(&key, now),
+        }
+    }
+
+    /// One kick for all that was sent in this turn; books what the ring refused.
+    fn flush<R: Rings>(&mut self, port: &mut Port<R>) {
+        let refused = port.flush().refused as u64;
+        let Sent { forwarded, answered } = std::mem::take(&mut self.sent);
+        let totals = &self.counters.totals;
+        let lost = refused.min(forwarded);
+        totals.forwarded.add(forwarded - lost);
+        totals.answered.add(answered.saturating_sub(refused - lost));
+        if refused > 0 {
+            self.counters.dropped(DropReason::TxFull).add(refused);
+        }
+    }
+
+    /// Ends every flow: the worker stops for good.
+    pub fn end_all_flows(&mut self, now: Tick) {
+        self.forwarder.end_all_flows(now);
+    }
+
+    /// The packet path.
+    pub fn forwarder_mut(&mut self) -> &mut Forwarder {
+        &mut self.forwarder
+    }
+
+    /// The packet path.
+    pub fn forwarder(&self) -> &Forwarder {
+        &self.forwarder
+    }
+}
+
+impl WorkerId {
+    fn is(self, link: &WorkerLink) -> bool {
+        self.port == link.port && self.queue == link.queue
+    }
+}
+
+/// A received batch as the packet path sees it.
+struct Frames<'a, R: Rings> {
+    port: &'a mut Port<R>,
+    batch: &'a mut Batch,
+}
+
+impl<R: Rings> Burst for Frames<'_, R> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    #[inline]
+    fn frame(&mut self, index: usize) -> &mut [u8] {
+        self.port.bytes(&mut self.batch[index])
+    }
+
+    fn transform(
+        &mut self,
+        index: usize,
+        answer: &mut dyn FnMut(&mut [u8], usize) -> Option<usize>,
+    ) -> bool {
+        let frame = &mut self.batch[index];
+        let len = frame.len();
+        // An answer may be longer than the question by one option (RFC 4861 §4.6.1).
+        if !self.port.resize(frame, len + ANSWER_GROWTH) {
+            return false;
+        }
+        let answered = answer(self.port.bytes(frame), len);
+        self.port.resize(frame, answered.unwrap_or(len)) && answered.is_some()
+    }
+}
+
+const ANSWER_GROWTH: usize = 8;
+
+#[cfg(test)]
+mod tests;

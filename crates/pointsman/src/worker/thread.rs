@@ -1,0 +1,288 @@
+//! The thread around a [`Worker`]: its clock, its snapshot, its sleep, its socket.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use control::Poll;
+use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
+use dataplane::{Mac, Mailbox, Snapshot, Tick};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::{debug, warn};
+use xsk::{KernelRings, OpenConfig, Port, ZeroCopy};
+
+use super::shared::WorkerShared;
+use super::{Worker, WorkerId};
+use crate::clock;
+
+/// A worker thread's whole world.
+#[derive(Debug)]
+pub struct WorkerThread {
+    /// Which queue it serves.
+    pub id: WorkerId,
+    /// The CPU that it runs on.
+    pub cpu: Option<u32>,
+    /// How it waits.
+    pub poll: Poll,
+    /// The packet path.
+    pub worker: Worker,
+    /// What it reads.
+    pub snapshots: Arc<ArcSwap<Snapshot>>,
+    /// Until when instances are active.
+    pub leases: steer::Leases,
+    /// What others see of it.
+    pub shared: Arc<WorkerShared>,
+    /// Where others leave frames.
+    pub mailbox: Arc<Mailbox>,
+    /// Readable when it should wake up.
+    pub wake: Arc<OwnedFd>,
+    /// What it is told.
+    pub orders: Receiver<Order>,
+    /// What it tells.
+    pub reports: UnboundedSender<News>,
+}
+
+/// What the control thread tells a worker.
+#[derive(Debug)]
+pub enum Order {
+    /// Bind the queue like this, after giving up whatever is bound.
+    Open(Binding),
+    /// Give the socket up.
+    Close,
+    /// End.
+    Stop,
+}
+
+/// How a queue is to be bound.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// The interface's name.
+    pub interface: String,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Frames of the UMEM.
+    pub frames: u32,
+    /// Whether the driver is to use the UMEM directly.
+    pub zero_copy: ZeroCopy,
+    /// Whether the XDP program runs in generic mode.
+    pub generic: bool,
+}
+
+/// What a worker tells the control thread.
+#[derive(Debug)]
+pub enum News {
+    /// The queue is bound; a duplicate of the socket, for the XSKMAP.
+    Bound(WorkerId, OwnedFd),
+    /// The queue cannot be bound.
+    Failed(WorkerId, String),
+}
+
+/// The heartbeat's interval; a tenth of what would count as stalled.
+const BEAT: Duration = Duration::from_millis(50);
+/// How long a worker spins without frames before it sleeps: about what waking up costs.
+const SPIN: Duration = Duration::from_micros(50);
+
+impl WorkerThread {
+    /// Runs until told to stop.
+    pub fn run(mut self) {
+        if let Some(cpu) = self.cpu {
+            pin(cpu);
+        }
+        let mut snapshots = arc_swap::Cache::new(Arc::clone(&self.snapshots));
+        let mut port = None;
+        loop {
+            match self.next_order(port.is_some()) {
+                Some(Order::Open(binding)) => {
+                    // One queue has one socket: the old one goes first.
+                    drop(port.take());
+                    port = self.open(&binding);
+                }
+                Some(Order::Close) => {
+                    self.shared.bound.store(false, Relaxed);
+                    port = None;
+                }
+                Some(Order::Stop) => break,
+                None => {}
+            }
+            match &mut port {
+                Some(port) => self.serve(port, &mut snapshots),
+                None => self.idle(&mut snapshots),
+            }
+        }
+        self.worker.end_all_flows(clock::now());
+        self.shared.bound.store(false, Relaxed);
+    }
+
+    /// Waits for an order only while there is nothing else to do.
+    fn next_order(&self, serving: bool) -> Option<Order> {
+        if serving {
+            return match self.orders.try_recv() {
+                Ok(order) => Some(order),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => Some(Order::Stop),
+            };
+        }
+        match self.orders.recv_timeout(BEAT) {
+            Ok(order) => Some(order),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Order::Stop),
+        }
+    }
+
+    fn open(&mut self, binding: &Binding) -> Option<Port<KernelRings>> {
+        self.shared.bound.store(false, Relaxed);
+        let config = OpenConfig {
+            frames: binding.frames,
+            zero_copy: binding.zero_copy,
+            generic: binding.generic,
+            busy_poll: self.poll == Poll::Busy,
+            ..OpenConfig::new(&binding.interface, self.id.queue)
+        };
+        let opened = xsk::open(&config).map_err(|error| error.to_string()).and_then(|opened| {
+            let fd = opened.0.fd().ok_or("the rings have no socket")?;
+            let fd = fd.try_clone_to_owned().map_err(|error| error.to_string())?;
+            Ok((opened, fd))
+        });
+        match opened {
+            Ok(((port, how), fd)) => {
+                self.worker.forwarder_mut().set_mac(binding.mac);
+                self.shared.update(|report| {
+                    report.how = Some(how);
+                    report.error = None;
+                });
+                self.shared.bound.store(true, Relaxed);
+                self.tell(News::Bound(self.id, fd));
+                Some(port)
+            }
+            Err(error) => {
+                self.shared.update(|report| report.error = Some(error.clone()));
+                self.tell(News::Failed(self.id, error));
+                None
+            }
+        }
+    }
+
+    fn tell(&self, news: News) {
+        if self.reports.send(news).is_err() {
+            debug!("the control thread is gone");
+        }
+    }
+
+    /// Serves the port for one heartbeat interval.
+    fn serve(&mut self, port: &mut Port<KernelRings>, snapshots: &mut Snapshots) {
+        let begin = clock::now();
+        let mut now = begin;
+        let mut idle_since = None;
+        let mut busy = Duration::ZERO;
+        while now.saturating_since(begin) < BEAT {
+            let snapshot = snapshots.load();
+            self.acknowledge(snapshot.generation);
+            let taken = self.worker.turn(port, now, snapshot, &self.leases);
+            let after = clock::now();
+            if taken > 0 {
+                busy += after.saturating_since(now);
+                idle_since = None;
+            } else {
+                self.rest(port, after, *idle_since.get_or_insert(after));
+                if !self.orders.is_empty() {
+                    break;
+                }
+            }
+            now = clock::now();
+        }
+        self.report(port, now, (busy, now.saturating_since(begin)));
+    }
+
+    /// Nothing came: spin a while, then sleep until a frame, a message or the next heartbeat.
+    fn rest(&self, port: &mut Port<KernelRings>, now: Tick, idle_since: Tick) {
+        let spin = self.poll == Poll::Busy || now.saturating_since(idle_since) < SPIN;
+        if spin {
+            if let Err(error) = port.wake_rx() {
+                debug!(%error, "cannot wake the receiving side");
+            }
+            std::hint::spin_loop();
+            return;
+        }
+        if !self.mailbox.try_sleep() {
+            return;
+        }
+        let limit = if port.kick_pending() { Duration::from_millis(1) } else { BEAT };
+        if let Err(error) = self.sleep(port, limit) {
+            warn!(%error, "poll failed");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.mailbox.awake();
+    }
+
+    fn sleep(&self, port: &Port<KernelRings>, limit: Duration) -> io::Result<()> {
+        let Some(socket) = port.fd() else { return Ok(()) };
+        let wake = self.wake.as_fd();
+        let mut fds = [
+            PollFd::from_borrowed_fd(socket, PollFlags::IN),
+            PollFd::from_borrowed_fd(wake, PollFlags::IN),
+        ];
+        let limit = Timespec {
+            tv_sec: limit.as_secs().cast_signed(),
+            tv_nsec: i64::from(limit.subsec_nanos()),
+        };
+        match poll(&mut fds, Some(&limit)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if fds[1].revents().contains(PollFlags::IN) {
+            let mut count = [0; 8];
+            // The count does not matter; it was non-zero, so this does not block.
+            let _ = rustix::io::read(wake, &mut count);
+        }
+        // A device that went away makes the socket readable for ever.
+        if fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Without a socket there is still the mailbox's bound, the snapshot and the heartbeat.
+    fn idle(&mut self, snapshots: &mut Snapshots) {
+        let now = clock::now();
+        self.acknowledge(snapshots.load().generation);
+        while let Some(message) = self.mailbox.take() {
+            self.worker.refuse(message, now);
+        }
+        self.worker.forwarder_mut().housekeep(now);
+        self.shared.beat(now);
+        self.shared.flows.store(self.worker.forwarder().flow_count() as u64, Relaxed);
+    }
+
+    fn acknowledge(&self, generation: u64) {
+        if self.shared.acknowledged.load(Relaxed) != generation {
+            self.shared.acknowledged.store(generation, Release);
+        }
+    }
+
+    fn report(&self, port: &mut Port<KernelRings>, now: Tick, (busy, whole): (Duration, Duration)) {
+        self.shared.beat(now);
+        self.shared.flows.store(self.worker.forwarder().flow_count() as u64, Relaxed);
+        let ppm = busy.as_nanos() * 1_000_000 / whole.as_nanos().max(1);
+        self.shared.busy_ppm.store(u64::try_from(ppm).unwrap_or(1_000_000), Relaxed);
+        let statistics = port.statistics().unwrap_or_default();
+        self.shared.update(|report| {
+            report.accounting = port.accounting();
+            report.counters = *port.counters();
+            report.statistics = statistics;
+        });
+    }
+}
+
+type Snapshots = arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>;
+
+fn pin(cpu: u32) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu as usize);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        warn!(cpu, %error, "cannot pin a worker to its CPU");
+    }
+}
