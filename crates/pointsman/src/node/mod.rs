@@ -71,6 +71,9 @@ struct Schedule {
 }
 
 const TICK: Duration = Duration::from_millis(50);
+/// Ticks in which the pending table is swept once: a minute's, far below the quarter of an hour in
+/// which its coarse clock wraps.
+const PENDING_TICKS: usize = 1200;
 const QUEUES_EVERY: Duration = Duration::from_millis(500);
 const NEIGHBOURS_EVERY: Duration = Duration::from_secs(5);
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
@@ -133,7 +136,9 @@ impl Node {
         if due(&mut self.next.neighbours, now, NEIGHBOURS_EVERY) {
             self.look_at_neighbours().await;
         }
-        self.tables.persistence.sweep(now);
+        let tables = &self.tables;
+        tables.persistence.sweep(now);
+        tables.pending.sweep(now, tables.pending.sets().div_ceil(PENDING_TICKS));
         self.collect_acknowledgements().await;
         self.announce();
         Ok(())
