@@ -18,6 +18,15 @@ pub enum Neighbour {
 }
 
 impl Neighbour {
+    /// What to make of this state after `before`: the kernel asks again every few seconds what
+    /// nobody answered, and until somebody does that is no news.
+    pub(crate) fn after(self, before: Option<Self>) -> Self {
+        match (before, self) {
+            (Some(Self::Failed), Self::Asking(None)) => Self::Failed,
+            _ => self,
+        }
+    }
+
     /// The MAC that frames may be sent to.
     pub fn mac(self) -> Option<Mac> {
         match self {
@@ -54,5 +63,21 @@ impl fmt::Display for Unusable {
             Self::OwnMac => f.write_str("its MAC address is one of this node's"),
             Self::NoSlot => f.write_str("all backend slots are taken"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asking_again_in_vain_is_no_news() {
+        let asking = Neighbour::Asking(None);
+        let resolved = Neighbour::Resolved(Mac([2, 0, 0, 0, 0, 1]));
+        assert_eq!(asking.after(Some(Neighbour::Failed)), Neighbour::Failed);
+        assert_eq!(asking.after(Some(Neighbour::Missing)), asking);
+        assert_eq!(asking.after(None), asking);
+        assert_eq!(resolved.after(Some(Neighbour::Failed)), resolved);
+        assert_eq!(Neighbour::Missing.after(Some(Neighbour::Failed)), Neighbour::Missing);
     }
 }

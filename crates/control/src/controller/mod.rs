@@ -134,6 +134,7 @@ impl Controller {
             Event::Link(id, link) => self.with_port(id, |port| port.link = link),
             Event::Networks(id, networks) => self.with_port(id, |port| port.networks = networks),
             Event::Neighbour(address, neighbour) => {
+                let neighbour = neighbour.after(self.neighbours.get(&address).copied());
                 if self.neighbours.insert(address, neighbour) == Some(neighbour) {
                     return;
                 }
