@@ -227,6 +227,11 @@ impl Page {
         let packets = self.counter("backend_packets_total", "Frames forwarded.", labels)?;
         let bytes = self.counter("backend_bytes_total", "Bytes forwarded.", labels)?;
         let connections = self.counter("backend_connections_total", "Flows entered.", labels)?;
+        let transitions = self.counter(
+            "backend_transitions_total",
+            "How often the backend became usable or unusable.",
+            labels,
+        )?;
         for service in &status.services {
             for backend in &service.backends {
                 let at = &[service.name.as_str(), backend.name.as_str()];
@@ -244,6 +249,7 @@ impl Page {
                 packets.with_label_values(at).inc_by(backend.packets);
                 bytes.with_label_values(at).inc_by(backend.bytes);
                 connections.with_label_values(at).inc_by(backend.connections);
+                transitions.with_label_values(at).inc_by(backend.transitions);
             }
         }
         Ok(())
@@ -262,6 +268,11 @@ impl Page {
             ("persistence_created_total", "Templates made.", table.created),
             ("persistence_expired_total", "Templates that timed out.", table.expired),
             ("persistence_replaced_total", "Templates given another backend.", table.replaced),
+            (
+                "persistence_evicted_total",
+                "Templates pushed out by newer ones: always 0, a full table refuses the newer.",
+                0,
+            ),
             (
                 "persistence_stateless_fallback_total",
                 "Connections without a template because the table was full.",

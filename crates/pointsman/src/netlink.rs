@@ -8,7 +8,7 @@
     reason = "netlink enums have dozens of variants that do not concern us"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
@@ -41,6 +41,8 @@ pub enum Notice {
     Changed,
     /// A neighbour changed.
     Neighbour(u32, IpAddr, Neighbour),
+    /// A neighbour's entry was deleted: nobody asks for it any more.
+    Forgotten(u32, IpAddr),
 }
 
 /// Notifications, in order.
@@ -56,6 +58,8 @@ pub struct Picture {
     pub links: BTreeMap<String, Link>,
     /// By interface index.
     pub networks: BTreeMap<u32, Vec<Network>>,
+    /// Names of links that were not set up (`ip link set … up`).
+    pub down: BTreeSet<String>,
 }
 
 impl Netlink {
@@ -85,6 +89,9 @@ impl Netlink {
         let mut links = self.handle.link().get().execute();
         while let Some(message) = links.try_next().await.context("cannot list interfaces")? {
             if let Some((name, link)) = link_of(&message) {
+                if !message.header.flags.contains(LinkFlags::Up) {
+                    picture.down.insert(name.clone());
+                }
                 picture.links.insert(name, link);
             }
         }
@@ -179,7 +186,7 @@ pub fn notice_of(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<Notice
         }
         RouteNetlinkMessage::DelNeighbour(entry) => {
             let (ifindex, address, _) = neighbour_of(entry)?;
-            Some(Notice::Neighbour(ifindex, address, Neighbour::Missing))
+            Some(Notice::Forgotten(ifindex, address))
         }
         _ => None,
     }

@@ -175,6 +175,8 @@ pub struct Backend {
     pub reason: Option<String>,
     /// Seconds in this state.
     pub since_seconds: f64,
+    /// How often it became usable or unusable since start.
+    pub transitions: u64,
     /// MAC address, when known.
     pub mac: Option<String>,
     /// Flows that live.

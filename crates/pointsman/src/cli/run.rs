@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use config::{Diagnostics, Parsed};
+use config::{Diagnostics, Parsed, Place};
 use tokio::net::TcpListener;
 use tracing::info;
 
@@ -48,14 +48,12 @@ async fn serve(parsed: Parsed) -> Result<()> {
         Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
             let message = format!("cannot listen on {address}: {error}");
             let help = "choose a free address of this node, or `listen = \"off\"`";
-            anyhow::anyhow!(
-                "{}",
-                Diagnostics::at(&places.metrics_listen(), message, help).render(false).trim_end()
-            )
+            located(&places.metrics_listen(), message, help)
         })?),
         None => None,
     };
-    let control = ControlSocket::bind(&desired.control_socket)?;
+    let control = ControlSocket::bind(&desired.control_socket)
+        .map_err(|error| located(&places.control_socket(), error.to_string(), error.help()))?;
     let (source, queries) = Source::new();
     let (node, inputs) = Node::start(desired, &places, queries).await?;
     if let Some(listener) = http {
@@ -64,6 +62,11 @@ async fn serve(parsed: Parsed) -> Result<()> {
     }
     tokio::spawn(control.serve(source));
     node.run(inputs).await
+}
+
+/// A mistake that only the machine could find, rendered.
+fn located(place: &Place, message: String, help: &str) -> anyhow::Error {
+    anyhow::anyhow!("{}", Diagnostics::at(place, message, help).render(false).trim_end())
 }
 
 fn start_log() {

@@ -1,13 +1,14 @@
 //! Interfaces that come, go and change: the XDP program follows the device, workers follow its
 //! queues.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use control::{Event, Interface, Link, XdpMode, ZeroCopy};
 use dataplane::{Mac, PortId};
-use steer::{AttachMode, Attached, AttachedMode};
+use steer::{AttachMode, Attached, AttachedMode, Outcome};
 use tracing::{error, info, warn};
 
 use super::Node;
@@ -30,9 +31,18 @@ pub(super) struct Device {
     pub(super) queues: u32,
     /// Queues whose worker reported a bound socket.
     pub(super) bound: BTreeSet<u32>,
-    /// Queues whose worker could not bind.
-    pub(super) failed: BTreeSet<u32>,
+    /// Queues whose worker could not bind, and why.
+    pub(super) failed: BTreeMap<u32, String>,
+    /// Why the device, though there, has no XDP program.
+    pub(super) refused: Option<String>,
+    /// What programs counted that were attached before, by outcome.
+    past: [u64; Outcome::COUNT],
 }
+
+/// How long a queue that another socket holds is tried for: at start, when nobody else asks again,
+/// and later, when the next attempt is a second away and a worker must not be silent for long.
+const PATIENCE_AT_START: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_millis(200);
 
 impl Device {
     /// A device that has not been seen yet.
@@ -44,8 +54,21 @@ impl Device {
             attached: None,
             queues: 0,
             bound: BTreeSet::new(),
-            failed: BTreeSet::new(),
+            failed: BTreeMap::new(),
+            refused: None,
+            past: [0; Outcome::COUNT],
         }
+    }
+
+    /// What became of frames on all devices that had this name, by outcome.
+    pub(super) fn outcomes(&self) -> [u64; Outcome::COUNT] {
+        let mut sums = self.past;
+        if let Some(Ok(counters)) = self.attached.as_ref().map(Attached::counters) {
+            for (sum, now) in sums.iter_mut().zip(counters.as_array()) {
+                *sum += now;
+            }
+        }
+        sums
     }
 
     /// The queues that should be served.
@@ -56,7 +79,7 @@ impl Device {
         }
     }
 
-    fn binding(&self, mac: Mac, frames: u32) -> Binding {
+    fn binding(&self, mac: Mac, frames: u32, patience: Duration) -> Binding {
         Binding {
             interface: self.wanted.name.clone(),
             mac,
@@ -70,6 +93,7 @@ impl Device {
                 .attached
                 .as_ref()
                 .is_some_and(|attached| attached.mode() == AttachedMode::Generic),
+            patience,
         }
     }
 }
@@ -118,9 +142,10 @@ impl Node {
             (_, Some(new)) if old.is_none_or(|old| old.ifindex != new.ifindex) => {
                 info!(interface = %name, ifindex = new.ifindex, "interface appeared");
                 if let Err(error) = self.take_device(index) {
-                    error!(interface = %name, error = format!("{error:#}"), "cannot use the interface; trying again");
+                    let error = format!("{error:#}");
+                    error!(interface = %name, error, "cannot use the interface; trying again");
                     self.devices[index].link = None;
-                    self.stale = true;
+                    self.devices[index].refused = Some(error);
                 }
             }
             (Some(old), Some(new)) => {
@@ -129,6 +154,9 @@ impl Node {
                 }
                 if old.mac != new.mac || old.mtu != new.mtu {
                     self.reopen(index, None);
+                } else if new.up && !old.up {
+                    // A device that is down takes no socket.
+                    self.reopen_failed();
                 }
             }
             (Some(_), None) => {
@@ -139,13 +167,13 @@ impl Node {
         }
         let link = self.devices[index].link;
         self.tell(Event::Link(id, link)).await;
-        // A new device knows no neighbours: have them resolved again.
-        if link.is_some() && old.map(|old| old.ifindex) != link.map(|new| new.ifindex) {
-            let watched: Vec<_> =
-                self.backend_addresses().filter(|(port, _)| *port == id).collect();
-            for (port, address) in watched {
-                self.watch(port, address).await;
-            }
+        // Neither a new device nor one that was down knows neighbours: have them resolved again.
+        let was_up = old.filter(|old| old.up).map(|old| old.ifindex);
+        if let Some(new) = link
+            && new.up
+            && was_up != Some(new.ifindex)
+        {
+            self.watch_all(Some(id)).await;
         }
     }
 
@@ -166,6 +194,7 @@ impl Node {
         info!(interface = %name, mode = mode_name(attached.mode()), queues = device.queues,
             "XDP program attached");
         device.attached = Some(attached);
+        device.refused = None;
         self.reopen(index, None);
         Ok(())
     }
@@ -173,7 +202,9 @@ impl Node {
     /// Lets go of a device that is gone; the workers keep their flows.
     fn release_device(&mut self, index: usize) {
         let device = &mut self.devices[index];
+        device.past = device.outcomes();
         device.attached = None;
+        device.refused = None;
         device.failed.clear();
         for queue in std::mem::take(&mut device.bound) {
             self.pool.close(WorkerId { port: device.id, queue });
@@ -183,6 +214,7 @@ impl Node {
     /// Has queues bound anew: those of `only`, or all.
     fn reopen(&mut self, index: usize, only: Option<&BTreeSet<u32>>) {
         let frames = self.controller.desired().dataplane.frames;
+        let patience = if self.leases.is_some() { PATIENCE } else { PATIENCE_AT_START };
         let device = &mut self.devices[index];
         let Some(link) = device.link else { return };
         for queue in device.queues_wanted() {
@@ -192,9 +224,10 @@ impl Node {
             device.bound.remove(&queue);
             device.failed.remove(&queue);
             let id = WorkerId { port: device.id, queue };
-            if let Err(error) = self.pool.serve(id, device.binding(link.mac, frames)) {
-                error!(queue, error = format!("{error:#}"), "cannot serve a queue");
-                device.failed.insert(queue);
+            if let Err(error) = self.pool.serve(id, device.binding(link.mac, frames, patience)) {
+                let error = format!("{error:#}");
+                error!(queue, error, "cannot serve a queue");
+                device.failed.insert(queue, error);
             }
         }
     }
@@ -246,12 +279,12 @@ impl Node {
                     Err(error) => warn!(queue = id.queue, %error, "cannot steer to the queue"),
                 }
             }
-            News::Failed(id, error) => {
+            News::Failed(id, refusal) => {
                 let Some(device) = self.devices.get_mut(id.port.index()) else { return };
-                error!(interface = %device.wanted.name, queue = id.queue, %error,
+                error!(interface = %device.wanted.name, queue = id.queue, error = refusal.text,
                     "cannot bind the queue; trying again");
                 device.bound.remove(&id.queue);
-                device.failed.insert(id.queue);
+                device.failed.insert(id.queue, refusal.text);
             }
         }
         let links = self.pool.links();
@@ -261,7 +294,8 @@ impl Node {
     /// Tries queues again that could not be bound.
     pub(super) fn reopen_failed(&mut self) {
         for index in 0..self.devices.len() {
-            let failed = std::mem::take(&mut self.devices[index].failed);
+            let failed: BTreeSet<u32> =
+                std::mem::take(&mut self.devices[index].failed).into_keys().collect();
             if !failed.is_empty() {
                 self.reopen(index, Some(&failed));
             }

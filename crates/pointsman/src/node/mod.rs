@@ -4,21 +4,23 @@
 //! [`Controller`]; this module carries them out.
 
 mod devices;
+mod permission;
 mod start;
 mod view;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
-use control::{Command, Controller, Event};
-use dataplane::{SharedTables, Snapshot, Tick};
+use control::{Command, Controller, Event, Neighbour};
+use dataplane::{PortId, SharedTables, Snapshot, Tick};
 use futures_util::StreamExt;
 use steer::Steer;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
@@ -48,6 +50,10 @@ pub struct Node {
     netlink: Netlink,
     /// A link or address changed since the last look.
     stale: bool,
+    /// Backends whose neighbour entry somebody deleted.
+    forgotten: BTreeSet<(PortId, IpAddr)>,
+    /// By service and backend: whether it can be used, and how often that changed.
+    transitions: BTreeMap<(String, String), (bool, u64)>,
     announced_ready: bool,
     next: Schedule,
     // Dropped last to first matters: the leases end before the program is detached.
@@ -60,6 +66,13 @@ pub struct Inputs {
     notices: Notices,
     news: UnboundedReceiver<News>,
     queries: Receiver<Query>,
+    stop: StopSignals,
+}
+
+/// SIGTERM and SIGINT.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 /// When recurring work is due.
@@ -82,17 +95,13 @@ impl Node {
     /// Runs until SIGTERM or SIGINT, then withdraws and stops.
     ///
     /// # Errors
-    /// A worker died, or a signal handler cannot be installed.
+    /// A worker died.
     pub async fn run(mut self, mut inputs: Inputs) -> Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let result = loop {
             tokio::select! {
-                _ = terminate.recv() => break Ok(()),
-                _ = interrupt.recv() => break Ok(()),
+                () = inputs.stop.told() => break Ok(()),
                 Some(news) = inputs.news.recv() => self.on_news(news).await,
                 Some(notice) = inputs.notices.next() => self.on_notice(notice_of(&notice.payload)).await,
                 Some(query) = inputs.queries.recv() => answer(query, self.status()),
@@ -115,6 +124,16 @@ impl Node {
             {
                 self.tell(Event::Neighbour(address, neighbour)).await;
             }
+            Some(Notice::Forgotten(ifindex, address)) => {
+                let watched = self.backend_addresses().find(|(port, backend)| {
+                    *backend == address && self.ifindex(*port) == Some(ifindex)
+                });
+                let Some(watched) = watched else { return };
+                self.tell(Event::Neighbour(address, Neighbour::Missing)).await;
+                self.forgotten.insert(watched);
+                // A link that goes down takes its neighbours along: look before asking again.
+                self.stale = true;
+            }
             Some(Notice::Neighbour(..)) | None => {}
         }
     }
@@ -127,11 +146,16 @@ impl Node {
         if std::mem::take(&mut self.stale) {
             self.look_at_links().await;
         }
+        for (port, address) in std::mem::take(&mut self.forgotten) {
+            self.watch(port, address).await;
+        }
         if due(&mut self.next.queues, now, QUEUES_EVERY) {
             self.look_at_queues().await;
         }
         if due(&mut self.next.reopen, now, REOPEN_EVERY) {
             self.reopen_failed();
+            // An interface that could not be used is only taken up when it is looked at.
+            self.stale |= self.devices.iter().any(|device| device.refused.is_some());
         }
         if due(&mut self.next.neighbours, now, NEIGHBOURS_EVERY) {
             self.look_at_neighbours().await;
@@ -175,12 +199,20 @@ impl Node {
                     self.netlink.release(ifindex, address).await;
                 }
             }
-            Command::Report(service, backend, None) => {
-                info!(%service, %backend, "backend can be reached");
+            Command::Report(service, backend, why) => {
+                match &why {
+                    None => info!(%service, %backend, "backend can be reached"),
+                    Some(why) => warn!(%service, %backend, %why, "backend cannot be used"),
+                }
+                self.count_transition((service, backend), why.is_none());
             }
-            Command::Report(service, backend, Some(why)) => {
-                warn!(%service, %backend, %why, "backend cannot be used");
-            }
+        }
+    }
+
+    fn count_transition(&mut self, backend: (String, String), usable: bool) {
+        let (was, count) = self.transitions.entry(backend).or_insert((usable, 0));
+        if *was != usable {
+            (*was, *count) = (usable, *count + 1);
         }
     }
 
@@ -198,12 +230,16 @@ impl Node {
     /// Asks again for what netlink may have lost, and for neighbours that nobody keeps resolved.
     async fn look_at_neighbours(&mut self) {
         if !self.netlink.keeps_resolved() {
-            for (port, address) in self.backend_addresses() {
-                self.watch(port, address).await;
-            }
+            self.watch_all(None).await;
         }
         match self.netlink.neighbours().await {
             Ok(entries) => {
+                for (port, address) in self.backend_addresses() {
+                    let ifindex = self.ifindex(port);
+                    if !entries.iter().any(|e| Some(e.0) == ifindex && e.1 == address) {
+                        self.forgotten.insert((port, address));
+                    }
+                }
                 for (ifindex, address, neighbour) in entries {
                     if self.is_backend(ifindex, address) {
                         self.tell(Event::Neighbour(address, neighbour)).await;
@@ -214,9 +250,20 @@ impl Node {
         }
     }
 
-    async fn watch(&mut self, port: dataplane::PortId, address: IpAddr) {
-        if let Some(ifindex) = self.ifindex(port)
-            && let Err(error) = self.netlink.resolve(ifindex, address).await
+    /// Asks for the backends of one interface, or of all.
+    async fn watch_all(&mut self, only: Option<PortId>) {
+        for (port, address) in self.backend_addresses() {
+            if only.is_none_or(|only| only == port) {
+                self.watch(port, address).await;
+            }
+        }
+    }
+
+    /// Not while the link is down: the kernel would give up, and then wait before it asks again.
+    async fn watch(&mut self, port: PortId, address: IpAddr) {
+        let device = self.devices.get(port.index());
+        if let Some(link) = device.and_then(|device| device.link).filter(|link| link.up)
+            && let Err(error) = self.netlink.resolve(link.ifindex, address).await
         {
             warn!(%address, %error, "cannot ask for a backend's MAC address");
         }
@@ -251,6 +298,23 @@ impl Node {
     fn is_backend(&self, ifindex: u32, address: IpAddr) -> bool {
         self.backend_addresses()
             .any(|(port, backend)| backend == address && self.ifindex(port) == Some(ifindex))
+    }
+}
+
+impl StopSignals {
+    fn install() -> Result<Self> {
+        let install = |kind| signal(kind).context("cannot install a signal handler");
+        Ok(Self {
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

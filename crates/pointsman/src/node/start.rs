@@ -1,26 +1,27 @@
 //! Starting up: what can be wrong with the machine is found before anything is changed, and what
 //! goes wrong afterwards leaves nothing attached.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
-use config::{Desired, Diagnostic, Diagnostics, Places};
-use control::{Controller, Event};
+use config::{Desired, Diagnostic, Diagnostics, Place, Places};
+use control::{Controller, Event, XdpMode};
 use dataplane::{PendingTable, PersistenceTable, PortId, SharedTables, Snapshot};
-use steer::Steer;
+use steer::{Steer, SteerError};
 use tokio::sync::mpsc::{self, Receiver};
 use tracing::warn;
 
 use super::devices::Device;
-use super::{Inputs, Node, Schedule};
+use super::{Inputs, Node, Schedule, StopSignals, permission};
 use crate::clock;
 use crate::lease::LeaseLoop;
 use crate::netlink::{Netlink, Picture};
 use crate::serve::Query;
-use crate::worker::pool::{Pool, seed};
+use crate::worker::pool::{Pool, seed, usable_cpus};
 use crate::worker::thread::News;
 
 /// Longest IP packet that a 4 KiB frame holds: headroom, Ethernet header and two VLAN tags apart.
@@ -39,6 +40,10 @@ impl Node {
         places: &Places,
         queries: Receiver<Query>,
     ) -> Result<(Self, Inputs)> {
+        let stop = StopSignals::install()?;
+        if let Some(missing) = permission::missing() {
+            bail!(missing);
+        }
         let (netlink, notices) = Netlink::open()?;
         let picture = netlink.picture().await?;
         let mistakes = check_machine(&desired, places, &picture);
@@ -74,27 +79,29 @@ impl Node {
             pool,
             tables,
             snapshots,
-            retired: std::collections::VecDeque::new(),
+            retired: VecDeque::new(),
             netlink,
             stale: true,
+            forgotten: BTreeSet::new(),
+            transitions: BTreeMap::new(),
             announced_ready: false,
             next: Schedule::default(),
             leases: None,
             steer,
         };
-        let mut inputs = Inputs { notices, news, queries };
-        node.take_devices(&picture).await?;
-        node.wait_for_queues(&mut inputs).await?;
+        let mut inputs = Inputs { notices, news, queries, stop };
+        node.take_devices(&picture, places).await?;
+        node.wait_for_queues(&mut inputs, places).await?;
         node.leases = Some(LeaseLoop::start(node.steer.leases())?);
         Ok((node, inputs))
     }
 
-    async fn take_devices(&mut self, picture: &Picture) -> Result<()> {
+    async fn take_devices(&mut self, picture: &Picture, places: &Places) -> Result<()> {
         for index in 0..self.devices.len() {
             let device = &mut self.devices[index];
             device.link = picture.links.get(&device.wanted.name).copied();
             let (id, link) = (device.id, device.link);
-            self.take_device(index)?;
+            self.take_device(index).map_err(|error| self.locate(index, places, error))?;
             let networks = link
                 .and_then(|link| picture.networks.get(&link.ifindex).cloned())
                 .unwrap_or_default();
@@ -107,22 +114,65 @@ impl Node {
 
     /// Every queue must be bound once: a queue that cannot be is a mistake to be told, not to be
     /// hidden behind later attempts.
-    async fn wait_for_queues(&mut self, inputs: &mut Inputs) -> Result<()> {
-        let waited = tokio::time::timeout(BIND_WAIT, async {
+    async fn wait_for_queues(&mut self, inputs: &mut Inputs, places: &Places) -> Result<()> {
+        let Inputs { news, stop, .. } = inputs;
+        let bound = async {
             while self.devices.iter().any(|d| d.bound.len() < d.queues_wanted().len()) {
-                match inputs.news.recv().await {
-                    Some(News::Failed(id, error)) => {
+                match news.recv().await {
+                    Some(News::Failed(id, refusal)) => {
                         let name = &self.devices[id.port.index()].wanted.name;
-                        bail!("interface {name}, queue {}: {error}", id.queue);
+                        let place = places.interface_setting(name, refusal.setting);
+                        return Err(located(&place, refusal.text));
                     }
                     Some(news) => self.on_news(news).await,
                     None => bail!("no worker is left"),
                 }
             }
             Ok(())
-        });
-        waited.await.context("the queues were not bound in time")?
+        };
+        tokio::select! {
+            bound = tokio::time::timeout(BIND_WAIT, bound) => {
+                bound.context("the queues were not bound in time")?
+            }
+            () = stop.told() => bail!("told to stop before it was ready"),
+        }
     }
+
+    /// Says which line of the file asks for what an interface refused.
+    fn locate(&self, index: usize, places: &Places, error: anyhow::Error) -> anyhow::Error {
+        let wanted = &self.devices[index].wanted;
+        let setting = match error.downcast_ref::<SteerError>() {
+            Some(SteerError::MtuTooLarge { .. } | SteerError::Attach { .. })
+                if wanted.mode != XdpMode::Auto =>
+            {
+                "mode"
+            }
+            Some(
+                SteerError::MtuTooLarge { .. }
+                | SteerError::Attach { .. }
+                | SteerError::Foreign(_)
+                | SteerError::NoSuchInterface { .. },
+            ) => "name",
+            Some(
+                SteerError::NoPermission { .. }
+                | SteerError::Load { .. }
+                | SteerError::Memlock
+                | SteerError::Clock { .. }
+                | SteerError::Map { .. }
+                | SteerError::OutOfRange { .. }
+                | SteerError::TooManyVips { .. }
+                | SteerError::System { .. },
+            )
+            | None => return error,
+        };
+        located(&places.interface_setting(&wanted.name, setting), format!("{error:#}"))
+    }
+}
+
+/// One mistake that only the machine could find, rendered.
+fn located(place: &Place, message: String) -> anyhow::Error {
+    let mistake = Diagnostics::from_iter([Diagnostic::error(place, message)]);
+    anyhow!("{}", mistake.render(false).trim_end())
 }
 
 /// Everything that the configuration asks and this machine does not have.
@@ -131,6 +181,7 @@ fn check_machine(desired: &Desired, places: &Places, picture: &Picture) -> Diagn
     for interface in &desired.interfaces {
         found.extend(check_interface(interface, places, picture));
     }
+    found.extend(check_cpus(desired, places));
     let own: Vec<IpAddr> =
         picture.networks.values().flatten().map(|network| network.address).collect();
     for service in &desired.services {
@@ -154,6 +205,20 @@ fn check_machine(desired: &Desired, places: &Places, picture: &Picture) -> Diagn
         }
     }
     Diagnostics::from_iter(found)
+}
+
+fn check_cpus(desired: &Desired, places: &Places) -> Option<Diagnostic> {
+    let usable = usable_cpus();
+    let missing = desired.dataplane.cpus.iter().flatten().find(|cpu| !usable.contains(cpu))?;
+    let usable: Vec<String> = usable.iter().map(u32::to_string).collect();
+    Some(
+        Diagnostic::error(
+            &places.dataplane("cpus"),
+            format!("CPU {missing} does not exist or may not be used by this process"),
+        )
+        .with_label("workers cannot be pinned to it")
+        .with_help(format!("usable: {}; or say `cpus = \"auto\"`", usable.join(", "))),
+    )
 }
 
 fn check_interface(
@@ -180,6 +245,13 @@ fn check_interface(
             .with_help(format!("lower it: `ip link set {name} mtu 1500`")),
         );
     }
+    if picture.down.contains(name) {
+        return Some(
+            Diagnostic::error(&places.interface(name), format!("interface {name} is down"))
+                .with_label("takes no AF_XDP socket while it is down")
+                .with_help(format!("set it up: `ip link set {name} up`")),
+        );
+    }
     let queues = crate::sys::rx_queues(name).unwrap_or(1);
     let missing = interface.queues.iter().flatten().find(|queue| **queue >= queues)?;
     Some(
@@ -187,7 +259,10 @@ fn check_interface(
             &places.interface_setting(name, "queues"),
             format!("interface {name} has no queue {missing}"),
         )
-        .with_label(format!("it has queues 0 to {}", queues - 1))
+        .with_label(match queues {
+            1 => "it has only queue 0".to_owned(),
+            _ => format!("it has queues 0 to {}", queues - 1),
+        })
         .with_help("name queues that exist, or say `queues = \"all\"`"),
     )
 }
@@ -195,7 +270,7 @@ fn check_interface(
 fn check_backend(
     desired: &Desired,
     address: IpAddr,
-    place: &config::Place,
+    place: &Place,
     picture: &Picture,
 ) -> Option<Diagnostic> {
     if picture.networks.values().flatten().any(|network| network.address == address) {

@@ -51,14 +51,21 @@ impl Node {
         let mut reasons = Vec::new();
         for device in &self.devices {
             let name = &device.wanted.name;
-            match device.link {
-                None => reasons.push(format!("interface {name} does not exist")),
-                Some(link) if !link.up => reasons.push(format!("interface {name} has no link")),
-                Some(_) => {}
+            match (device.link, &device.refused) {
+                (None, Some(why)) => {
+                    reasons.push(format!("interface {name} cannot be used: {why}"))
+                }
+                (None, None) => reasons.push(format!("interface {name} does not exist")),
+                (Some(link), _) if !link.up => {
+                    reasons.push(format!("interface {name} has no link"));
+                }
+                (Some(_), _) => {}
             }
             for queue in device.queues_wanted() {
                 if !device.bound.contains(&queue) {
-                    reasons.push(format!("interface {name}: queue {queue} is not bound"));
+                    let why = device.failed.get(&queue).map(|why| format!(": {why}"));
+                    let why = why.unwrap_or_default();
+                    reasons.push(format!("interface {name}: queue {queue} is not bound{why}"));
                 }
             }
         }
@@ -149,11 +156,15 @@ impl Node {
             packets: sum(|counters| &counters.packets),
             bytes: sum(|counters| &counters.bytes),
             dropped: sum(|counters| &counters.dropped),
-            backends: service.backends.iter().map(|backend| self.backend(backend, now)).collect(),
+            backends: service
+                .backends
+                .iter()
+                .map(|backend| self.backend(service.name, backend, now))
+                .collect(),
         }
     }
 
-    fn backend(&self, backend: &BackendStatus<'_>, now: Tick) -> Backend {
+    fn backend(&self, service: &str, backend: &BackendStatus<'_>, now: Tick) -> Backend {
         let (state, reason) = match &backend.usable {
             Ok(_) if backend.weight == 0 => ("draining", Some("weight 0".to_owned())),
             Ok(_) => ("up", None),
@@ -174,6 +185,10 @@ impl Node {
             active: self.gauge(slot, |counters| &counters.active),
             inactive: self.gauge(slot, |counters| &counters.inactive),
             templates: slot.map_or(0, |slot| u64::from(self.tables.persistence.templates_of(slot))),
+            transitions: self
+                .transitions
+                .get(&(service.to_owned(), backend.name.to_owned()))
+                .map_or(0, |(_, count)| *count),
             connections: count(|counters| &counters.connections),
             packets: count(|counters| &counters.packets),
             bytes: count(|counters| &counters.bytes),
@@ -210,7 +225,7 @@ impl Node {
 }
 
 fn interface(device: &Device) -> Interface {
-    let counters = device.attached.as_ref().and_then(|attached| attached.counters().ok());
+    let outcomes = device.outcomes();
     Interface {
         name: device.wanted.name.clone(),
         up: device.link.is_some_and(|link| link.up),
@@ -224,7 +239,7 @@ fn interface(device: &Device) -> Interface {
             .iter()
             .map(|outcome| Count {
                 name: outcome.name().to_owned(),
-                value: counters.as_ref().map_or(0, |counters| counters[*outcome]),
+                value: outcomes[outcome.index()],
             })
             .collect(),
     }

@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -60,20 +60,18 @@ impl ControlSocket {
     /// # Errors
     /// Another daemon answers there, something else than a socket is in the way, or what the
     /// kernel says.
-    pub fn bind(path: &Path) -> Result<Self> {
+    pub fn bind(path: &Path) -> Result<Self, BindError> {
+        let system =
+            |action| move |error| BindError::System { action, path: path.to_owned(), error };
         clear(path)?;
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("cannot create {}", folder.display()))?;
+            std::fs::create_dir_all(folder).map_err(system("make the directory of"))?;
         }
-        let bound = || -> io::Result<UnixListener> {
-            let listener = UnixListener::bind(path)?;
-            std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
-            Ok(listener)
-        };
-        let listener = bound()
-            .with_context(|| format!("cannot bind the control socket {}", path.display()))?;
-        Ok(Self { listener, path: path.to_owned() })
+        let listener = UnixListener::bind(path).map_err(system("bind"))?;
+        let this = Self { listener, path: path.to_owned() };
+        std::fs::set_permissions(path, Permissions::from_mode(0o660))
+            .map_err(system("set the mode of"))?;
+        Ok(this)
     }
 
     /// Serves for ever.
@@ -108,40 +106,65 @@ impl Drop for ControlSocket {
 }
 
 /// Removes what a dead daemon left, and nothing else.
-fn clear(path: &Path) -> Result<()> {
+fn clear(path: &Path) -> Result<(), BindError> {
+    let system = |action| move |error| BindError::System { action, path: path.to_owned(), error };
     let kind = match std::fs::symlink_metadata(path) {
         Ok(found) => found.file_type(),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot look at {}", path.display()));
-        }
+        Err(error) => return Err(system("look at")(error)),
     };
     if !kind.is_socket() {
-        bail!(
-            "{} exists and is not a socket; choose another [control] socket or remove it",
-            path.display()
-        );
+        return Err(BindError::InTheWay(path.to_owned()));
     }
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        bail!(
-            "another pointsman answers on {}; stop it, or give this one its own [control] socket",
-            path.display()
-        );
+        return Err(BindError::Taken(path.to_owned()));
     }
-    std::fs::remove_file(path).with_context(|| format!("cannot remove stale {}", path.display()))
+    std::fs::remove_file(path).map_err(system("remove the stale file of"))
+}
+
+/// Why there is no control socket.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody answers there.
+    #[error("another pointsman answers on the control socket {0}")]
+    Taken(PathBuf),
+    /// There is a file, and it is no socket.
+    #[error("{0} exists and is not a socket")]
+    InTheWay(PathBuf),
+    /// What the kernel said.
+    #[error("cannot {action} the control socket {path}: {error}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// The socket.
+        path: PathBuf,
+        /// The answer.
+        error: io::Error,
+    },
+}
+
+impl BindError {
+    /// What to do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Taken(_) => "stop it, or give this one its own `socket` in [control]",
+            Self::InTheWay(_) => "choose another path, or remove the file if nobody needs it",
+            Self::System { .. } => "name a path in a directory that this user may write to",
+        }
+    }
 }
 
 async fn converse(stream: UnixStream, source: Source) -> Result<()> {
     let (read, mut write) = stream.into_split();
-    let mut line = String::new();
-    BufReader::new(read.take(REQUEST_BYTES)).read_line(&mut line).await?;
+    let mut line = Vec::new();
+    BufReader::new(read.take(REQUEST_BYTES)).read_until(b'\n', &mut line).await?;
     let mut answer = serde_json::to_string(&answer(&line, &source).await)?;
     answer.push('\n');
     write.write_all(answer.as_bytes()).await?;
     Ok(())
 }
 
-async fn answer(line: &str, source: &Source) -> Answer {
+async fn answer(line: &[u8], source: &Source) -> Answer {
     let result = match parse(line) {
         Ok(verb) => perform(&verb, source).await,
         Err(error) => Err(error),
@@ -152,9 +175,12 @@ async fn answer(line: &str, source: &Source) -> Answer {
     }
 }
 
-fn parse(line: &str) -> Result<String, String> {
+fn parse(line: &[u8]) -> Result<String, String> {
+    if !line.ends_with(b"\n") && line.len() as u64 >= REQUEST_BYTES {
+        return Err(format!("the request is longer than {REQUEST_BYTES} bytes"));
+    }
     let request: Request =
-        serde_json::from_str(line).map_err(|error| format!("not a request: {error}"))?;
+        serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"))?;
     if request.version == VERSION {
         Ok(request.verb)
     } else {

@@ -1,10 +1,12 @@
 //! `/metrics`, `/status.json`, `/healthz`, `/readyz` over HTTP/1.1.
 //!
 //! Bounded: at most [`CONNECTIONS`] at once, [`HEADER_TIME`] for a request's header,
-//! [`CONNECTION_TIME`] for a whole connection; GET and HEAD only, no request body is read.
+//! [`CONNECTION_TIME`] for a whole connection; GET and HEAD only, no request body is read. One
+//! connection more than that, and the oldest is cut: a scrape takes milliseconds, so what is old
+//! is slow or silent, and such a crowd cannot keep a scrape out.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -15,7 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -23,25 +25,25 @@ use super::Source;
 use crate::metrics;
 use crate::status::Status;
 
-const CONNECTIONS: usize = 16;
+const CONNECTIONS: usize = 64;
 const HEADER_TIME: Duration = Duration::from_secs(5);
 const CONNECTION_TIME: Duration = Duration::from_secs(60);
 const HEADER_BYTES: usize = 8 * 1024;
 
 /// Serves for ever.
 pub async fn serve(listener: TcpListener, source: Source) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open = VecDeque::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
+                make_room(&mut open);
                 let source = source.clone();
-                tokio::task::spawn(async move {
+                let task = tokio::task::spawn(async move {
                     if timeout(CONNECTION_TIME, connection(stream, source)).await.is_err() {
                         debug!(%peer, "HTTP connection cut: open for too long");
                     }
-                    drop(place);
                 });
+                open.push_back(task.abort_handle());
             }
             Err(error) => {
                 // EMFILE and its like do not go away by asking again at once.
@@ -49,6 +51,17 @@ pub async fn serve(listener: TcpListener, source: Source) {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
+    }
+}
+
+/// Forgets connections that have ended; if there still is no room for one more, cuts the oldest.
+fn make_room(open: &mut VecDeque<AbortHandle>) {
+    open.retain(|task| !task.is_finished());
+    if open.len() >= CONNECTIONS
+        && let Some(oldest) = open.pop_front()
+    {
+        debug!("HTTP connection cut: too many, and it is the oldest");
+        oldest.abort();
     }
 }
 
@@ -114,4 +127,30 @@ fn typed(code: StatusCode, kind: &'static str, body: String) -> Response<Full<By
     *response.status_mut() = code;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_more_than_fits_cuts_the_oldest_that_is_still_open() {
+        let mut tasks = Vec::new();
+        let mut open = VecDeque::new();
+        for _ in 0..CONNECTIONS {
+            make_room(&mut open);
+            let task = tokio::spawn(std::future::pending::<()>());
+            open.push_back(task.abort_handle());
+            tasks.push(task);
+        }
+        tasks[0].abort();
+        assert!((&mut tasks[0]).await.is_err());
+        make_room(&mut open);
+        assert_eq!(open.len(), CONNECTIONS - 1, "the ended one made room enough");
+        let one_more = tokio::spawn(std::future::pending::<()>());
+        open.push_back(one_more.abort_handle());
+        make_room(&mut open);
+        assert!((&mut tasks[1]).await.is_err_and(|error| error.is_cancelled()));
+        assert!(!tasks[2].is_finished() && !one_more.is_finished());
+    }
 }

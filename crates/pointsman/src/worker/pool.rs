@@ -195,7 +195,7 @@ fn waker(wake: &Arc<OwnedFd>) -> impl Fn() + Send + Sync + 'static {
 }
 
 /// The CPUs that this process may run on.
-fn usable_cpus() -> Vec<u32> {
+pub fn usable_cpus() -> Vec<u32> {
     let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
     (0..rustix::thread::CpuSet::MAX_CPU)
         .filter(|cpu| set.is_set(*cpu))

@@ -13,7 +13,7 @@ use dataplane::{Mac, Mailbox, Snapshot, Tick};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, warn};
-use xsk::{KernelRings, OpenConfig, Port, ZeroCopy};
+use xsk::{KernelRings, OpenConfig, OpenError, Port, ZeroCopy};
 
 use super::shared::WorkerShared;
 use super::{Worker, WorkerId};
@@ -70,6 +70,8 @@ pub struct Binding {
     pub zero_copy: ZeroCopy,
     /// Whether the XDP program runs in generic mode.
     pub generic: bool,
+    /// How long to try a queue that another socket holds. The worker does nothing else meanwhile.
+    pub patience: Duration,
 }
 
 /// What a worker tells the control thread.
@@ -78,7 +80,16 @@ pub enum News {
     /// The queue is bound; a duplicate of the socket, for the XSKMAP.
     Bound(WorkerId, OwnedFd),
     /// The queue cannot be bound.
-    Failed(WorkerId, String),
+    Failed(WorkerId, Refusal),
+}
+
+/// Why a queue cannot be bound.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// What, where, why and how to fix it.
+    pub text: String,
+    /// The key of `[[interface]]` that asks for what cannot be had.
+    pub setting: &'static str,
 }
 
 /// The heartbeat's interval; a tenth of what would count as stalled.
@@ -140,11 +151,12 @@ impl WorkerThread {
             zero_copy: binding.zero_copy,
             generic: binding.generic,
             busy_poll: self.poll == Poll::Busy,
+            busy_wait: binding.patience,
             ..OpenConfig::new(&binding.interface, self.id.queue)
         };
-        let opened = xsk::open(&config).map_err(|error| error.to_string()).and_then(|opened| {
-            let fd = opened.0.fd().ok_or("the rings have no socket")?;
-            let fd = fd.try_clone_to_owned().map_err(|error| error.to_string())?;
+        let opened = xsk::open(&config).map_err(Refusal::from).and_then(|opened| {
+            let fd = opened.0.fd().ok_or_else(|| Refusal::new("the rings have no socket"))?;
+            let fd = fd.try_clone_to_owned().map_err(Refusal::new)?;
             Ok((opened, fd))
         });
         match opened {
@@ -158,9 +170,9 @@ impl WorkerThread {
                 self.tell(News::Bound(self.id, fd));
                 Some(port)
             }
-            Err(error) => {
-                self.shared.update(|report| report.error = Some(error.clone()));
-                self.tell(News::Failed(self.id, error));
+            Err(refusal) => {
+                self.shared.update(|report| report.error = Some(refusal.text.clone()));
+                self.tell(News::Failed(self.id, refusal));
                 None
             }
         }
@@ -274,6 +286,30 @@ impl WorkerThread {
             report.counters = *port.counters();
             report.statistics = statistics;
         });
+    }
+}
+
+impl Refusal {
+    fn new(text: impl ToString) -> Self {
+        Self { text: text.to_string(), setting: "name" }
+    }
+}
+
+impl From<OpenError> for Refusal {
+    fn from(error: OpenError) -> Self {
+        let setting = match error {
+            OpenError::NoZeroCopy { .. } | OpenError::GenericZeroCopy { .. } => "zero_copy",
+            OpenError::NoQueue { .. } => "queues",
+            OpenError::Frames { .. }
+            | OpenError::NoInterface { .. }
+            | OpenError::Mtu { .. }
+            | OpenError::Permission { .. }
+            | OpenError::Memlock { .. }
+            | OpenError::Busy { .. }
+            | OpenError::Unsupported
+            | OpenError::Os { .. } => "name",
+        };
+        Self { setting, ..Self::new(error) }
     }
 }
 
