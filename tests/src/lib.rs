@@ -1,1 +1,3 @@
 //! P.
+
+pub mod lifecycle;
