@@ -8,6 +8,7 @@ use crate::{node::Role, topology::Lab};
 /// A service whose backends are those of a lab.
 #[derive(Clone, Debug)]
 pub struct ServiceText {
+    name: Option<String>,
     vip: IpAddr,
     protocol: &'static str,
     port: u16,
@@ -23,6 +24,7 @@ impl ServiceText {
     pub fn web(lab: &Lab) -> Self {
         let backends = lab.nodes_of(Role::Backend);
         Self {
+            name: None,
             vip: lab.vip().into(),
             protocol: "tcp",
             port: 80,
@@ -39,6 +41,13 @@ impl ServiceText {
         let backends = lab.nodes_of(Role::Backend);
         let backends = backends.map(|rs| (rs.name(), rs.address_v6().into(), 1)).collect();
         Self { vip: lab.vip_v6().into(), backends, ..Self::web(lab) }
+    }
+
+    /// Another name than protocol and port: a file may hold several services on one port.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// UDP instead of TCP.
@@ -94,12 +103,14 @@ impl ServiceText {
         self
     }
 
-    /// The service alone; its name is protocol and port, for example `tcp-80`.
+    /// The service alone; without [`ServiceText::name`] its name is protocol and port, for example
+    /// `tcp-80`.
     #[must_use]
     pub fn service_toml(&self) -> String {
         let Self { vip, protocol, port, scheduler, extra, .. } = self;
+        let name = self.name.clone().unwrap_or_else(|| format!("{protocol}-{port}"));
         let mut text = format!(
-            "\n[[service]]\nname = \"{protocol}-{port}\"\nvip = \"{vip}\"\n\
+            "\n[[service]]\nname = \"{name}\"\nvip = \"{vip}\"\n\
              protocol = \"{protocol}\"\nport = {port}\nscheduler = \"{scheduler}\"\n{extra}"
         );
         if let Some(timeout) = &self.persistence {
