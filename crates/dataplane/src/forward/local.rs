@@ -65,7 +65,10 @@ impl Forwarder {
     /// A later fragment has no ports: it follows its source when that leaves one answer.
     fn fragment(&self, scene: &Scene<'_>, key: &FlowKey) -> Decision {
         let services = || scene.snapshot.services_of(key.dst, key.protocol);
-        let Some(first) = services().next() else { return drop_for(DropReason::NotVipPort) };
+        let Some(first) = services().next() else {
+            let is_vip = scene.snapshot.vip(key.dst).is_some();
+            return drop_for(if is_vip { DropReason::NotVipPort } else { DropReason::NotVip });
+        };
         let mut known = services()
             .map(|service| Visit::of(&self.shared, service, key))
             .filter(|visit| visit.template.is_some())
