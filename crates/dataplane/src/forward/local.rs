@@ -99,7 +99,7 @@ impl Forwarder {
 
     /// A frame that another worker could not place: forwarded if its flow is ours.
     ///
-    /// The caller copies it into a frame of its own first.
+    /// The caller copies it into a frame of its own first, and counts it as adopted.
     pub fn adopt(
         &mut self,
         now: Tick,
@@ -108,7 +108,6 @@ impl Forwarder {
         frame: &mut [u8],
     ) -> Verdict {
         let scene = Scene { now, snapshot, leases };
-        self.counters.totals.adopted.add(1);
         let decision = match packet::parse(frame) {
             Packet::IcmpError(key) => match self.flow_backend(&scene, &key) {
                 Some(backend) => usable(snapshot, backend),
