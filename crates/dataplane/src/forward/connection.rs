@@ -189,11 +189,7 @@ impl Forwarder {
         let choice = self.shared.pending.choose_or_join(
             visit.pending,
             scene.now,
-            || {
-                returning.or_else(|| {
-                    visit.service.scheduler.choose(visit.hash, &|slot| load(snapshot, slot))
-                })
-            },
+            || returning.or_else(|| self.schedule(snapshot, visit)),
             |backend| match returning {
                 Some(returning) => backend == returning,
                 None => visit.eligible(snapshot, backend),
@@ -213,6 +209,16 @@ impl Forwarder {
             }
         }
         Ok(choice.backend)
+    }
+
+    /// A backend for a source without history. When no template will remember it, that is one that
+    /// needs no memory.
+    fn schedule(&self, snapshot: &Snapshot, visit: &Visit<'_>) -> Option<BackendSlot> {
+        let (templates, scheduler) = (&self.shared.persistence, &visit.service.scheduler);
+        if visit.template.is_some() && templates.len() >= templates.capacity() {
+            return scheduler.stable(visit.hash);
+        }
+        scheduler.choose(visit.hash, &|slot| load(snapshot, slot))
     }
 
     /// A packet that is not a SYN and belongs to no flow of this worker.
