@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::{Decision, Forwarder, Scene, SharedTables, drop_for};
-use crate::flow::{FlowHash, FlowId, Membership, NewFlow, Origin, Transition};
+use crate::flow::{FlowHash, FlowId, Found, Membership, NewFlow, Origin, Transition};
 use crate::key::{FlowKey, Protocol};
 use crate::packet::TcpFields;
 use crate::pending::PendingKey;
@@ -235,8 +235,9 @@ impl Forwarder {
             self.counters.service(visit.service.slot).dropped.add(1);
             return drop_for(DropReason::NoBackend);
         };
-        // The last packet of a connection must not start a flow.
-        if tcp.ends() {
+        // The last packet of a connection must not start a flow, but it ends one that came from
+        // another queue.
+        if tcp.ends() && history != History::Template {
             return Ok(backend);
         }
         let origin = match history {
@@ -247,6 +248,12 @@ impl Forwarder {
         self.enter(scene, &visit, &flow);
         if history == History::Template && !self.moved.is_full() {
             self.moved.push(*key);
+        }
+        if tcp.ends()
+            && let Some(Found { id, .. }) = self.flows.find(hash, key, scene.now)
+        {
+            let transition = self.flows.observe(id, Some(tcp), scene.now);
+            return self.changed(scene, (id, key), transition, tcp).unwrap_or(Ok(backend));
         }
         Ok(backend)
     }
