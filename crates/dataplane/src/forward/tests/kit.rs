@@ -1,0 +1,476 @@
+//! A node: workers, tables, and a site of services to make snapshots of.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+
+use super::frames::Client;
+use crate::addr::{Addr, Mac};
+use crate::counters::{Gauge, WorkerCounters};
+use crate::flow::{FlowTable, Timeouts};
+use crate::forward::{BURST, Burst, Forwarder, SharedTables, end_flow};
+use crate::guard::LoopGuard;
+use crate::key::{Protocol, ServiceKey};
+use crate::mailbox::Mailbox;
+use crate::pending::PendingTable;
+use crate::persistence::PersistenceTable;
+use crate::scheduler::{Member, Scheduler, SchedulerKind};
+use crate::slots::{BackendSlot, InstanceSlot, PortId, ServiceSlot};
+use crate::snapshot::{Hop, Persistence, Service, Snapshot, Vip, WorkerLink};
+use crate::tick::Tick;
+use crate::verdict::{DropReason, Verdict};
+
+pub(super) const VIP: Addr = Addr::from_v4([192, 0, 2, 10]);
+pub(super) const VIP6: Addr =
+    Addr::from_v6([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10]);
+
+pub(super) const EVERY_SCHEDULER: [SchedulerKind; 5] = [
+    SchedulerKind::Maglev,
+    SchedulerKind::Rr,
+    SchedulerKind::Wrr,
+    SchedulerKind::Lc,
+    SchedulerKind::Wlc,
+];
+
+/// A backend of a [`Site`]; its slot is its place in the site.
+#[derive(Clone, Debug)]
+pub(super) struct Backend {
+    pub(super) service: usize,
+    pub(super) address: Addr,
+    pub(super) weight: u32,
+    pub(super) usable: bool,
+    pub(super) port: PortId,
+}
+
+/// A service of a [`Site`]; its slot is its place in the site.
+#[derive(Clone, Debug)]
+pub(super) struct Offer {
+    pub(super) key: ServiceKey,
+    pub(super) instance: InstanceSlot,
+    pub(super) persistence: Option<Persistence>,
+    pub(super) scheduler: Scheduler,
+}
+
+/// What is configured, to be changed between snapshots.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Site {
+    pub(super) offers: Vec<Offer>,
+    pub(super) backends: Vec<Backend>,
+    pub(super) vips: Vec<Vip>,
+}
+
+impl Site {
+    /// One TCP service at port 80 of [`VIP`] with 50 s of persistence and a backend per weight.
+    pub(super) fn web(kind: SchedulerKind, weights: &[u32]) -> Self {
+        let mut site = Self::default();
+        site.vip(VIP, 0, None).service(VIP, Protocol::Tcp, (80, 80), kind).persistent(50);
+        for (at, &weight) in (1..).zip(weights) {
+            site.backend(Addr::from_v4([172, 16, 0, at]), weight);
+        }
+        site
+    }
+
+    /// The same without persistence.
+    pub(super) fn forgetful(kind: SchedulerKind, weights: &[u32]) -> Self {
+        let mut site = Self::web(kind, weights);
+        site.offers[0].persistence = None;
+        site
+    }
+
+    pub(super) fn vip(&mut self, address: Addr, instance: u16, port: Option<PortId>) -> &mut Self {
+        self.vips.push(Vip { address, instance: InstanceSlot(instance), port });
+        self
+    }
+
+    /// A service of a VIP that is there; what follows is about it.
+    pub(super) fn service(
+        &mut self,
+        vip: Addr,
+        protocol: Protocol,
+        (first_port, last_port): (u16, u16),
+        kind: SchedulerKind,
+    ) -> &mut Self {
+        let key = ServiceKey { vip, protocol, first_port, last_port };
+        let of_vip = self.vips.iter().find(|other| other.address == vip).expect("a VIP first");
+        let instance = of_vip.instance;
+        let scheduler = Scheduler::new(kind, key, &[]);
+        self.offers.push(Offer { key, instance, persistence: None, scheduler });
+        self
+    }
+
+    pub(super) fn persistent(&mut self, seconds: u64) -> &mut Self {
+        let offer = self.offers.last_mut().expect("a service first");
+        offer.persistence = Some(Persistence {
+            timeout: Duration::from_secs(seconds),
+            prefix_v4: 128,
+            prefix_v6: 128,
+            sticky_when_drained: false,
+        });
+        self
+    }
+
+    pub(super) fn sticky_when_drained(&mut self) -> &mut Self {
+        let offer = self.offers.last_mut().expect("a service first");
+        offer.persistence.as_mut().expect("persistence first").sticky_when_drained = true;
+        self
+    }
+
+    pub(super) fn backend(&mut self, address: Addr, weight: u32) -> &mut Self {
+        let (service, port) = (self.offers.len() - 1, PortId(0));
+        self.backends.push(Backend { service, address, weight, usable: true, port });
+        self
+    }
+
+    /// Tables are rebuilt as the control plane does it: from those before.
+    fn services(&mut self) -> Vec<Arc<Service>> {
+        let Self { offers, backends, .. } = self;
+        let build = |(at, offer): (usize, &mut Offer)| {
+            let mine = backends.iter().enumerate().filter(|(_, backend)| backend.service == at);
+            let members: Vec<Member> = mine
+                .filter(|(_, backend)| backend.usable)
+                .map(|(slot, backend)| Member {
+                    slot: slot_of(slot),
+                    address: backend.address,
+                    weight: backend.weight,
+                })
+                .collect();
+            offer.scheduler = offer.scheduler.rebuilt(&members);
+            Arc::new(Service {
+                slot: ServiceSlot(u16::try_from(at).unwrap()),
+                key: offer.key,
+                instance: offer.instance,
+                persistence: offer.persistence,
+                scheduler: offer.scheduler.clone(),
+            })
+        };
+        offers.iter_mut().enumerate().map(build).collect()
+    }
+
+    fn hops(&self) -> Vec<Hop> {
+        let hop = |(slot, backend): (usize, &Backend)| Hop {
+            macs: macs(slot_of(slot), backend.port),
+            port: backend.port,
+            service: ServiceSlot(u16::try_from(backend.service).unwrap()),
+            instance: self.offers[backend.service].instance,
+            usable: backend.usable,
+            eligible: backend.usable && backend.weight > 0,
+        };
+        self.backends.iter().enumerate().map(hop).collect()
+    }
+
+    fn guard(&self) -> LoopGuard {
+        let of_vip = |(slot, backend): (usize, &Backend)| {
+            (backend_mac(slot_of(slot)), self.offers[backend.service].key.vip)
+        };
+        let own = [own_mac(PortId(0)), own_mac(PortId(1))];
+        LoopGuard::new(own, self.backends.iter().enumerate().map(of_vip))
+    }
+}
+
+/// Where a frame went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The slot of the backend, from the frame's destination MAC.
+    To(u16),
+    Answered,
+    HandedOver,
+    Dropped(DropReason),
+}
+
+/// Sizes of a node's tables.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub(super) workers: usize,
+    pub(super) flows: usize,
+    pub(super) pending: usize,
+    pub(super) templates: usize,
+    pub(super) seed: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { workers: 4, flows: 4096, pending: 1 << 16, templates: 1 << 16, seed: 1 }
+    }
+}
+
+/// Workers on shared tables.
+pub(super) struct Node {
+    pub(super) workers: Vec<Forwarder>,
+    pub(super) counters: Vec<Arc<WorkerCounters>>,
+    pub(super) shared: Arc<SharedTables>,
+    pub(super) leases: [AtomicU64; 2],
+    pub(super) site: Site,
+    pub(super) snapshot: Snapshot,
+    pub(super) now: Tick,
+    /// Whether the workers tell each other of flows that moved.
+    pub(super) connected: bool,
+}
+
+impl Node {
+    pub(super) fn new(site: Site) -> Self {
+        Self::sized(site, Sizes::default())
+    }
+
+    /// Starts 30 minutes before the flow tables' milliseconds wrap.
+    pub(super) fn sized(site: Site, sizes: Sizes) -> Self {
+        let timeouts = timeouts();
+        let Sizes { seed, .. } = sizes;
+        let shared = Arc::new(SharedTables {
+            pending: PendingTable::new(sizes.pending, seed, timeouts.half_open),
+            persistence: PersistenceTable::new(sizes.templates, seed),
+        });
+        let counters: Vec<Arc<WorkerCounters>> =
+            (0..sizes.workers).map(|_| Arc::default()).collect();
+        let worker = |counters: &Arc<WorkerCounters>| {
+            let flows = FlowTable::new(sizes.flows, seed, &timeouts);
+            let (shared, counters) = (Arc::clone(&shared), Arc::clone(counters));
+            let port = PortId(0);
+            Forwarder::new(port, own_mac(port), flows, &timeouts, shared, counters)
+        };
+        let mut node = Self {
+            workers: counters.iter().map(worker).collect(),
+            counters,
+            shared,
+            leases: [AtomicU64::new(u64::MAX), AtomicU64::new(0)],
+            site,
+            snapshot: Snapshot::default(),
+            now: Tick::from_nanos(((1 << 32) - 1_800_000) * 1_000_000),
+            connected: true,
+        };
+        node.apply();
+        node
+    }
+
+    /// Makes the site's next snapshot.
+    pub(super) fn apply(&mut self) {
+        let links = self.counters.iter().zip(0..).map(|(counters, queue)| WorkerLink {
+            port: PortId(0),
+            queue,
+            mac: own_mac(PortId(0)),
+            mailbox: Arc::new(Mailbox::new(1, 64, || ())),
+            counters: Arc::clone(counters),
+        });
+        let services = self.site.services();
+        let (hops, guard) = (self.site.hops(), self.site.guard());
+        let vips = self.site.vips.clone();
+        let generation = self.snapshot.generation + 1;
+        self.snapshot = Snapshot::new(generation, services, vips, hops, guard, links.collect());
+    }
+
+    /// Changes one backend.
+    pub(super) fn set(&mut self, slot: u16, change: impl FnOnce(&mut Backend)) {
+        change(&mut self.site.backends[usize::from(slot)]);
+        self.apply();
+    }
+
+    /// A burst on one worker; its frames come back as they leave.
+    pub(super) fn burst(&mut self, worker: usize, frames: &mut Vec<Vec<u8>>) -> Vec<Fate> {
+        let mut verdicts = ArrayVec::new();
+        let mut burst = Frames(frames);
+        let forwarder = &mut self.workers[worker];
+        forwarder.burst(self.now, &self.snapshot, &self.leases, &mut burst, &mut verdicts);
+        let moved = forwarder.take_moved();
+        if self.connected {
+            for key in moved {
+                for (_, other) in
+                    self.workers.iter_mut().enumerate().filter(|(at, _)| *at != worker)
+                {
+                    other.forget(&key, self.now);
+                }
+            }
+        }
+        let fates = verdicts.iter().zip(frames).map(|(verdict, frame)| fate(*verdict, frame));
+        let fates: Vec<Fate> = fates.collect();
+        for fate in &fates {
+            self.book(worker, fate);
+        }
+        fates
+    }
+
+    /// One frame on one worker, and what became of it.
+    pub(super) fn send(&mut self, worker: usize, frame: Vec<u8>) -> Fate {
+        self.burst(worker, &mut vec![frame]).remove(0)
+    }
+
+    /// The backend of a frame that is forwarded.
+    #[track_caller]
+    pub(super) fn to(&mut self, worker: usize, frame: Vec<u8>) -> u16 {
+        match self.send(worker, frame) {
+            Fate::To(backend) => backend,
+            other @ (Fate::Answered | Fate::HandedOver | Fate::Dropped(_)) => {
+                panic!("not forwarded: {other:?}")
+            }
+        }
+    }
+
+    /// A whole handshake; SYN and ACK may come on different workers.
+    #[track_caller]
+    pub(super) fn open(&mut self, workers: (usize, usize), client: Client) -> u16 {
+        let backend = self.to(workers.0, client.syn());
+        assert_eq!(self.to(workers.1, client.ack()), backend, "the ACK follows its SYN");
+        backend
+    }
+
+    /// A frame from another worker's hands.
+    pub(super) fn adopt(&mut self, worker: usize, frame: &mut [u8]) -> Fate {
+        self.counters[worker].totals.adopted.add(1);
+        let verdict = self.workers[worker].adopt(self.now, &self.snapshot, &self.leases, frame);
+        let fate = fate(verdict, frame);
+        self.book(worker, &fate);
+        fate
+    }
+
+    /// The part of the accounts that the caller of a [`Forwarder`] keeps.
+    fn book(&self, worker: usize, fate: &Fate) {
+        let totals = &self.counters[worker].totals;
+        match fate {
+            Fate::To(_) => totals.forwarded.add(1),
+            Fate::Answered => totals.answered.add(1),
+            Fate::HandedOver => totals.handed_over.add(1),
+            Fate::Dropped(_) => {}
+        }
+    }
+
+    /// Time passes, with what workers and the control thread do meanwhile.
+    pub(super) fn pass(&mut self, seconds: u64) {
+        self.now = self.now + Duration::from_secs(seconds);
+        let now = self.now;
+        for worker in &mut self.workers {
+            worker.housekeep(now);
+            // Housekeeping goes round in ten seconds: be through at once.
+            let Forwarder { flows, shared, counters, .. } = worker;
+            let all = flows.buckets();
+            flows.sweep(now, all, &mut |ended| end_flow(shared, counters, &ended));
+        }
+        self.shared.pending.sweep(now, self.shared.pending.sets());
+        for _ in 0..self.shared.persistence.maps() {
+            self.shared.persistence.sweep(now);
+        }
+    }
+
+    /// Live flows of the client's template; `None` if there is no template.
+    pub(super) fn live_flows(&self, client: Client) -> Option<u32> {
+        let page = self.shared.persistence.page(None, usize::MAX, self.now);
+        let mine = page.entries.iter().find(|entry| entry.key.source == client.source);
+        mine.map(|entry| entry.live_flows)
+    }
+
+    /// A gauge of a backend over all workers.
+    pub(super) fn gauge(
+        &self,
+        slot: u16,
+        which: impl Fn(&crate::counters::BackendCounters) -> &Gauge,
+    ) -> i64 {
+        let of =
+            |counters: &Arc<WorkerCounters>| which(counters.backend(BackendSlot(slot))).value();
+        self.counters.iter().map(of).sum()
+    }
+
+    pub(super) fn active(&self, slot: u16) -> i64 {
+        self.gauge(slot, |backend| &backend.active)
+    }
+
+    pub(super) fn inactive(&self, slot: u16) -> i64 {
+        self.gauge(slot, |backend| &backend.inactive)
+    }
+
+    /// What was dropped for a reason, over all workers.
+    pub(super) fn dropped(&self, reason: DropReason) -> u64 {
+        self.counters.iter().map(|counters| counters.dropped(reason).value()).sum()
+    }
+
+    /// A total over all workers.
+    pub(super) fn total(
+        &self,
+        which: impl Fn(&crate::counters::Totals) -> &crate::counters::Counter,
+    ) -> u64 {
+        self.counters.iter().map(|counters| which(&counters.totals).value()).sum()
+    }
+
+    /// Flows on all workers.
+    pub(super) fn flows(&self) -> usize {
+        self.workers.iter().map(Forwarder::flow_count).sum()
+    }
+
+    /// Whatever came in went somewhere, on every worker.
+    #[track_caller]
+    pub(super) fn check_equation(&self) {
+        for (at, counters) in self.counters.iter().enumerate() {
+            let (came, went) = counters.equation();
+            assert_eq!(came, went, "worker {at}");
+        }
+    }
+
+    pub(super) fn lease(&self, instance: usize, until: Tick) {
+        self.leases[instance].store(until.as_nanos(), Relaxed);
+    }
+}
+
+/// Half open is longer than a whole number of seconds would be by less than one, so that the
+/// pending table's coarse clock decides as an exact one would.
+fn timeouts() -> Timeouts {
+    Timeouts { half_open: Duration::from_millis(59_500), ..Timeouts::default() }
+}
+
+pub(super) fn own_mac(port: PortId) -> Mac {
+    let [high, low] = port.0.to_be_bytes();
+    Mac([2, 0xaa, 0, 0, high, low])
+}
+
+pub(super) fn backend_mac(slot: BackendSlot) -> Mac {
+    let [high, low] = slot.0.to_be_bytes();
+    Mac([2, 0xbb, 0, 0, high, low])
+}
+
+/// The twelve bytes that a frame to this backend begins with.
+pub(super) fn macs(slot: BackendSlot, port: PortId) -> [u8; 12] {
+    let mut macs = [0; 12];
+    macs[..6].copy_from_slice(&backend_mac(slot).0);
+    macs[6..].copy_from_slice(&own_mac(port).0);
+    macs
+}
+
+fn slot_of(place: usize) -> BackendSlot {
+    BackendSlot(u16::try_from(place).unwrap())
+}
+
+fn fate(verdict: Verdict, frame: &[u8]) -> Fate {
+    match verdict {
+        Verdict::Forward(port) => {
+            let slot = u16::from_be_bytes([frame[4], frame[5]]);
+            assert_eq!(frame[..12], macs(BackendSlot(slot), port), "the port's MAC is the source");
+            Fate::To(slot)
+        }
+        Verdict::Answer => Fate::Answered,
+        Verdict::HandOver => Fate::HandedOver,
+        Verdict::Drop(reason) => Fate::Dropped(reason),
+    }
+}
+
+/// Frames with room for an answer.
+struct Frames<'a>(&'a mut Vec<Vec<u8>>);
+
+impl Burst for Frames<'_> {
+    fn len(&self) -> usize {
+        self.0.len().min(BURST)
+    }
+
+    fn frame(&mut self, index: usize) -> &mut [u8] {
+        &mut self.0[index]
+    }
+
+    fn transform(
+        &mut self,
+        index: usize,
+        answer: &mut dyn FnMut(&mut [u8], usize) -> Option<usize>,
+    ) -> bool {
+        let frame = &mut self.0[index];
+        let len = frame.len();
+        frame.resize(len + 8, 0);
+        let answered = answer(frame, len);
+        frame.truncate(answered.unwrap_or(len));
+        answered.is_some()
+    }
+}

@@ -1,0 +1,258 @@
+//! Random clients against a model that promises little but firmly: where a source must go, and
+//! until when.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::frames::{ACK, Client, FIN, RST};
+use super::kit::{EVERY_SCHEDULER, Fate, Node, Site, Sizes, VIP};
+use crate::forward::Forwarder;
+use crate::scheduler::SchedulerKind;
+use crate::slots::BackendSlot;
+use crate::verdict::DropReason;
+
+const WORKERS: usize = 3;
+const BACKENDS: u16 = 4;
+const TIMEOUT: u64 = 50;
+const IDLE: u64 = 900;
+
+/// What happens; connections are counted per client.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// SYN and ACK of a new connection, each on a worker.
+    Open {
+        client: u32,
+        syn: usize,
+        ack: usize,
+    },
+    /// A SYN that nobody acknowledges.
+    Try {
+        client: u32,
+        worker: usize,
+    },
+    /// A segment of one of the connections so far.
+    Segment {
+        client: u32,
+        connection: prop::sample::Index,
+        worker: usize,
+        flags: u8,
+    },
+    Pass(u64),
+    Weight(u16, u32),
+    Reach(u16, bool),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let (client, worker, backend) = (0..3_u32, 0..WORKERS, 0..BACKENDS);
+    let flags = prop::sample::select(vec![ACK, ACK, ACK, ACK | FIN, ACK | FIN, FIN, RST]);
+    let pass = prop_oneof![Just(1), 2..49_u64, 50..70_u64, 110..130_u64, 880..960_u64];
+    let event = prop_oneof![
+        4 => (client.clone(), worker.clone(), worker.clone())
+            .prop_map(|(client, syn, ack)| Event::Open { client, syn, ack }),
+        1 => (client.clone(), worker.clone())
+            .prop_map(|(client, worker)| Event::Try { client, worker }),
+        8 => (client, any::<prop::sample::Index>(), worker, flags).prop_map(
+            |(client, connection, worker, flags)| {
+                Event::Segment { client, connection, worker, flags }
+            },
+        ),
+        3 => pass.prop_map(Event::Pass),
+        1 => (backend.clone(), 0..2_u32).prop_map(|(slot, weight)| Event::Weight(slot, weight)),
+        1 => (backend, any::<bool>()).prop_map(|(slot, usable)| Event::Reach(slot, usable)),
+    ];
+    prop::collection::vec(event, 1..150)
+}
+
+/// What the sources are owed, in seconds.
+#[derive(Debug, Default)]
+struct Model {
+    now: u64,
+    sources: BTreeMap<u32, Source>,
+}
+
+#[derive(Debug)]
+struct Source {
+    backend: u16,
+    connections: BTreeMap<u16, Connection>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Connection {
+    alive: bool,
+    /// It keeps the template at least up to this second.
+    until: u64,
+}
+
+impl Model {
+    /// Where the source has to go.
+    fn owed(&self, client: u32) -> Option<u16> {
+        let source = self.sources.get(&client)?;
+        let held = source.connections.values().any(|held| self.now < held.until);
+        held.then_some(source.backend)
+    }
+
+    /// Where a segment of this connection has to go.
+    fn owed_segment(&self, client: u32, port: u16) -> Option<u16> {
+        let backend = self.owed(client)?;
+        self.sources[&client].connections.contains_key(&port).then_some(backend)
+    }
+
+    fn opened(&mut self, client: u32, port: u16, backend: u16) {
+        if self.owed(client).is_none() {
+            self.sources.insert(client, Source { backend, connections: BTreeMap::new() });
+        }
+        let connection = Connection { alive: true, until: self.now + IDLE + TIMEOUT };
+        let source = self.sources.get_mut(&client).expect("it is there");
+        source.connections.insert(port, connection);
+    }
+
+    fn segment(&mut self, client: u32, port: u16, flags: u8) {
+        let now = self.now;
+        let Some(source) = self.sources.get_mut(&client) else { return };
+        let Some(connection) = source.connections.get_mut(&port) else { return };
+        if flags == ACK && connection.alive {
+            connection.until = now + IDLE + TIMEOUT;
+        } else if flags != ACK && connection.alive {
+            *connection = Connection { alive: false, until: now + TIMEOUT };
+        }
+    }
+
+    /// The backend takes nobody any more: nobody is owed it.
+    fn forget(&mut self, backend: u16) {
+        self.sources.retain(|_, source| source.backend != backend);
+    }
+}
+
+/// The node, the model, and the connections that there were.
+struct Run {
+    node: Node,
+    model: Model,
+    ports: [u16; 3],
+}
+
+impl Run {
+    fn new(kind: SchedulerKind) -> Self {
+        let sizes = Sizes {
+            workers: WORKERS,
+            flows: 1000,
+            pending: 1000,
+            templates: 1000,
+            ..Sizes::default()
+        };
+        let node = Node::sized(Site::web(kind, &[1; BACKENDS as usize]), sizes);
+        Self { node, model: Model::default(), ports: [0; 3] }
+    }
+
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::Open { client, syn, ack } => self.open(client, syn, ack),
+            Event::Try { client, worker } => {
+                let owed = self.model.owed(client);
+                let frame = self.next(client).syn();
+                self.check(worker, frame, owed);
+            }
+            Event::Segment { client, connection, worker, flags } => {
+                let port = connection.index(usize::from(self.ports[client as usize]) + 1);
+                let port = u16::try_from(port).expect("few");
+                let owed = self.model.owed_segment(client, port);
+                self.check(worker, Client::new(client, VIP).from(port).tcp(flags), owed);
+                if owed.is_some() {
+                    self.model.segment(client, port, flags);
+                }
+            }
+            Event::Pass(seconds) => {
+                self.model.now += seconds;
+                self.node.pass(seconds);
+            }
+            Event::Weight(slot, weight) => {
+                self.node.set(slot, |backend| backend.weight = weight);
+                if weight == 0 {
+                    self.model.forget(slot);
+                }
+            }
+            Event::Reach(slot, usable) => {
+                self.node.set(slot, |backend| backend.usable = usable);
+                if !usable {
+                    self.model.forget(slot);
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, client: u32, syn: usize, ack: usize) {
+        let owed = self.model.owed(client);
+        let connection = self.next(client);
+        let Some(backend) = self.check(syn, connection.syn(), owed) else { return };
+        let port = connection.source_port;
+        assert_eq!(self.check(ack, connection.ack(), owed), Some(backend), "ACK follows SYN");
+        self.model.opened(client, port, backend);
+    }
+
+    /// The client's next connection.
+    fn next(&mut self, client: u32) -> Client {
+        let port = &mut self.ports[client as usize];
+        *port += 1;
+        Client::new(client, VIP).from(*port)
+    }
+
+    /// Sends a frame and compares where it goes with where it has to.
+    fn check(&mut self, worker: usize, frame: Vec<u8>, owed: Option<u16>) -> Option<u16> {
+        let fate = self.node.send(worker, frame);
+        if let Some(owed) = owed {
+            assert_eq!(fate, Fate::To(owed));
+        }
+        match fate {
+            Fate::To(backend) => Some(backend),
+            Fate::Dropped(DropReason::NoBackend | DropReason::NoNeighbour) => None,
+            other @ (Fate::Answered | Fate::HandedOver | Fate::Dropped(_)) => panic!("{other:?}"),
+        }
+    }
+
+    /// What is true at any time.
+    fn check_books(&self) {
+        let sum = |of: fn(&Node, u16) -> i64| -> i64 {
+            (0..BACKENDS)
+                .map(|slot| of(&self.node, slot))
+                .inspect(|&gauge| assert!(gauge >= 0, "{gauge}"))
+                .sum()
+        };
+        let workers = &self.node.workers;
+        let live: usize = workers.iter().map(|worker| worker.flows.live()).sum();
+        let all: usize = workers.iter().map(Forwarder::flow_count).sum();
+        assert_eq!(sum(Node::active), live as i64);
+        assert_eq!(sum(Node::inactive), (all - live) as i64);
+        let page = self.node.shared.persistence.page(None, usize::MAX, self.node.now);
+        let members: u32 = page.entries.iter().map(|entry| entry.live_flows).sum();
+        assert!(members as usize <= live, "{members} members of {live} live flows");
+        self.node.check_equation();
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_source_with_a_template_never_changes_its_backend(
+        kind in prop::sample::select(EVERY_SCHEDULER.to_vec()),
+        events in events(),
+    ) {
+        let mut run = Run::new(kind);
+        for event in events {
+            run.apply(event);
+            run.check_books();
+        }
+        // Everything ends: first the flows, then the templates, then what was never confirmed.
+        for seconds in [IDLE, TIMEOUT].into_iter().chain([60; 20]) {
+            run.apply(Event::Pass(seconds));
+        }
+        run.check_books();
+        let node = &run.node;
+        prop_assert_eq!(node.flows(), 0);
+        prop_assert!(node.shared.persistence.is_empty());
+        for slot in 0..BACKENDS {
+            for counters in &node.counters {
+                prop_assert!(!counters.backend(BackendSlot(slot)).in_use(), "backend {}", slot);
+            }
+            prop_assert_eq!(node.shared.persistence.templates_of(BackendSlot(slot)), 0);
+        }
+    }
+}
