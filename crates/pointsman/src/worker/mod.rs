@@ -16,7 +16,7 @@ use dataplane::{
     BURST, Burst, DropReason, Forwarder, Mailbox, Message, PortId, Snapshot, Tick, Verdict,
     WorkerCounters, WorkerLink,
 };
-use xsk::{Batch, Frame, Port, Rings};
+use xsk::{Batch, Flushed, Frame, Port, Rings};
 
 /// What a worker works with, apart from its port.
 #[derive(Debug)]
@@ -31,11 +31,16 @@ pub struct Worker {
     sent: Sent,
 }
 
+/// In the order in which they were sent: the ring refuses the last ones.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sent {
-    forwarded: u64,
-    answered: u64,
+    count: u32,
+    /// Which of them are answers, as bits: a turn sends at most a burst and what it took from the
+    /// mailbox.
+    answers: u128,
 }
+
+const _: () = assert!(BURST + MESSAGES_PER_TURN <= 128);
 
 /// Which queue a worker serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,11 +118,12 @@ impl Worker {
     ) {
         match verdict {
             Verdict::Forward(egress) if egress == self.id.port => {
-                self.sent.forwarded += 1;
+                self.sent.count += 1;
                 port.send(frame);
             }
             Verdict::Answer => {
-                self.sent.answered += 1;
+                self.sent.answers |= 1 << self.sent.count;
+                self.sent.count += 1;
                 port.send(frame);
             }
             Verdict::Forward(egress) => {
@@ -208,14 +214,15 @@ impl Worker {
 
     /// One kick for all that was sent in this turn; books what the ring refused.
     fn flush<R: Rings>(&mut self, port: &mut Port<R>) {
-        let refused = port.flush().refused as u64;
-        let Sent { forwarded, answered } = std::mem::take(&mut self.sent);
+        let Flushed { sent, refused } = port.flush();
+        let Sent { answers, .. } = std::mem::take(&mut self.sent);
+        let end = u32::try_from(sent).ok().and_then(|sent| 1_u128.checked_shl(sent));
+        let answered = u64::from(end.map_or(answers, |end| answers & (end - 1)).count_ones());
         let totals = &self.counters.totals;
-        let lost = refused.min(forwarded);
-        totals.forwarded.add(forwarded - lost);
-        totals.answered.add(answered.saturating_sub(refused - lost));
+        totals.forwarded.add(sent as u64 - answered);
+        totals.answered.add(answered);
         if refused > 0 {
-            self.counters.dropped(DropReason::TxFull).add(refused);
+            self.counters.dropped(DropReason::TxFull).add(refused as u64);
         }
     }
 
