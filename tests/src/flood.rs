@@ -12,7 +12,10 @@ use std::{
 };
 
 use lab::NetNs;
-use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
+use rustix::{
+    net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg},
+    thread::{sched_getaffinity, sched_setaffinity},
+};
 
 /// Sends datagrams until it is dropped. The rate may be changed at any time.
 #[derive(Debug)]
@@ -24,25 +27,18 @@ pub struct Flood {
 #[derive(Debug)]
 struct Shared {
     stop: AtomicBool,
-    /// Datagrams a second, over all threads.
-    rate: AtomicU64,
-    sent: AtomicU64,
-    threads: u64,
+    /// Nanoseconds from one burst of a thread to the next; 0: none.
+    pause: AtomicU64,
 }
 
 impl Flood {
-    /// Starts one thread per source, at rate 0.
+    /// Starts one thread per source, at rate 0, on other CPUs than `avoid`, if there are any.
     ///
     /// # Panics
     /// When a socket cannot be made.
     #[must_use]
-    pub fn start(ns: &NetNs, sources: &[IpAddr], target: SocketAddr) -> Self {
-        let shared = Arc::new(Shared {
-            stop: AtomicBool::new(false),
-            rate: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
-            threads: sources.len() as u64,
-        });
+    pub fn start(ns: &NetNs, sources: &[IpAddr], target: SocketAddr, avoid: u32) -> Self {
+        let shared = Arc::new(Shared { stop: AtomicBool::new(false), pause: AtomicU64::new(0) });
         let thread = |(number, source): (usize, &IpAddr)| {
             // Several sockets: several flows, for several queues.
             let socket = || {
@@ -52,21 +48,24 @@ impl Flood {
             };
             let sockets = ns.enter(|| std::array::from_fn(|_| socket())).unwrap();
             let shared = Arc::clone(&shared);
-            ns.spawn(&format!("flood-{number}"), move || shared.send(&sockets)).unwrap()
+            let body = move || {
+                choose_cpus(|cpu| cpu != avoid);
+                shared.send(&sockets);
+            };
+            ns.spawn(&format!("flood-{number}"), body).unwrap()
         };
         let threads = sources.iter().enumerate().map(thread).collect();
         Self { shared, threads }
     }
 
-    /// Sets the rate: datagrams a second over all threads.
-    pub fn set_rate(&self, rate: u64) {
-        self.shared.rate.store(rate, Relaxed);
-    }
-
-    /// Datagrams sent so far.
-    #[must_use]
-    pub fn sent(&self) -> u64 {
-        self.shared.sent.load(Relaxed)
+    /// Sets the rate: datagrams a second over all threads, above 0.
+    ///
+    /// # Panics
+    /// When it is not above 0, or so small that the pause between two bursts cannot be told.
+    pub fn set_rate(&self, rate: f64) {
+        let pause = Duration::from_secs_f64((BURST * self.threads.len()) as f64 / rate);
+        let pause = u64::try_from(pause.as_nanos()).expect("a pause of less than 584 years");
+        self.shared.pause.store(pause.max(1), Relaxed);
     }
 }
 
@@ -86,8 +85,8 @@ impl Shared {
             if self.stop.load(Relaxed) {
                 return;
             }
-            let rate = self.rate.load(Relaxed) / self.threads;
-            if rate == 0 {
+            let pause = Duration::from_nanos(self.pause.load(Relaxed));
+            if pause.is_zero() {
                 thread::sleep(Duration::from_millis(1));
                 continue;
             }
@@ -96,21 +95,61 @@ impl Shared {
                     thread::sleep(early - Duration::from_micros(80));
                 }
             }
-            let pause = Duration::from_nanos(1_000_000_000 * BURST as u64 / rate);
             due = (due + pause).max(Instant::now() - Duration::from_millis(100));
-            self.sent.fetch_add(burst(socket, &payload), Relaxed);
+            burst(socket, &payload);
         }
     }
 }
 
-/// Sends a burst; how many datagrams the kernel took.
-fn burst(socket: &UdpSocket, payload: &[u8]) -> u64 {
+fn burst(socket: &UdpSocket, payload: &[u8]) {
     let pieces = [IoSlice::new(payload)];
     let mut controls: [SendAncillaryBuffer<'_, '_, '_>; BURST] = Default::default();
     let mut messages: Vec<MMsgHdr<'_>> =
         controls.iter_mut().map(|control| MMsgHdr::new(&pieces, control)).collect();
-    // An error (a full queue, an ICMP error about an earlier one) costs this burst only.
-    sendmmsg(socket, &mut messages, SendFlags::DONTWAIT).unwrap_or(0) as u64
+    // An error (a full queue, an ICMP error about an earlier one) costs the rest of the burst.
+    let _ = sendmmsg(socket, &mut messages, SendFlags::DONTWAIT);
+}
+
+/// Keeps a CPU busy: threads on it get a part of its time only. Dropping it ends it.
+#[derive(Debug)]
+pub struct Hog {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Hog {
+    /// Starts it on `cpu`.
+    #[must_use]
+    pub fn start(cpu: u32) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let body = move || {
+            choose_cpus(|other| other == cpu);
+            while !stopped.load(Relaxed) {
+                std::hint::spin_loop();
+            }
+        };
+        Self { stop, thread: Some(thread::spawn(body)) }
+    }
+}
+
+impl Drop for Hog {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Binds the calling thread to those of its CPUs that `keep` names.
+fn choose_cpus(keep: impl Fn(u32) -> bool) {
+    let Ok(mut set) = sched_getaffinity(None) else { return };
+    for cpu in (0_u32..).take(rustix::thread::CpuSet::MAX_CPU) {
+        if !keep(cpu) {
+            set.unset(cpu as usize);
+        }
+    }
+    // Fails when none is left: then the thread stays where it may be.
+    let _ = sched_setaffinity(None, &set);
 }
 
 const SOCKETS: usize = 8;

@@ -72,6 +72,9 @@ pub fn assert_books(status: &Status) {
 }
 
 /// Waits for the end of the traffic and checks the books: the last step of every test.
+///
+/// # Panics
+/// As [`settled_status`] and [`assert_books`].
 pub fn close_books(pointsman: &Pointsman) -> Status {
     let status = settled_status(pointsman);
     assert_books(&status);
