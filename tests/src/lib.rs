@@ -18,7 +18,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::Pointsman;
+use lab::{LoadClient, LoadReport, Pointsman};
+use pointsman::status::Count;
 pub use pointsman::status::{Frames, Status, Worker};
 
 /// The status document now.
@@ -79,6 +80,37 @@ pub fn close_books(pointsman: &Pointsman) -> Status {
     let status = settled_status(pointsman);
     assert_books(&status);
     status
+}
+
+/// Lets connections survive a packet that a busy machine lost: what is tested is not the time.
+#[must_use]
+pub fn patient(load: LoadClient) -> LoadClient {
+    load.timeouts(Duration::from_secs(10), Duration::from_secs(20))
+}
+
+/// Checks that every request succeeded; else says where the balancer lost packets.
+///
+/// # Panics
+/// When one failed.
+pub fn assert_all_done(report: &LoadReport, pointsman: &Pointsman) {
+    assert!(report.total() > 0, "no request at all");
+    if report.failed() == 0 {
+        return;
+    }
+    let status = status(pointsman);
+    let counts = |counts: &[Count]| {
+        let some = counts.iter().filter(|count| count.value > 0);
+        some.map(|count| format!(" {}={}", count.name, count.value)).collect::<String>()
+    };
+    let mut text = format!("{report}dropped:{}\n", counts(&status.dropped));
+    for interface in &status.interfaces {
+        text += &format!("{}:{}\n", interface.name, counts(&interface.outcomes));
+    }
+    for worker in &status.workers {
+        let (queue, age) = (worker.queue, worker.heartbeat_age_seconds);
+        text += &format!("queue {queue}, seen {age:.3} s ago:{}\n", counts(&worker.socket));
+    }
+    panic!("{text}{}", pointsman.log());
 }
 
 /// Frames that each queue's worker took from its socket, by queue.
