@@ -13,22 +13,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub struct Frame {
     umem: UmemId,
-    index: u32,
-    len: u32,
+    /// The chunk's number, then the packet's length, 32 bits each. Two fields and not three: a
+    /// pair travels in registers, anything larger through memory.
+    chunk_and_len: u64,
 }
 
 impl Frame {
     /// The token of chunk `index`. The caller vouches that no other token for it exists.
     #[inline]
     pub(crate) const fn new(umem: UmemId, index: u32, len: u32) -> Self {
-        Self { umem, index, len }
+        Self { umem, chunk_and_len: (index as u64) << 32 | len as u64 }
     }
 
     /// Length of the packet in bytes; 0 for a frame that holds none.
     #[inline]
     #[expect(clippy::len_without_is_empty, reason = "a received frame is never empty")]
     pub const fn len(&self) -> usize {
-        self.len as usize
+        self.len32() as usize
     }
 
     /// The chunk's number, once it is certain that it is a chunk of `umem`.
@@ -38,7 +39,7 @@ impl Frame {
     #[inline]
     pub(crate) fn chunk(&self, umem: UmemId) -> u32 {
         assert!(self.umem == umem, "a frame was given to a port of another UMEM");
-        self.index
+        (self.chunk_and_len >> 32) as u32
     }
 
     /// [`chunk`](Self::chunk) as an index.
@@ -49,15 +50,19 @@ impl Frame {
 
     /// [`len`](Self::len) as descriptors have it.
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
     pub(crate) const fn len32(&self) -> u32 {
-        self.len
+        self.chunk_and_len as u32
     }
 
     #[inline]
     pub(crate) const fn set_len(&mut self, len: u32) {
-        self.len = len;
+        self.chunk_and_len = self.chunk_and_len & CHUNK | len as u64;
     }
 }
+
+/// The half of a token that holds the chunk's number.
+const CHUNK: u64 = !0 << 32;
 
 /// Tells the tokens of one UMEM from those of all others that this process ever makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
