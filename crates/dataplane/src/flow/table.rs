@@ -234,6 +234,8 @@ impl FlowTable {
     }
 
     /// The rest of [`observe`](Self::observe): all but an ACK of an established flow.
+    #[cold]
+    #[inline(never)]
     fn take_step(
         &mut self,
         id: FlowId,
@@ -318,6 +320,8 @@ impl FlowTable {
     }
 
     /// The entry that holds `key`, expired or not.
+    #[cold]
+    #[inline(never)]
     pub(super) fn position(&self, hash: FlowHash, key: &FlowKey) -> Option<u32> {
         let tagged = |bucket| self.tagged(bucket, hash.tag);
         tagged(hash.first).chain(tagged(hash.second)).find(|&at| self.is_at(at, key))
