@@ -65,8 +65,8 @@ pub struct WorkerCounters {
     pub totals: CachePadded<Totals>,
     /// By reason, indexed by [`DropReason::index`].
     dropped: [Counter; DropReason::ALL.len()],
-    backends: Box<[BackendCounters]>,
-    services: Box<[ServiceCounters]>,
+    backends: Box<[BackendCounters; MAX_BACKENDS]>,
+    services: Box<[ServiceCounters; MAX_SERVICES]>,
 }
 
 /// Totals of one worker.
@@ -130,8 +130,8 @@ impl Default for WorkerCounters {
         Self {
             totals: CachePadded::default(),
             dropped: std::array::from_fn(|_| Counter::default()),
-            backends: (0..MAX_BACKENDS).map(|_| BackendCounters::default()).collect(),
-            services: (0..MAX_SERVICES).map(|_| ServiceCounters::default()).collect(),
+            backends: Box::new(std::array::from_fn(|_| BackendCounters::default())),
+            services: Box::new(std::array::from_fn(|_| ServiceCounters::default())),
         }
     }
 }
@@ -166,7 +166,7 @@ impl WorkerCounters {
 
     /// Lets unconfirmed choices fade; called about eight times per half-open timeout.
     pub fn decay_half_open(&self) {
-        for backend in &self.backends {
+        for backend in self.backends.iter() {
             backend.half_open.decay();
         }
     }

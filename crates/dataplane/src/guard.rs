@@ -60,6 +60,8 @@ impl LoopGuard {
         self.filter[word] & bit != 0 && self.listed(source, vip)
     }
 
+    #[cold]
+    #[inline(never)]
     fn listed(&self, source: Mac, vip: Addr) -> bool {
         self.entries.binary_search_by_key(&source, |(mac, _)| *mac).is_ok_and(|at| {
             match &self.entries[at].1 {

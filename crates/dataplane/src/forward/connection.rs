@@ -98,6 +98,7 @@ enum History {
 impl Forwarder {
     /// A known flow whose packet was more than one more: `None` means "treat it as unknown".
     #[cold]
+    #[inline(never)]
     pub(super) fn changed(
         &mut self,
         scene: &Scene<'_>,
@@ -159,6 +160,7 @@ impl Forwarder {
 
     /// A SYN: the template's backend, else a pending choice, else the scheduler's.
     #[cold]
+    #[inline(never)]
     pub(super) fn open_tcp(&mut self, scene: &Scene<'_>, key: &FlowKey) -> Decision {
         let visit = Visit::find(&self.shared, scene.snapshot, key)?;
         self.choose(scene, &visit)
@@ -166,6 +168,7 @@ impl Forwarder {
 
     /// The first packets of a UDP flow: the first one chooses, the second one confirms.
     #[cold]
+    #[inline(never)]
     pub(super) fn open_udp(
         &mut self,
         scene: &Scene<'_>,
@@ -223,6 +226,7 @@ impl Forwarder {
 
     /// A packet that is not a SYN and belongs to no flow of this worker.
     #[cold]
+    #[inline(never)]
     pub(super) fn resume_tcp(
         &mut self,
         scene: &Scene<'_>,

@@ -14,6 +14,7 @@ use crate::verdict::{DropReason, Verdict};
 impl Forwarder {
     /// Decides a frame that is neither TCP nor UDP with ports.
     #[cold]
+    #[inline(never)]
     pub(super) fn local(&self, scene: &Scene<'_>, source: Mac, packet: &Packet) -> Decision {
         match *packet {
             Packet::WhoHas { target } | Packet::EchoRequest { dst: target } => {
@@ -121,16 +122,19 @@ impl Forwarder {
             | Packet::Other { .. }
             | Packet::Malformed => drop_for(DropReason::NoFlow),
         };
-        self.work[0].len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-        let verdict = self.settle(&scene, 0, decision);
-        if let Verdict::Forward(_) = verdict {
-            packet::rewrite_macs(frame, &snapshot.hop(self.work[0].backend).macs);
+        let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        match self.settle(&scene, len, decision) {
+            Ok(hop) => {
+                packet::rewrite_macs(frame, &hop.macs);
+                Verdict::Forward(hop.port)
+            }
+            Err(verdict) => verdict,
         }
-        verdict
     }
 
     /// Writes the answer in place.
     #[cold]
+    #[inline(never)]
     pub(super) fn answer<B: Burst + ?Sized>(&mut self, frames: &mut B, index: usize) -> Verdict {
         let mac = self.mac;
         if frames.transform(index, &mut |buffer, len| packet::answer(buffer, len, mac)) {

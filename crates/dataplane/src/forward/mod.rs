@@ -1,8 +1,8 @@
 //! The hot path, bytes part: a burst of frames in, a verdict for each out.
 //!
 //! Three passes over the burst, so that the memory of one frame's flow arrives while another frame
-//! is parsed: parse and prefetch all, look up all, rewrite all. A frame whose flow is known costs
-//! one flow-table line, one hop and its counters; everything else is in [`connection`] (frames
+//! is worked on: parse all, look up all, decide and rewrite all. A frame whose flow is known costs
+//! two flow-table lines, one hop and its counters; everything else is in [`connection`] (frames
 //! without a flow) and [`local`] (frames that are answered, or belong to no single flow).
 
 mod connection;
@@ -23,7 +23,7 @@ use crate::packet::{self, Packet, TcpFields};
 use crate::pending::PendingTable;
 use crate::persistence::PersistenceTable;
 use crate::slots::{BackendSlot, InstanceSlot, PortId};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Hop, Snapshot};
 use crate::tick::Tick;
 use crate::verdict::{DropReason, Verdict};
 
@@ -67,7 +67,8 @@ pub struct Forwarder {
     flows: FlowTable,
     shared: Arc<SharedTables>,
     counters: Arc<WorkerCounters>,
-    work: [Work; BURST],
+    /// One entry for each frame of a burst; taken out while a burst is worked on.
+    work: Box<[Work]>,
     /// Flows that arrived here from another queue: the others should let them go.
     moved: ArrayVec<FlowKey, BURST>,
     swept: Tick,
@@ -82,8 +83,6 @@ struct Work {
     hash: FlowHash,
     source: Mac,
     len: u32,
-    /// Where the second pass sends it.
-    backend: BackendSlot,
 }
 
 /// What the look-ups of one burst have in common.
@@ -122,7 +121,6 @@ impl Forwarder {
             hash: FlowHash::default(),
             source: Mac::default(),
             len: 0,
-            backend: BackendSlot(0),
         };
         Self {
             port,
@@ -130,7 +128,7 @@ impl Forwarder {
             flows,
             shared,
             counters,
-            work: [idle; BURST],
+            work: Box::new([idle; BURST]),
             moved: ArrayVec::new(),
             swept: Tick::default(),
             next_decay: Tick::default(),
@@ -155,23 +153,30 @@ impl Forwarder {
         verdicts: &mut ArrayVec<Verdict, BURST>,
     ) {
         let scene = Scene { now, snapshot, leases };
-        let count = frames.len().min(BURST);
+        let mut work = std::mem::take(&mut self.work);
+        let count = frames.len().min(work.len());
         self.counters.totals.received.add(count as u64);
-        self.parse_all(frames, count);
         verdicts.clear();
-        for index in 0..count {
-            let work = self.work[index];
-            let decision = self.decide(&scene, &work);
-            let verdict = self.settle(&scene, index, decision);
-            verdicts.push(verdict);
+        self.parse_all(frames, &mut work[..count]);
+        self.look_up_all(&mut work[..count]);
+        for (index, work) in work[..count].iter().enumerate() {
+            let decision = self.decide(&scene, work);
+            verdicts.push(match self.settle(&scene, work.len, decision) {
+                Ok(hop) => {
+                    packet::rewrite_macs(frames.frame(index), &hop.macs);
+                    Verdict::Forward(hop.port)
+                }
+                Err(Verdict::Answer) => self.answer(frames, index),
+                Err(verdict) => verdict,
+            });
         }
-        self.rewrite_all(snapshot, frames, verdicts);
+        self.work = work;
     }
 
-    /// First pass: classify, and ask for the flow's cache lines, the index before the entry.
+    /// First pass: classify, and ask for the cache lines that say where the flow may be.
     #[inline]
-    fn parse_all<B: Burst + ?Sized>(&mut self, frames: &mut B, count: usize) {
-        for (index, work) in self.work.iter_mut().enumerate().take(count) {
+    fn parse_all<B: Burst + ?Sized>(&self, frames: &mut B, work: &mut [Work]) {
+        for (index, work) in work.iter_mut().enumerate() {
             let frame = frames.frame(index);
             packet::parse_into(frame, &mut work.packet);
             work.source = packet::source_mac(frame).unwrap_or_default();
@@ -181,15 +186,20 @@ impl Forwarder {
                 self.flows.prefetch(work.hash);
             }
         }
-        for work in self.work.iter_mut().take(count) {
+    }
+
+    /// Second pass: find out where the flow probably is, and ask for that cache line.
+    #[inline]
+    fn look_up_all(&self, work: &mut [Work]) {
+        for work in work {
             if let Packet::Tcp(..) | Packet::Udp(_) = work.packet {
                 self.flows.prefetch_entry(&mut work.hash);
             }
         }
     }
 
-    /// Second pass, one frame: where does it go?
-    #[inline]
+    /// Third pass, one frame: where does it go?
+    #[inline(always)]
     fn decide(&mut self, scene: &Scene<'_>, work: &Work) -> Decision {
         match &work.packet {
             Packet::Tcp(key, tcp) => {
@@ -210,7 +220,7 @@ impl Forwarder {
     }
 
     /// TCP: a known flow in one look-up, else a new connection or one that arrives mid-stream.
-    #[inline]
+    #[inline(always)]
     fn tcp(
         &mut self,
         scene: &Scene<'_>,
@@ -231,7 +241,7 @@ impl Forwarder {
     }
 
     /// UDP: a known flow in one look-up, else the first packets of one.
-    #[inline]
+    #[inline(always)]
     fn udp(&mut self, scene: &Scene<'_>, hash: FlowHash, key: &FlowKey) -> Decision {
         if let Some(Found { id, backend }) = self.flows.find(hash, key, scene.now) {
             if scene.snapshot.hop(backend).usable {
@@ -244,23 +254,26 @@ impl Forwarder {
         self.open_udp(scene, hash, key)
     }
 
-    /// Turns a decision into a verdict, checks the lease and counts.
-    #[inline]
-    fn settle(&mut self, scene: &Scene<'_>, index: usize, decision: Decision) -> Verdict {
-        let work = &mut self.work[index];
+    /// Third pass, one frame: checks the lease and counts. The hop that the frame leaves by, or
+    /// why it does not.
+    #[inline(always)]
+    fn settle<'a>(
+        &self,
+        scene: &Scene<'a>,
+        len: u32,
+        decision: Decision,
+    ) -> Result<&'a Hop, Verdict> {
         let verdict = match decision {
             Ok(backend) => {
                 let hop = scene.snapshot.hop(backend);
                 if scene.active(hop.instance) {
-                    work.backend = backend;
-                    let bytes = u64::from(work.len);
                     let to_backend = self.counters.backend(backend);
                     to_backend.packets.add(1);
-                    to_backend.bytes.add(bytes);
+                    to_backend.bytes.add(len.into());
                     let to_service = self.counters.service(hop.service);
                     to_service.packets.add(1);
-                    to_service.bytes.add(bytes);
-                    return Verdict::Forward(hop.port);
+                    to_service.bytes.add(len.into());
+                    return Ok(hop);
                 }
                 Verdict::Drop(DropReason::Inactive)
             }
@@ -269,27 +282,7 @@ impl Forwarder {
         if let Verdict::Drop(reason) = verdict {
             self.counters.dropped(reason).add(1);
         }
-        verdict
-    }
-
-    /// Third pass: twelve bytes for a forwarded frame, the whole answer for an answered one.
-    #[inline]
-    fn rewrite_all<B: Burst + ?Sized>(
-        &mut self,
-        snapshot: &Snapshot,
-        frames: &mut B,
-        verdicts: &mut ArrayVec<Verdict, BURST>,
-    ) {
-        for (index, verdict) in verdicts.iter_mut().enumerate() {
-            match verdict {
-                Verdict::Forward(_) => {
-                    let hop = snapshot.hop(self.work[index].backend);
-                    packet::rewrite_macs(frames.frame(index), &hop.macs);
-                }
-                Verdict::Answer => *verdict = self.answer(frames, index),
-                Verdict::HandOver | Verdict::Drop(_) => {}
-            }
-        }
+        Err(verdict)
     }
 
     /// Work between bursts: sweeps the flow table once per [`SWEEP_PERIOD`], a bounded piece at a
