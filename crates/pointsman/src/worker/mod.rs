@@ -25,8 +25,6 @@ pub struct Worker {
     forwarder: Forwarder,
     counters: Arc<WorkerCounters>,
     mailbox: Arc<Mailbox>,
-    batch: Batch,
-    verdicts: ArrayVec<Verdict, BURST>,
     /// Sent in this turn, by kind, until the flush tells how many were refused.
     sent: Sent,
 }
@@ -62,15 +60,7 @@ impl Worker {
         counters: Arc<WorkerCounters>,
         mailbox: Arc<Mailbox>,
     ) -> Self {
-        Self {
-            id,
-            forwarder,
-            counters,
-            mailbox,
-            batch: Batch::new(),
-            verdicts: ArrayVec::new(),
-            sent: Sent::default(),
-        }
+        Self { id, forwarder, counters, mailbox, sent: Sent::default() }
     }
 
     /// One burst: takes what came, decides, sends. Returns how many frames and messages it took.
@@ -82,11 +72,13 @@ impl Worker {
         leases: &[AtomicU64],
     ) -> usize {
         port.reap();
-        let received = port.receive(&mut self.batch);
+        let mut batch = Batch::new();
+        let received = port.receive(&mut batch);
         if received > 0 {
-            let mut frames = Frames { port, batch: &mut self.batch };
-            self.forwarder.burst(now, snapshot, leases, &mut frames, &mut self.verdicts);
-            self.dispatch(port, snapshot);
+            let mut verdicts = ArrayVec::new();
+            let mut frames = Frames { port, batch: &mut batch };
+            self.forwarder.burst(now, snapshot, leases, &mut frames, &mut verdicts);
+            self.dispatch(port, snapshot, &mut batch, &verdicts);
         }
         let messages = self.read_mailbox(port, now, snapshot, leases);
         self.flush(port);
@@ -95,11 +87,16 @@ impl Worker {
     }
 
     /// Puts every frame of the burst where its verdict says.
-    fn dispatch<R: Rings>(&mut self, port: &mut Port<R>, snapshot: &Snapshot) {
-        let mut batch = std::mem::take(&mut self.batch);
-        let verdicts = std::mem::take(&mut self.verdicts);
+    #[inline]
+    fn dispatch<R: Rings>(
+        &mut self,
+        port: &mut Port<R>,
+        snapshot: &Snapshot,
+        batch: &mut Batch,
+        verdicts: &[Verdict],
+    ) {
         for (frame, verdict) in batch.drain().zip(verdicts) {
-            self.carry_out(port, snapshot, frame, verdict);
+            self.carry_out(port, snapshot, frame, *verdict);
         }
         for key in self.forwarder.take_moved() {
             for other in snapshot.workers.iter().filter(|worker| !self.id.is(worker)) {
@@ -108,12 +105,14 @@ impl Worker {
         }
     }
 
-    #[inline]
+    /// The frame stays in registers: on its way to [`carry_elsewhere`](Self::carry_elsewhere) it is
+    /// moved, never borrowed.
+    #[inline(always)]
     fn carry_out<R: Rings>(
         &mut self,
         port: &mut Port<R>,
         snapshot: &Snapshot,
-        mut frame: Frame,
+        frame: Frame,
         verdict: Verdict,
     ) {
         match verdict {
@@ -121,26 +120,38 @@ impl Worker {
                 self.sent.count += 1;
                 port.send(frame);
             }
+            Verdict::Forward(_) | Verdict::Answer | Verdict::HandOver | Verdict::Drop(_) => {
+                self.carry_elsewhere(port, snapshot, frame, verdict);
+            }
+        }
+    }
+
+    /// All verdicts but the common one.
+    #[cold]
+    #[inline(never)]
+    fn carry_elsewhere<R: Rings>(
+        &mut self,
+        port: &mut Port<R>,
+        snapshot: &Snapshot,
+        mut frame: Frame,
+        verdict: Verdict,
+    ) {
+        match verdict {
             Verdict::Answer => {
                 self.sent.answers |= 1 << self.sent.count;
                 self.sent.count += 1;
                 port.send(frame);
+                return;
             }
-            Verdict::Forward(egress) => {
-                self.relay(snapshot, egress, port.bytes(&mut frame));
-                port.recycle(frame);
-            }
-            Verdict::HandOver => {
-                self.hand_over(snapshot, port.bytes(&mut frame));
-                port.recycle(frame);
-            }
-            Verdict::Drop(_) => port.recycle(frame),
+            Verdict::Forward(egress) => self.relay(snapshot, egress, port.bytes(&mut frame)),
+            Verdict::HandOver => self.hand_over(snapshot, port.bytes(&mut frame)),
+            Verdict::Drop(_) => {}
         }
+        port.recycle(frame);
     }
 
     /// Copies a rewritten frame to a worker of the port it leaves by: the one of the same queue
     /// number where there is one, so that a flow stays in order.
-    #[cold]
     fn relay(&self, snapshot: &Snapshot, egress: PortId, bytes: &[u8]) {
         let mut on_port = snapshot.workers.iter().filter(|worker| worker.port == egress);
         let same_queue = on_port.clone().find(|worker| worker.queue == self.id.queue);
@@ -154,7 +165,6 @@ impl Worker {
     }
 
     /// Copies a frame to all other workers: the one that knows its flow forwards it.
-    #[cold]
     fn hand_over(&self, snapshot: &Snapshot, bytes: &[u8]) {
         let others = snapshot.workers.iter().filter(|worker| !self.id.is(worker));
         let posted =
