@@ -71,7 +71,6 @@ fn choices(node: &mut Node, addresses: u32) -> Vec<u16> {
 /// few services reach three, as table entries change hands in chains.
 #[test]
 fn removing_one_of_ten_backends_moves_hardly_anyone_else() {
-    let (mut all_moved, mut all_others) = (0, 0);
     for slot in 0..10 {
         let mut node = Node::new(Site::web(SchedulerKind::Maglev, &[1; 10]));
         let before = choices(&mut node, 10_000);
@@ -82,12 +81,8 @@ fn removing_one_of_ten_backends_moves_hardly_anyone_else() {
         assert!(!after.contains(&slot));
         let others = before.iter().zip(&after).filter(|(before, _)| **before != slot);
         let moved = others.clone().filter(|(before, after)| before != after).count();
-        let others = others.count();
-        assert!(moved * 100 <= 3 * others, "{moved} moved without backend {slot}");
-        all_moved += moved;
-        all_others += others;
+        assert!(moved * 100 <= others.count(), "{moved} moved without backend {slot}");
     }
-    assert!(all_moved * 100 <= all_others, "{all_moved} of {all_others}");
 }
 
 /// The same with weight 0, and for those who have a template nothing changes at all.
