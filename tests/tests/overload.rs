@@ -46,8 +46,7 @@ fn forwarding_recovers_from_twice_the_capacity() {
     at(load);
     thread::sleep(Duration::from_secs(1));
     let before = over(Duration::from_secs(3));
-    at(2.0 * capacity);
-    let overload = over(OVERLOAD);
+    let (overload, capacity) = overload(&at, &over, capacity);
     at(load);
     let after = over(Duration::from_secs(1));
     drop(flood);
@@ -86,8 +85,25 @@ fn capacity(at: &impl Fn(f64), over: &impl Fn(Duration) -> Window) -> f64 {
     over(Duration::from_secs(3)).forwarded
 }
 
+/// 20 s at twice the capacity, which is corrected where more was forwarded than it says: a machine
+/// that others use as well has better and worse moments.
+fn overload(
+    at: &impl Fn(f64),
+    over: &impl Fn(Duration) -> Window,
+    mut capacity: f64,
+) -> (Window, f64) {
+    let mut whole = Window::default();
+    for _ in 0..20 {
+        at(2.0 * capacity);
+        let window = over(Duration::from_secs(1));
+        capacity = capacity.max(window.forwarded);
+        whole.extend(&window);
+    }
+    (whole, capacity)
+}
+
 /// Rates over a stretch of time, in frames a second.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Window {
     seconds: f64,
     /// Passed on by the switch to the balancer's port.
@@ -116,6 +132,18 @@ impl Window {
             forwarded: rate(end.2, begin.2),
             refused: rate(end.3, begin.3),
         }
+    }
+
+    /// The stretch that `next` ends.
+    fn extend(&mut self, next: &Self) {
+        let seconds = self.seconds + next.seconds;
+        let mean = |a: f64, b: f64| (a * self.seconds + b * next.seconds) / seconds;
+        *self = Self {
+            seconds,
+            offered: mean(self.offered, next.offered),
+            forwarded: mean(self.forwarded, next.forwarded),
+            refused: mean(self.refused, next.refused),
+        };
     }
 }
 
@@ -146,4 +174,3 @@ fn repeat_frames(lab: &Lab) {
 }
 
 const COPIES: u32 = 8;
-const OVERLOAD: Duration = Duration::from_secs(20);

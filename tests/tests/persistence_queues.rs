@@ -57,10 +57,10 @@ fn moved_flows(scheduler: &str, persistence: Option<&str>) {
         text = text.persistence(timeout);
     }
     let lb = lab.start_pointsman(0, &text.to_toml()).unwrap();
-    let file = lab.files().ensure("2m").unwrap();
+    let file = lab.files().ensure("1m").unwrap();
     let load = LoadClient::new(lab.vip_port(80), &file).verify(&file).threads(FLOWS);
     let load = load.sources(lab.client(0).sources(FLOWS.try_into().unwrap()));
-    let load = load.requests(FLOWS.into()).download_rate(500_000);
+    let load = load.requests(FLOWS.into()).download_rate(200_000);
     let running = patient(load).start(lab.client(0).netns()).unwrap();
     thread::sleep(Duration::from_millis(500));
     let before = window(&lb, &running);
@@ -124,4 +124,5 @@ fn shares(counts: &[u64]) -> Vec<f64> {
     counts.iter().map(|count| 100.0 * *count as f64 / all.max(1) as f64).collect()
 }
 
-const FLOWS: u32 = 32;
+/// So many that a queue with less than a twentieth of them is not to be expected.
+const FLOWS: u32 = 96;
