@@ -309,9 +309,10 @@ impl Forwarder {
         flows.clear(now, &mut |ended| end_flow(shared, counters, &ended));
     }
 
-    /// Flows that moved here since the last call; the other workers should forget them.
-    pub fn take_moved(&mut self) -> ArrayVec<FlowKey, BURST> {
-        std::mem::take(&mut self.moved)
+    /// A flow that moved here from another worker, which should forget it; each is told once.
+    #[inline]
+    pub fn next_moved(&mut self) -> Option<FlowKey> {
+        self.moved.pop()
     }
 
     /// Another worker has taken this flow over.

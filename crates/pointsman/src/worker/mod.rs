@@ -98,7 +98,7 @@ impl Worker {
         for (frame, verdict) in batch.drain().zip(verdicts) {
             self.carry_out(port, snapshot, frame, *verdict);
         }
-        for key in self.forwarder.take_moved() {
+        while let Some(key) = self.forwarder.next_moved() {
             for other in snapshot.workers.iter().filter(|worker| !self.id.is(worker)) {
                 other.mailbox.post_forget(key);
             }

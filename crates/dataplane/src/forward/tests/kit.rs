@@ -271,7 +271,7 @@ impl Node {
         let mut burst = Frames(frames);
         let forwarder = &mut self.workers[worker];
         forwarder.burst(self.now, &self.snapshot, &self.leases, &mut burst, &mut verdicts);
-        let moved = forwarder.take_moved();
+        let moved: Vec<_> = std::iter::from_fn(|| forwarder.next_moved()).collect();
         if self.connected {
             for key in moved {
                 for (_, other) in
