@@ -1,0 +1,251 @@
+//! The network card changes under a running balancer: more queues, no link, no device.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{JoinHandle, sleep};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::{Lab, Node, Pointsman, ProbeClient};
+use tests::lifecycle::{
+    attached, check_books, config, echo_everywhere, number, outcome, run, runs, status, udp,
+    wait_for,
+};
+
+#[test]
+fn queues_that_are_added_are_served_and_none_is_taken_away() -> Result<()> {
+    let lab = Lab::builder().backends(2).queues(4).build()?;
+    let mut bypassed = 0;
+    for _ in 0..runs(2) {
+        set_queues(&lab, 1)?;
+        let mut lb = lab.start_pointsman(0, &config(&udp(&lab)))?;
+        ensure!(queues(&lb)? == [1, 1, 1], "{:?}", queues(&lb)?);
+        let spray = Spray::start(&lab)?;
+        for count in [2, 4] {
+            set_queues(&lab, count)?;
+            let took = wait_for("all queues served", Duration::from_secs(5), || {
+                Ok(queues(&lb)? == [count; 3])
+            })?;
+            println!("{count} queues served after {took:?}");
+            ensure!(took <= Duration::from_secs(2), "{took:?}");
+            ensure!(lb.ready()?, "not ready: {}", lb.http("/readyz")?.1);
+        }
+        shrinking_is_refused(&lab, &lb)?;
+        sleep(Duration::from_millis(300));
+        let before = each_received(&lb)?;
+        sleep(Duration::from_millis(300));
+        let after = each_received(&lb)?;
+        ensure!(
+            after.len() == 4 && after.iter().zip(&before).all(|(after, before)| after > before),
+            "a queue gets nothing: {before:?} {after:?}"
+        );
+        // A veth does not run the program on a new queue before it is told to: until then frames
+        // bypass the program itself.
+        bypassed += spray.finish(&lb, 25)?;
+        check_books(&lb)?;
+        lb.process().stop(Duration::from_secs(5))?;
+    }
+    ensure!(bypassed > 0, "what came before a socket was bound was not counted");
+    Ok(())
+}
+
+/// Queues that the configuration leaves out are not served, and what arrives there is counted.
+#[test]
+fn queues_that_are_left_out_may_go_and_are_counted() -> Result<()> {
+    let lab = Lab::builder().backends(1).queues(4).build()?;
+    // Questions for the VIP's MAC may come to any queue.
+    let mac = lab.balancer(0).mac().map(|byte| format!("{byte:02x}")).join(":");
+    lab.client(0).netns().ip(&format!("neigh add {} lladdr {mac} dev eth0\n", lab.vip()))?;
+    let text = config(&udp(&lab)).replace("name = \"eth0\"", "name = \"eth0\"\nqueues = [0]");
+    let lb = lab.start_pointsman(0, &text)?;
+    ensure!(queues(&lb)? == [4, 1, 1], "{:?}", queues(&lb)?);
+    let spray = Spray::start(&lab)?;
+    sleep(Duration::from_millis(500));
+    set_queues(&lab, 2)?;
+    wait_for("the count is followed", Duration::from_secs(2), || Ok(queues(&lb)? == [2, 1, 1]))?;
+    sleep(Duration::from_millis(200));
+    ensure!(lb.ready()?, "not ready: {}", lb.http("/readyz")?.1);
+    ensure!(spray.finish(&lb, 10)? > 0, "nothing was counted as unbound");
+    check_books(&lb)
+}
+
+#[test]
+fn a_link_that_comes_back_forwards_within_a_second() -> Result<()> {
+    let lab = Lab::builder().backends(1).queues(2).build()?;
+    let _echo = echo_everywhere(&lab)?;
+    let lb = lab.start_pointsman(0, &config(&udp(&lab)))?;
+    let netns = lab.balancer(0).netns();
+    for round in 0..runs(5) {
+        let probe = ProbeClient::start(lab.client(0).netns(), (lab.vip(), 53).into(), 500)?;
+        sleep(Duration::from_millis(200));
+        // First the interface itself, then, as a pulled cable does, its other end.
+        let set = |state: &str| -> Result<()> {
+            match round % 2 {
+                0 => netns.ip(&format!("link set eth0 {state}\n"))?,
+                _ if state == "down" => lab.unplug(lab.balancer(0))?,
+                _ => lab.plug(lab.balancer(0))?,
+            }
+            Ok(())
+        };
+        set("down")?;
+        wait_for("not ready without a link", Duration::from_secs(1), || Ok(!lb.ready()?))?;
+        let (_, why) = lb.http("/readyz")?;
+        ensure!(why.contains("interface eth0 has no link"), "{why}");
+        sleep(Duration::from_millis(200));
+        let up = probe.elapsed();
+        set("up")?;
+        sleep(Duration::from_millis(1500));
+        let report = probe.finish();
+        let back = after(&report.outages, up)?;
+        println!("forwarding {back:?} after the link came up");
+        ensure!(back <= Duration::from_secs(1), "{back:?} {report:?}");
+        ensure!(lb.ready()?, "not ready: {}", lb.http("/readyz")?.1);
+    }
+    check_books(&lb)
+}
+
+#[test]
+fn a_device_that_is_made_anew_is_taken_up_and_flows_are_kept() -> Result<()> {
+    let lab = Lab::builder().backends(2).queues(2).build()?;
+    let _echo = echo_everywhere(&lab)?;
+    let mut lb = lab.start_pointsman(0, &config(&udp(&lab).scheduler("rr")))?;
+    let mut seen_before = 0;
+    for _ in 0..runs(4) {
+        let probe = ProbeClient::start(lab.client(0).netns(), (lab.vip(), 53).into(), 500)?;
+        sleep(Duration::from_millis(200));
+        let connections = connections(&lb)?;
+        lab.switch().ip("link del lb1\n")?;
+        wait_for("the loss is noticed", Duration::from_secs(1), || Ok(!lb.ready()?))?;
+        let (_, why) = lb.http("/readyz")?;
+        ensure!(why.contains("interface eth0 does not exist"), "{why}");
+        sleep(Duration::from_millis(200));
+        make_device(&lab, lab.balancer(0))?;
+        let made = probe.elapsed();
+        sleep(Duration::from_millis(1800));
+        let report = probe.finish();
+        let back = after(&report.outages, made)?;
+        println!("forwarding {back:?} after the device was there again");
+        ensure!(back <= Duration::from_secs(3), "{back:?} {report:?}");
+        ensure!(lb.process().running() && lb.ready()?, "{}", lb.log());
+        let now = self::connections(&lb)?;
+        ensure!(now == connections, "the flow was entered anew: {connections} → {now}");
+        let seen = outcome(&status(&lb)?, "redirected");
+        ensure!(seen > seen_before, "the counter went back: {seen_before} → {seen}");
+        seen_before = seen;
+    }
+    let found = attached(lab.balancer(0))?;
+    ensure!(found.contains(" 2 AF_XDP"), "sockets of gone devices: {found}");
+    check_books(&lb)
+}
+
+/// Sets the receive queues of the balancer, and as many transmit queues of the switch's port: a
+/// veth hands a packet to the queue that it was sent from.
+fn set_queues(lab: &Lab, count: u64) -> Result<()> {
+    let count = count.to_string();
+    // A veth with an XDP program must not have fewer receive queues than its peer sends from.
+    let own = || run(lab.balancer(0).netns(), &["ethtool", "-L", "eth0", "rx", &count]);
+    let peer = || run(lab.switch(), &["ethtool", "-L", "lb1", "tx", &count]);
+    // Growing: first the receiver; shrinking: first the sender.
+    if own().is_ok() && peer().is_ok() {
+        return Ok(());
+    }
+    peer()?;
+    own().map(drop)
+}
+
+/// The kernel does not take a queue away from a socket.
+fn shrinking_is_refused(lab: &Lab, lb: &Pointsman) -> Result<()> {
+    run(lab.switch(), &["ethtool", "-L", "lb1", "tx", "2"])?;
+    let refused = run(lab.balancer(0).netns(), &["ethtool", "-L", "eth0", "rx", "2"]);
+    ensure!(refused.is_err(), "the kernel took bound queues away");
+    run(lab.switch(), &["ethtool", "-L", "lb1", "tx", "4"])?;
+    sleep(Duration::from_millis(600));
+    ensure!(lb.ready()? && queues(lb)? == [4; 3], "{:?}", queues(lb)?);
+    Ok(())
+}
+
+/// RX queues of the device, wanted, bound.
+fn queues(lb: &Pointsman) -> Result<[u64; 3]> {
+    let status = status(lb)?;
+    let count = |name: &str| number(&status["interfaces"][0], &format!("/{name}"));
+    Ok([count("queues")?, count("queues_wanted")?, count("queues_bound")?])
+}
+
+/// Datagrams for the VIP from ever new ports, so that all queues get some; to a port without a
+/// service, so that nothing comes back.
+#[derive(Debug)]
+struct Spray {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<u64>>,
+}
+
+impl Spray {
+    fn start(lab: &Lab) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (flag, target) = (Arc::clone(&stop), SocketAddr::new(lab.vip().into(), 54));
+        let body = move || -> Result<u64> {
+            let mut sent = 0;
+            while !flag.load(Relaxed) {
+                UdpSocket::bind("0.0.0.0:0")?.send_to(b"spray", target)?;
+                sent += 1;
+                sleep(Duration::from_millis(1));
+            }
+            Ok(sent)
+        };
+        Ok(Self { stop, thread: lab.client(0).netns().spawn("spray", body)? })
+    }
+
+    /// Ends it; how many datagrams were counted as having bypassed the sockets. At most `missed` of
+    /// a hundred may not have been counted at all.
+    fn finish(self, lb: &Pointsman, missed: u64) -> Result<u64> {
+        self.stop.store(true, Relaxed);
+        let sent = self.thread.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        sleep(Duration::from_millis(100));
+        let status = status(lb)?;
+        let [unbound, redirected] = ["unbound", "redirected"].map(|name| outcome(&status, name));
+        println!("{sent} sent, {redirected} redirected, {unbound} unbound");
+        // A question for the VIP's MAC may have bypassed the sockets, too.
+        ensure!(redirected + unbound <= sent + 5, "counted more than was sent");
+        ensure!(redirected + unbound >= sent - sent * missed / 100, "too many were not counted");
+        Ok(unbound)
+    }
+}
+
+fn each_received(lb: &Pointsman) -> Result<Vec<u64>> {
+    let status = status(lb)?;
+    let workers = status["workers"].as_array().context("no workers")?;
+    workers.iter().map(|worker| number(worker, "/counters/received")).collect()
+}
+
+/// Flows entered so far, on all backends.
+fn connections(lb: &Pointsman) -> Result<u64> {
+    let status = status(lb)?;
+    let backends = status["services"][0]["backends"].as_array().context("no backends")?;
+    backends.iter().map(|backend| number(backend, "/connections")).sum()
+}
+
+/// How long after `mark` the last outage ended.
+fn after(outages: &[lab::probe::Outage], mark: Duration) -> Result<Duration> {
+    let last = outages.last().context("there was no outage")?;
+    Ok((last.begin + last.length).saturating_sub(mark))
+}
+
+/// The balancer's link, as the lab made it.
+fn make_device(lab: &Lab, node: &Node) -> Result<()> {
+    let mac = node.mac().map(|byte| format!("{byte:02x}")).join(":");
+    let queues = lab.queues();
+    lab.switch().ip(&format!(
+        "link add lb1 numtxqueues {queues} numrxqueues {queues} type veth peer name eth0 \
+         address {mac} numtxqueues {queues} numrxqueues {queues} netns {}\n\
+         link set lb1 master br0 up\n",
+        node.netns().name()
+    ))?;
+    node.netns().ip(&format!(
+        "addr add {}/16 dev eth0\naddr add {}/64 dev eth0 nodad\nlink set eth0 up\n",
+        node.address(),
+        node.address_v6()
+    ))?;
+    Ok(())
+}
