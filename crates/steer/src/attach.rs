@@ -15,6 +15,7 @@ use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 use crate::error::SteerError;
 use crate::foreign;
 use crate::link;
+use crate::object::skeleton::OpenSteerSkel;
 use crate::outcome::{Counters, Outcome};
 
 /// The steering program on one interface. Detached when this, or the `Steer` that it came from, is
@@ -119,6 +120,19 @@ impl Attached {
     /// [`SteerError::Map`] if the kernel does not give the counters.
     pub fn counters(&self) -> Result<Counters, SteerError> {
         read_counters(&self.counters)
+    }
+
+    /// Puts another copy of the program, over the same maps, in the place of this one.
+    pub(crate) fn replace(&self, program: BorrowedFd<'_>) -> Result<(), SteerError> {
+        let link = self.link.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(link) = link.as_ref() else { return Ok(()) };
+        link::update(link.as_fd(), program)
+            .map_err(SteerError::system("renew the steering program"))
+    }
+
+    pub(crate) fn share_maps(&self, open: &mut OpenSteerSkel<'_>) -> libbpf_rs::Result<()> {
+        open.maps.xsks.reuse_fd(self.xsks.as_fd())?;
+        open.maps.counters.reuse_fd(self.counters.as_fd())
     }
 
     pub(crate) fn link(&self) -> &Arc<LinkSlot> {

@@ -39,6 +39,16 @@ pub(crate) fn create(
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Replaces the program of a link, which the driver is told of; the kernel skips this for the
+/// program that is there already.
+pub(crate) fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes two descriptors, which the arguments keep open; no options (null) is allowed.
+    let result = unsafe {
+        libbpf_sys::bpf_link_update(link.as_raw_fd(), program.as_raw_fd(), std::ptr::null())
+    };
+    if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(()) }
+}
+
 /// Detaches the program of a link at once, even if a child that is just being started still has a
 /// duplicate of its descriptor. Without effect on a link whose device is gone.
 pub(crate) fn detach(link: BorrowedFd<'_>) {

@@ -77,6 +77,23 @@ impl Steer {
         Ok(attached)
     }
 
+    /// Has the driver take up the program of an interface anew, without a gap: sockets and counters
+    /// stay. To be called when the interface has got more RX queues, for not every driver runs the
+    /// program on them by itself (veth does not, and tells nobody).
+    ///
+    /// # Errors
+    /// Those of [`Steer::load`], and [`SteerError::System`] if the driver refuses. The program
+    /// stays attached as it was.
+    pub fn renew(&self, attached: &Attached) -> Result<(), SteerError> {
+        let mut storage = MaybeUninit::uninit();
+        let object = object::load(&mut storage, |open| {
+            open.progs.clock.set_autoload(false);
+            attached.share_maps(open)?;
+            self.share_maps(open)
+        })?;
+        attached.replace(object.progs.steer.as_fd())
+    }
+
     /// The lease array, all 0 (inactive) at first.
     pub fn leases(&self) -> Leases {
         self.leases.clone()

@@ -251,6 +251,11 @@ impl Node {
                 "number of RX queues changed");
             let before: BTreeSet<u32> = device.queues_wanted().into_iter().collect();
             device.queues = queues;
+            if let Some(attached) = &device.attached
+                && let Err(error) = self.steer.renew(attached)
+            {
+                warn!(interface = %device.wanted.name, %error, "new queues may bypass the program");
+            }
             let added: BTreeSet<u32> =
                 device.queues_wanted().into_iter().filter(|q| !before.contains(q)).collect();
             self.reopen(index, Some(&added));

@@ -87,7 +87,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// Ticks in which the pending table is swept once: a minute's, far below the quarter of an hour in
 /// which its coarse clock wraps.
 const PENDING_TICKS: usize = 1200;
-const QUEUES_EVERY: Duration = Duration::from_millis(500);
+const QUEUES_EVERY: Duration = Duration::from_millis(100);
 const NEIGHBOURS_EVERY: Duration = Duration::from_secs(5);
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
 
