@@ -61,6 +61,7 @@ fn load(path: &Path) -> Result<Parsed, Exit> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
         complain(&format!("error: cannot read the configuration {name}: {error}"));
+        complain("  = help: name a text file that this user may read, such as /etc/pointsman/pointsman.toml");
         Exit::Failed
     })?;
     match config::parse(&name, &text) {

@@ -8,7 +8,7 @@ use config::{Diagnostics, Parsed, Place};
 use tokio::net::TcpListener;
 use tracing::info;
 
-use super::{Exit, complain, load};
+use super::{Exit, color, complain, load};
 use crate::node::Node;
 use crate::serve::control_socket::ControlSocket;
 use crate::serve::{Source, http};
@@ -46,8 +46,8 @@ async fn serve(parsed: Parsed) -> Result<()> {
     // Doors first: an address in use is found before any interface is touched.
     let http = match desired.metrics_listen {
         Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
-            let message = format!("cannot listen on {address}: {error}");
-            let help = "choose a free address of this node, or `listen = \"off\"`";
+            let message = format!("cannot listen on {address} for metrics: {error}");
+            let help = "name a free address of this node as `listen` in [metrics], or \"off\"";
             located(&places.metrics_listen(), message, help)
         })?),
         None => None,
@@ -73,6 +73,9 @@ fn start_log() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("POINTSMAN_LOG").unwrap_or_else(|_| "info".into());
     // Set twice only by tests that run two daemons in one process.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(color())
+        .try_init();
 }

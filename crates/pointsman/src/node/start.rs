@@ -182,29 +182,36 @@ fn check_machine(desired: &Desired, places: &Places, picture: &Picture) -> Diagn
         found.extend(check_interface(interface, places, picture));
     }
     found.extend(check_cpus(desired, places));
-    let own: Vec<IpAddr> =
-        picture.networks.values().flatten().map(|network| network.address).collect();
+    // Without its interface every backend would seem to be in the wrong place.
+    let complete = desired.interfaces.iter().all(|i| picture.links.contains_key(&i.name));
     for service in &desired.services {
-        if own.contains(&service.vip) {
-            found.push(
-                Diagnostic::error(
-                    &places.service_vip(&service.name),
-                    format!("the kernel of this node owns the VIP {}", service.vip),
-                )
-                .with_label("must not be an address of this node")
-                .with_help(format!(
-                    "remove it (`ip address del {}/32 dev …`): pointsman answers for the VIP \
-                     itself, and only while it forwards",
-                    service.vip
-                )),
-            );
-        }
-        for backend in &service.backends {
+        found.extend(check_vip(service, places, picture));
+        for backend in service.backends.iter().filter(|_| complete) {
             let place = places.backend_address(&service.name, &backend.name);
             found.extend(check_backend(desired, backend.address, &place, picture));
         }
     }
     Diagnostics::from_iter(found)
+}
+
+fn check_vip(service: &control::Service, places: &Places, picture: &Picture) -> Option<Diagnostic> {
+    let vip = service.vip;
+    let (owner, network) = picture.links.iter().find_map(|(name, link)| {
+        let networks = picture.networks.get(&link.ifindex)?;
+        Some((name, networks.iter().find(|network| network.address == vip)?))
+    })?;
+    Some(
+        Diagnostic::error(
+            &places.service_vip(&service.name),
+            format!("the kernel of this node owns the VIP {vip}"),
+        )
+        .with_label("must not be an address of this node")
+        .with_help(format!(
+            "remove it (`ip address del {vip}/{} dev {owner}`): pointsman answers for the VIP \
+             itself, and only while it forwards",
+            network.prefix
+        )),
+    )
 }
 
 fn check_cpus(desired: &Desired, places: &Places) -> Option<Diagnostic> {
@@ -295,6 +302,7 @@ fn check_backend(
         .filter_map(|interface| picture.links.get(&interface.name))
         .filter_map(|link| picture.networks.get(&link.ifindex))
         .flatten()
+        .filter(|network| !is_link_local(network.address))
         .map(|network| format!("{}/{}", network.address, network.prefix))
         .collect();
     let help = match elsewhere {
@@ -313,6 +321,11 @@ fn check_backend(
         .with_label("not directly reachable")
         .with_help(help),
     )
+}
+
+/// Every interface has such an IPv6 address: it tells nobody anything.
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// With forwarding on, this kernel would route VIP packets that reach it by another way.

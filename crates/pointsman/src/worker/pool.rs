@@ -20,6 +20,7 @@ use tracing::warn;
 use super::shared::WorkerShared;
 use super::thread::{Binding, News, Order, WorkerThread};
 use super::{Worker, WorkerId};
+use crate::clock;
 
 /// The node's workers.
 #[derive(Debug)]
@@ -146,6 +147,8 @@ impl Pool {
         let mailbox = Arc::new(Mailbox::new(MAILBOX, PARCEL_BYTES, waker(&wake)));
         let counters = Arc::new(WorkerCounters::default());
         let shared = Arc::new(WorkerShared::default());
+        // Or it would seem to have been silent since the machine was booted.
+        shared.beat(clock::now());
         let (orders, received) = unbounded();
         let cpu = self.cpus.get(self.workers.len() % self.cpus.len().max(1)).copied();
         let settings = &self.settings;
