@@ -174,6 +174,23 @@ pub fn attached(node: &Node) -> Result<String> {
     Ok(found)
 }
 
+/// Detaches the program of `eth0` behind the back of the process that attached it.
+///
+/// # Errors
+/// When there is none.
+pub fn detach(node: &Node) -> Result<()> {
+    let json =
+        |argv: &[&str]| -> Result<Value> { Ok(serde_json::from_str(&run(node.netns(), argv)?)?) };
+    let devices = json(&["ip", "-j", "-d", "link", "show", "dev", "eth0"])?;
+    let program = number(&devices, "/0/xdp/prog/id")?;
+    // The list is that of the whole machine; the program is ours alone.
+    let links = json(&["bpftool", "-j", "link"])?;
+    let mut links = links.as_array().into_iter().flatten();
+    let link = links.find(|link| link["prog_id"] == program).context("no such link")?;
+    let id = number(link, "/id")?.to_string();
+    run(node.netns(), &["bpftool", "link", "detach", "id", &id]).map(drop)
+}
+
 /// Runs a tool in a namespace; what it printed.
 ///
 /// # Errors

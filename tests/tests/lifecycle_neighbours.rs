@@ -1,5 +1,6 @@
 //! Backends' MAC addresses: known before the first packet, followed when they change, and a backend
 //! that does not answer is not used.
+#![expect(clippy::print_stdout, reason = "what was measured")]
 
 use std::thread::sleep;
 use std::time::Duration;

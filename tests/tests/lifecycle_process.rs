@@ -1,14 +1,14 @@
 //! The process comes and goes: started, killed, stopped. Nothing stays behind, and what is not VIP
 //! traffic does not notice.
+#![expect(clippy::print_stdout, reason = "what was measured")]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use lab::{Lab, Node, Pointsman, ServiceText};
-use serde_json::Value;
+use anyhow::{Result, ensure};
+use lab::{Lab, Pointsman, ServiceText};
 use tests::lifecycle::{
-    Session, attached, check_books, config, fetch, nothing_attached, number, run, status, wait_for,
+    Session, attached, check_books, config, detach, fetch, nothing_attached, status, wait_for,
 };
 
 #[test]
@@ -93,18 +93,4 @@ fn sigterm_is_heard_while_queues_are_being_bound() -> Result<()> {
     ensure!(!own.exists(), "the control socket is still there");
     ensure!(status(&first)?["ready"] == true, "the first one is disturbed");
     Ok(())
-}
-
-/// Detaches the program of `eth0` behind the back of the process that attached it.
-fn detach(node: &Node) -> Result<()> {
-    let json =
-        |argv: &[&str]| -> Result<Value> { Ok(serde_json::from_str(&run(node.netns(), argv)?)?) };
-    let devices = json(&["ip", "-j", "-d", "link", "show", "dev", "eth0"])?;
-    let program = number(&devices, "/0/xdp/prog/id")?;
-    // The list is that of the whole machine; the program is ours alone.
-    let links = json(&["bpftool", "-j", "link"])?;
-    let mut links = links.as_array().into_iter().flatten();
-    let link = links.find(|link| link["prog_id"] == program).context("no such link")?;
-    let id = number(link, "/id")?.to_string();
-    run(node.netns(), &["bpftool", "link", "detach", "id", &id]).map(drop)
 }
