@@ -15,6 +15,7 @@ use crate::section::Section;
 use crate::service::RawService;
 use crate::source::At;
 use crate::value::repeated;
+use crate::vrrp::{self, RawVrrp};
 
 /// `None` when something is wrong, which was then reported.
 pub(crate) fn read(file: &mut Section<'_>) -> Option<Desired> {
@@ -23,6 +24,7 @@ pub(crate) fn read(file: &mut Section<'_>) -> Option<Desired> {
     let dataplane = file.settings("dataplane", dataplane::read);
     let metrics_listen = file.settings("metrics", metrics::read);
     let control_socket = file.settings("control", control_socket::read);
+    let instances = file.tables("vrrp", RawVrrp::read);
     let services = file.tables("service", RawService::read);
 
     if interfaces.as_ref().is_some_and(Vec::is_empty) {
@@ -34,6 +36,13 @@ pub(crate) fn read(file: &mut Section<'_>) -> Option<Desired> {
     for mistake in cross_check(&interfaces, &services, &metrics_listen) {
         file.report(mistake);
     }
+    if let (Some(interfaces), Some(instances), Some(services)) =
+        (&interfaces, &instances, &services)
+    {
+        for mistake in vrrp::cross_check(interfaces, instances, services) {
+            file.report(mistake);
+        }
+    }
 
     Some(Desired {
         node_name,
@@ -41,6 +50,7 @@ pub(crate) fn read(file: &mut Section<'_>) -> Option<Desired> {
         dataplane: dataplane?,
         metrics_listen: metrics_listen?.value,
         control_socket: control_socket?,
+        vrrp: instances?.into_iter().map(RawVrrp::build).collect::<Option<_>>()?,
         services: services?.into_iter().map(RawService::build).collect::<Option<_>>()?,
     })
 }

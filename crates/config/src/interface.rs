@@ -36,7 +36,7 @@ impl RawInterface {
 }
 
 /// What Linux takes for an interface name (`dev_valid_name`).
-fn name(value: &Value<'_>) -> Checked<String> {
+pub(crate) fn name(value: &Value<'_>) -> Checked<String> {
     let name = value::name(value)?;
     let label = match name.as_str() {
         "." | ".." => "a directory's name".to_owned(),

@@ -31,6 +31,7 @@ mod source;
 mod suggest;
 mod syntax;
 mod value;
+mod vrrp;
 
 use std::sync::Arc;
 

@@ -62,6 +62,11 @@ impl Places {
         self.find(&[Step::Named("service", service)], "vip")
     }
 
+    /// A setting of a `[[vrrp]]`, such as `interface`.
+    pub fn vrrp_setting(&self, name: &str, key: &str) -> Place {
+        self.find(&[Step::Named("vrrp", name)], key)
+    }
+
     /// The address of a `[[service.backend]]`.
     pub fn backend_address(&self, service: &str, backend: &str) -> Place {
         self.find(&[Step::Named("service", service), Step::Named("backend", backend)], "address")

@@ -267,8 +267,11 @@ impl<'d> Section<'d> {
 }
 
 /// Tables that belong inside another one and are easily written without it.
-const NESTED: [(&str, &str); 3] = [
+const NESTED: [(&str, &str); 6] = [
     ("backend", "[[service.backend]]"),
     ("persistence", "[service.persistence]"),
     ("timeouts", "[dataplane.timeouts]"),
+    ("announce", "[vrrp.announce]"),
+    ("track", "[[vrrp.track]]"),
+    ("notify", "[vrrp.notify]"),
 ];

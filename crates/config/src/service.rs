@@ -19,6 +19,8 @@ use crate::value::{self, repeated};
 pub(crate) struct RawService {
     pub(crate) header: Place,
     pub(crate) name: Option<At<String>>,
+    /// `None` also when it is wrong, which was reported.
+    pub(crate) vrrp: Option<At<String>>,
     pub(crate) vip: Option<At<IpAddr>>,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) ports: Option<At<Ports>>,
@@ -34,6 +36,7 @@ impl RawService {
         let service = Self {
             header: section.header().clone(),
             name: section.required("name", "name = \"web\"", value::name),
+            vrrp: section.read("vrrp", value::name),
             vip: section.required("vip", "vip = \"192.0.2.10\"", net::host_address),
             protocol: section.or("protocol", Protocol::Tcp, value::choice(PROTOCOLS)),
             ports: section.required("port", "port = 80", ports),
@@ -51,6 +54,7 @@ impl RawService {
         let ports = self.ports?.value;
         Some(Service {
             name: self.name?.value,
+            vrrp: self.vrrp.map(|vrrp| vrrp.value),
             vip: self.vip?.value,
             protocol: self.protocol?,
             first_port: ports.first,

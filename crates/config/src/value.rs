@@ -188,6 +188,54 @@ pub(crate) fn numbers_or(
     }
 }
 
+/// A list whose items `reader` takes; `example` is one that would be right.
+pub(crate) fn list<T>(
+    example: &'static str,
+    reader: impl Fn(&Value<'_>) -> Checked<T>,
+) -> impl Fn(&Value<'_>) -> Checked<Vec<At<T>>> {
+    move |value| {
+        let Some(list) = value.value.as_array() else {
+            let help = format!("write for example `{} = {example}`", value.key);
+            return Err(value.wrong_type("a list", &help));
+        };
+        let mut mistakes = Vec::new();
+        let mut items = Vec::with_capacity(list.len());
+        for item in list.iter() {
+            let item = Value::new(value.source, value.key, item);
+            match reader(&item) {
+                Ok(checked) => items.push(At { value: checked, place: item.place }),
+                Err(more) => mistakes.extend(more),
+            }
+        }
+        if mistakes.is_empty() { Ok(items) } else { Err(mistakes) }
+    }
+}
+
+/// A program and its arguments: a list of strings, the first an absolute path.
+pub(crate) fn argv(value: &Value<'_>) -> Checked<Vec<String>> {
+    const EXAMPLE: &str = "[\"/usr/local/bin/check\", \"--quick\"]";
+    let words =
+        list(EXAMPLE, |item| item.str("a string", "\"--quick\"").map(str::to_owned))(value)?;
+    let refuse = |message: String, label: &str| {
+        let help = format!("write for example `{} = {EXAMPLE}`", value.key);
+        Err(vec![value.error(message).with_label(label).with_help(help)])
+    };
+    if let Some(word) = words.iter().find(|word| word.value.contains('\0')) {
+        return refuse(
+            format!("a zero byte in `{}`", word.value.escape_debug()),
+            "not an argument",
+        );
+    }
+    match words.first() {
+        None => refuse(format!("`{}` is an empty list", value.key), "no program"),
+        Some(program) if !program.value.starts_with('/') => {
+            let message = format!("`{}` is not an absolute path", program.value);
+            refuse(message, "no search path and no shell")
+        }
+        Some(_) => Ok(words.into_iter().map(|word| word.value).collect()),
+    }
+}
+
 /// One error for each value that was there before.
 pub(crate) fn repeated<'a, T: Ord + Display + 'a>(
     what: &str,

@@ -68,6 +68,13 @@ const TOKENS: &[&str] = &[
     "listen",
     "socket",
     "frames",
+    "vrrp",
+    "vrid",
+    "track",
+    "notify",
+    "announce",
+    "peers",
+    "\"VI_1\"",
 ];
 
 /// Cuts the example at two places and puts something between.

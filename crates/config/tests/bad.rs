@@ -130,6 +130,30 @@ bad! {
     socket_relative
     socket_too_long
     socket_directory
+    vrrp_no_keys
+    vrrp_unknown_key
+    vrrp_unknown_instance
+    vrrp_service_without_any_instance
+    vrrp_without_vip
+    vrrp_duplicate_name
+    vrrp_duplicate_vrid
+    vrrp_unknown_interface
+    vrrp_mixed_families
+    vrrp_torn_vip
+    vrrp_v2_over_ipv6
+    vrrp_v2_subsecond
+    vrrp_v3_between_steps
+    vrrp_v3_too_slow
+    vrrp_out_of_range
+    vrrp_unicast_without_peers
+    vrrp_peer_mistakes
+    vrrp_peer_not_an_address
+    vrrp_words
+    vrrp_announce
+    vrrp_track_nothing
+    vrrp_track_two_things
+    vrrp_track_mistakes
+    vrrp_notify
 }
 
 /// Errors, or the warnings of a configuration that is allowed.

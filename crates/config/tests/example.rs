@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use config::{Parsed, parse};
+use control::vrrp::{AnnounceTimes, ChecksumMode, Handover, Version};
 use control::{Poll, XdpMode, ZeroCopy};
 use dataplane::{Protocol, SchedulerKind, Timeouts};
 
@@ -32,6 +33,17 @@ fn means_what_it_says() {
     assert_eq!(desired.interfaces.len(), 1);
     assert_eq!(desired.interfaces[0].name, "eth0");
     let [web, dns] = desired.services.as_slice() else { panic!("two services") };
+    let [edge] = desired.vrrp.as_slice() else { panic!("one instance") };
+    assert_eq!(
+        (edge.name.as_str(), edge.interface.as_str(), edge.vrid.get()),
+        ("VI_1", "eth0", 51)
+    );
+    assert_eq!((edge.priority, edge.advert_interval), (150, Duration::from_millis(100)));
+    assert_eq!(edge.group.as_deref(), Some("edge"));
+    let weights: Vec<_> = edge.track.iter().map(|track| track.weight).collect();
+    assert_eq!(weights, [Some(-60), Some(-40), Some(1), None]);
+    assert_eq!((web.vrrp.as_deref(), dns.vrrp.as_deref()), (Some("VI_1"), None));
+    assert_eq!(desired.vips_of("VI_1"), [web.vip]);
     assert_eq!((web.name.as_str(), web.vip), ("web", IpAddr::from([192, 0, 2, 10])));
     assert_eq!((web.protocol, web.first_port, web.last_port), (Protocol::Tcp, 80, 80));
     let persistence = web.persistence.expect("web is persistent");
@@ -55,6 +67,11 @@ fn defaults() {
     assert_eq!(dataplane.timeouts, Timeouts::default());
     assert_eq!(desired.metrics_listen, Some(SocketAddr::from(([127, 0, 0, 1], 9477))));
     assert_eq!(desired.control_socket.as_os_str(), "/run/pointsman/pointsman.sock");
+    let edge = &desired.vrrp[0];
+    assert_eq!((edge.version, edge.down_adverts, edge.unicast), (Version::V3, 3, false));
+    assert_eq!((edge.preempt, edge.preempt_delay), (true, Duration::ZERO));
+    assert_eq!((edge.checksum, edge.handover), (ChecksumMode::Auto, Handover::Lease));
+    assert_eq!((edge.announce, edge.peers.len()), (AnnounceTimes::default(), 0));
     let web = &desired.services[0];
     assert_eq!(web.scheduler, SchedulerKind::Maglev);
     let persistence = web.persistence.expect("web is persistent");
@@ -93,6 +110,6 @@ fn shows_every_key() {
             checked += 1;
         }
     }
-    assert_eq!(headers.len(), 9, "{headers:?}");
-    assert!(checked > 30, "only {checked} keys");
+    assert_eq!(headers.len(), 13, "{headers:?}");
+    assert!(checked > 60, "only {checked} keys");
 }

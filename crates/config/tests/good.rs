@@ -1,9 +1,11 @@
 //! What is allowed, and what it means.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use config::{Desired, Parsed, parse};
-use control::{Interface, Poll, Service, XdpMode, ZeroCopy};
+use control::vrrp::{ChecksumMode, ChecksumStyle, Handover, Version};
+use control::{Interface, Poll, Service, Vrrp, XdpMode, ZeroCopy};
 use dataplane::{Protocol, SchedulerKind};
 
 fn accept(text: &str) -> Parsed {
@@ -102,6 +104,60 @@ fn the_limits_themselves_are_allowed() {
     assert_eq!(node.node_name.map(|name| name.len()), Some(63));
     assert_eq!(interface("").name.len(), 4);
     accept("[[interface]]\nname = \"exactly-fifteen\"");
+}
+
+/// An instance with a service of each of these VIPs.
+fn instance(vip: &str, settings: &str) -> Vrrp {
+    let text = format!(
+        "[[vrrp]]\nname = \"VI_1\"\ninterface = \"eth0\"\nvrid = 255\n{settings}\n\
+         [[service]]\nname = \"web\"\nvip = \"{vip}\"\nport = 80\nvrrp = \"VI_1\"\n"
+    );
+    desired(&text).vrrp.remove(0)
+}
+
+#[test]
+fn vrrp_limits_themselves_are_allowed() {
+    let ms = Duration::from_millis;
+    let v4 = |settings: &str| instance("192.0.2.10", settings);
+    assert_eq!(v4("").advert_interval, ms(1000));
+    assert_eq!(v4("advert_interval = \"10ms\"").advert_interval, ms(10));
+    assert_eq!(v4("advert_interval = \"40s 950ms\"").advert_interval, ms(40_950));
+    let slow = v4("version = 2\nadvert_interval = \"255s\"");
+    assert_eq!((slow.version, slow.advert_interval), (Version::V2, ms(255_000)));
+    let owner = v4("priority = 255\ndown_adverts = 100");
+    assert_eq!((owner.priority, owner.down_adverts, owner.vrid.get()), (255, 100, 255));
+    let unicast = instance("fd00::10", "mode = \"unicast\"\npeers = [\"fe80::2\"]");
+    assert!(unicast.unicast && unicast.peers.len() == 1);
+    let styles =
+        [("rfc9568", ChecksumStyle::Plain), ("pseudo-header", ChecksumStyle::PseudoHeader)];
+    for (word, style) in styles {
+        let read = v4(&format!("checksum = \"{word}\"")).checksum;
+        assert_eq!(read, ChecksumMode::Fixed(style));
+    }
+    assert_eq!(v4("handover = \"at-once\"").handover, Handover::AtOnce);
+    let refresh = v4("announce = { count = 100, refresh = \"60s\" }").announce;
+    assert_eq!((refresh.count, refresh.refresh), (100, Some(ms(60_000))));
+}
+
+#[test]
+fn one_vrid_may_serve_both_families() {
+    let vrrp = |name: &str| {
+        format!("[[vrrp]]\nname = \"{name}\"\ninterface = \"eth0\"\nvrid = 7\ngroup = \"g\"\n")
+    };
+    let service = |name: &str, vip: &str, vrrp: &str| {
+        format!("[[service]]\nname = \"{name}\"\nvip = \"{vip}\"\nport = 80\nvrrp = \"{vrrp}\"\n")
+    };
+    let text = [
+        vrrp("four"),
+        vrrp("six"),
+        service("a", "192.0.2.10", "four"),
+        service("b", "2001:db8::10", "six"),
+        service("c", "192.0.2.11", "four"),
+    ];
+    let desired = desired(&text.concat());
+    let vips: [IpAddr; 2] = [[192, 0, 2, 10].into(), [192, 0, 2, 11].into()];
+    assert_eq!(desired.vips_of("four"), vips);
+    assert_eq!(desired.vips_of("six").len(), 1);
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use dataplane::{Protocol, SchedulerKind, Timeouts};
 
+use crate::vrrp::{AnnounceTimes, ChecksumMode, Handover, ScriptTimes, TrackKind, Version, Vrid};
+
 /// The whole desired state of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
@@ -21,8 +23,25 @@ pub struct Desired {
     pub metrics_listen: Option<SocketAddr>,
     /// Path of the control socket.
     pub control_socket: PathBuf,
+    /// VRRP instances; names unique, each with at least one service.
+    pub vrrp: Vec<Vrrp>,
     /// Services; names unique, (VIP, protocol, ports) do not overlap.
     pub services: Vec<Service>,
+}
+
+impl Desired {
+    /// The VIPs of a VRRP instance, each once, in the order of the services: at least one, all of
+    /// one family.
+    pub fn vips_of(&self, instance: &str) -> Vec<IpAddr> {
+        let mut vips = Vec::new();
+        let services = self.services.iter();
+        for service in services.filter(|service| service.vrrp.as_deref() == Some(instance)) {
+            if !vips.contains(&service.vip) {
+                vips.push(service.vip);
+            }
+        }
+        vips
+    }
 }
 
 /// One `[[interface]]`.
@@ -89,11 +108,106 @@ pub enum Poll {
     Busy,
 }
 
+/// One `[[vrrp]]`: a virtual router. What the ranges are, [`crate::vrrp::Config`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vrrp {
+    /// Unique name.
+    pub name: String,
+    /// Name of the configured interface that has the VIPs.
+    pub interface: String,
+    /// Virtual router ID, unique per interface and address family.
+    pub vrid: Vrid,
+    /// Protocol version.
+    pub version: Version,
+    /// 1–254, or 255 for the owner of the addresses.
+    pub priority: u8,
+    /// Time between two adverts.
+    pub advert_interval: Duration,
+    /// Whether a higher priority takes over from a living Active.
+    pub preempt: bool,
+    /// How long a lower-priority Active is followed before it is preempted.
+    pub preempt_delay: Duration,
+    /// How many missing adverts make an Active dead, 2–100.
+    pub down_adverts: u8,
+    /// Checksum of version 3 over IPv4.
+    pub checksum: ChecksumMode,
+    /// What to wait for when preempting.
+    pub handover: Handover,
+    /// Adverts go to each peer instead of to the group.
+    pub unicast: bool,
+    /// Sources that are believed; empty: any (multicast only).
+    pub peers: Vec<IpAddr>,
+    /// Instances with the same group are Active together or not at all.
+    pub group: Option<String>,
+    /// The VIPs are released when the control thread is silent for this long.
+    pub control_timeout: Duration,
+    /// Gratuitous ARP and unsolicited neighbour advertisements.
+    pub announce: AnnounceTimes,
+    /// What changes the priority.
+    pub track: Vec<Track>,
+    /// What is run at each change of state.
+    pub notify: Option<Notify>,
+}
+
+/// One `[[vrrp.track]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Track {
+    /// The thing.
+    pub target: TrackTarget,
+    /// -253–253, not 0. `None`: it must be up (a file: hold 0 or more).
+    pub weight: Option<i16>,
+}
+
+/// A thing that is tracked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrackTarget {
+    /// A kernel interface: up while it has a link.
+    Interface(String),
+    /// A service: up while a backend of it can take new sources.
+    Service(String),
+    /// A program and its arguments: up while it exits with 0.
+    Script(Vec<String>, ScriptTimes),
+    /// A file that holds a number.
+    File(PathBuf),
+}
+
+impl TrackTarget {
+    /// Its kind.
+    pub const fn kind(&self) -> TrackKind {
+        match self {
+            Self::Interface(_) => TrackKind::Interface,
+            Self::Service(_) => TrackKind::Service,
+            Self::Script(..) => TrackKind::Script,
+            Self::File(_) => TrackKind::File,
+        }
+    }
+
+    /// Its name: for a script the program.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Interface(name) | Self::Service(name) => name.clone(),
+            Self::Script(argv, _) => argv.first().cloned().unwrap_or_default(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// `[vrrp.notify]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notify {
+    /// A program and its first arguments; no shell.
+    pub command: Vec<String>,
+    /// It is killed after this long.
+    pub timeout: Duration,
+}
+
 /// One `[[service]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Unique name.
     pub name: String,
+    /// The VRRP instance that its VIP belongs to. `None`: active whenever this node runs.
+    pub vrrp: Option<String>,
     /// The virtual address.
     pub vip: IpAddr,
     /// Transport protocol.

@@ -12,7 +12,8 @@ pub mod vrrp;
 
 pub use controller::{BackendStatus, Command, Controller, Event, STANDALONE, ServiceStatus};
 pub use desired::{
-    Backend, Dataplane, Desired, Interface, Persistence, Poll, Service, XdpMode, ZeroCopy,
+    Backend, Dataplane, Desired, Interface, Notify, Persistence, Poll, Service, Track, TrackTarget,
+    Vrrp, XdpMode, ZeroCopy,
 };
 pub use neighbour::{Neighbour, Unusable};
 pub use port::{Link, Network, Port};

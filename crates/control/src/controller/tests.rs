@@ -18,6 +18,7 @@ fn ip(last: u8) -> IpAddr {
 fn service(name: &str, vip: u8, backends: &[u8]) -> desired::Service {
     desired::Service {
         name: name.into(),
+        vrrp: None,
         vip: ip(vip),
         protocol: Protocol::Tcp,
         first_port: 80,
@@ -51,6 +52,7 @@ fn desired(services: Vec<desired::Service>) -> Desired {
         },
         metrics_listen: None,
         control_socket: "/run/x.sock".into(),
+        vrrp: vec![],
         services,
     }
 }
