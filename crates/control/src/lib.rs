@@ -10,7 +10,7 @@ mod port;
 mod registry;
 pub mod vrrp;
 
-pub use controller::{BackendStatus, Command, Controller, Event, STANDALONE, ServiceStatus};
+pub use controller::{BackendStatus, Command, Controller, Event, Owner, STANDALONE, ServiceStatus};
 pub use desired::{
     Backend, Dataplane, Desired, Interface, Notify, Persistence, Poll, Service, Track, TrackTarget,
     Vrrp, XdpMode, ZeroCopy,

@@ -88,7 +88,9 @@ fn torn_vips(services: &[RawService]) -> Vec<Diagnostic> {
         if here == there {
             continue;
         }
-        let say = |name: Option<String>| name.map_or("no instance".into(), |n| format!("`{n}`"));
+        let say = |name: Option<String>| {
+            name.map_or_else(|| "no instance".to_owned(), |name| format!("`{name}`"))
+        };
         let message =
             format!("the VIP {} belongs to {} and to {}", vip.value, say(there), say(here));
         let mut error =

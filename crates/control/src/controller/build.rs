@@ -5,45 +5,97 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use dataplane::{
-    Addr, BackendSlot, Hop, LoopGuard, Member, Persistence, Scheduler, Service, ServiceKey,
-    ServiceSlot, Snapshot, Vip,
+    Addr, BackendSlot, Hop, InstanceSlot, LoopGuard, Member, Persistence, PortId, Scheduler,
+    Service, ServiceKey, ServiceSlot, Snapshot, Vip,
 };
 
-use super::{Built, Command, Controller, STANDALONE};
+use super::{Built, Command, Controller, Owner, STANDALONE};
 use crate::desired;
 
 impl Controller {
     /// Publishes what the state says now.
     pub(super) fn publish(&mut self) {
         self.generation += 1;
-        let wanted: BTreeSet<Addr> =
-            self.desired.services.iter().map(|service| service.vip.into()).collect();
-        for gone in self.steered.difference(&wanted) {
+        self.retire_slots();
+        let vips = self.vips();
+        // An interface that does not exist has no VIP to steer.
+        let wanted: BTreeMap<Addr, Owner> =
+            vips.iter().filter_map(|vip| Some((vip.address, self.owner(vip)?))).collect();
+        for gone in self.steered.keys().filter(|vip| !wanted.contains_key(vip)) {
             self.commands.push_back(Command::RemoveVip(*gone));
         }
-        self.steered.retain(|vip| wanted.contains(vip));
-        self.retire_slots();
+        self.steered.retain(|vip, _| wanted.contains_key(vip));
         let services = self.build_services();
         let snapshot = Snapshot::new(
             self.generation,
             services,
-            wanted.iter().map(|address| vip(*address)).collect(),
+            vips,
             self.hops(),
             self.guard(),
             self.workers.clone(),
         );
-        self.waiting = wanted.difference(&self.steered).copied().collect();
+        self.waiting = wanted
+            .into_iter()
+            .filter(|(vip, owner)| self.steered.get(vip) != Some(owner))
+            .collect();
         self.commands.push_back(Command::Publish(Arc::new(snapshot)));
     }
 
+    /// The configured VIPs, each once.
+    fn vips(&self) -> Vec<Vip> {
+        let mut vips: BTreeMap<Addr, Vip> = BTreeMap::new();
+        for service in &self.desired.services {
+            let address = service.vip.into();
+            let instance = self.instance_of(service);
+            vips.insert(address, Vip { address, instance, port: self.home_of(service) });
+        }
+        vips.into_values().collect()
+    }
+
+    /// The only interface that a service's VIP lives on, if it is an instance's.
+    fn home_of(&self, service: &desired::Service) -> Option<PortId> {
+        let name = service.vrrp.as_ref()?;
+        let instance = self.desired.vrrp.iter().find(|instance| instance.name == *name)?;
+        self.ports.iter().find(|port| port.name == instance.interface).map(|port| port.id)
+    }
+
+    /// What the VIP map is to say; `None` while the VIP's interface does not exist.
+    fn owner(&self, vip: &Vip) -> Option<Owner> {
+        let port = match vip.port {
+            None => None,
+            Some(id) => Some((id, self.ports.get(id.index())?.link?.ifindex)),
+        };
+        Some(Owner { instance: vip.instance, port })
+    }
+
+    fn instance_of(&self, service: &desired::Service) -> InstanceSlot {
+        let slot = service.vrrp.as_ref().and_then(|name| self.instance_slots.slot(name));
+        slot.map_or(STANDALONE, InstanceSlot)
+    }
+
     fn retire_slots(&mut self) {
-        let wanted: BTreeMap<&str, BTreeSet<IpAddr>> = self
-            .desired
+        let Self {
+            desired,
+            service_slots,
+            backend_slots,
+            instance_slots,
+            services,
+            generation,
+            ..
+        } = self;
+        let wanted: BTreeMap<&str, BTreeSet<IpAddr>> = desired
             .services
             .iter()
             .map(|s| (s.name.as_str(), s.backends.iter().map(|b| b.address).collect()))
             .collect();
-        let Self { service_slots, backend_slots, services, generation, .. } = self;
+        instance_slots.retain(*generation, |name| {
+            name.is_empty() || desired.vrrp.iter().any(|instance| instance.name == *name)
+        });
+        for instance in &desired.vrrp {
+            // The configuration allows one less than there are slots; beyond that retired ones are
+            // waited for.
+            let _ = instance_slots.claim(&instance.name);
+        }
         service_slots.retain(*generation, |name| wanted.contains_key(name.as_str()));
         backend_slots.retain(*generation, |(name, address)| {
             wanted.get(name.as_str()).is_some_and(|backends| backends.contains(address))
@@ -61,12 +113,17 @@ impl Controller {
                 let _ = self.backend_slots.claim(&(wanted.name.clone(), backend.address));
             }
             let members = self.members(wanted);
+            let slots = (ServiceSlot(slot), self.instance_of(wanted));
             let old = self.services.get(&wanted.name);
             let service = match old {
-                Some(built) if built.members == members && same(&built.service, wanted) => {
+                Some(built)
+                    if built.members == members
+                        && built.service.instance == slots.1
+                        && same(&built.service, wanted) =>
+                {
                     Arc::clone(&built.service)
                 }
-                _ => Arc::new(build(ServiceSlot(slot), wanted, &members, old)),
+                _ => Arc::new(build(slots, wanted, &members, old)),
             };
             services.push(Arc::clone(&service));
             self.services.insert(wanted.name.clone(), Built { service, members });
@@ -99,6 +156,7 @@ impl Controller {
         let mut hops = Vec::new();
         for service in &self.desired.services {
             let Some(service_slot) = self.service_slots.slot(&service.name) else { continue };
+            let instance = self.instance_of(service);
             for backend in &service.backends {
                 let key = (service.name.clone(), backend.address);
                 let (Some(slot), Some(Ok(way))) = (
@@ -118,7 +176,7 @@ impl Controller {
                     macs,
                     port: way.port,
                     service: ServiceSlot(service_slot),
-                    instance: STANDALONE,
+                    instance,
                     usable: true,
                     eligible: backend.weight > 0,
                 };
@@ -139,12 +197,8 @@ impl Controller {
     }
 }
 
-fn vip(address: Addr) -> Vip {
-    Vip { address, instance: STANDALONE, port: None }
-}
-
 fn build(
-    slot: ServiceSlot,
+    (slot, instance): (ServiceSlot, InstanceSlot),
     wanted: &desired::Service,
     members: &[Member],
     old: Option<&Built>,
@@ -158,7 +212,7 @@ fn build(
         }
         _ => Scheduler::new(wanted.scheduler, key, members),
     };
-    Service { slot, key, instance: STANDALONE, persistence: persistence(wanted), scheduler }
+    Service { slot, key, instance, persistence: persistence(wanted), scheduler }
 }
 
 /// Whether a built service still is what is wanted, its members apart.

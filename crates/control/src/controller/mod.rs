@@ -33,15 +33,17 @@ pub struct Controller {
     workers: Vec<WorkerLink>,
     service_slots: Registry<String>,
     backend_slots: Registry<(String, IpAddr)>,
+    /// Of VRRP instances; slot 0 is [`STANDALONE`]'s.
+    instance_slots: Registry<String>,
     /// As published, by name; reused while nothing of a service changes.
     services: BTreeMap<String, Built>,
     states: BTreeMap<(String, IpAddr), State>,
     generation: u64,
     acknowledged: u64,
-    /// VIPs in the map.
-    steered: BTreeSet<Addr>,
+    /// VIPs in the map, each with its owner.
+    steered: BTreeMap<Addr, Owner>,
     /// VIPs of the published snapshot that wait for its acknowledgement.
-    waiting: BTreeSet<Addr>,
+    waiting: BTreeMap<Addr, Owner>,
     watched: BTreeSet<(PortId, IpAddr)>,
     commands: VecDeque<Command>,
 }
@@ -69,7 +71,7 @@ pub enum Command {
     /// Hand the snapshot to the workers.
     Publish(Arc<Snapshot>),
     /// Steer this VIP to the workers.
-    InsertVip(Addr, InstanceSlot),
+    InsertVip(Addr, Owner),
     /// Stop steering this VIP.
     RemoveVip(Addr),
     /// Have the kernel resolve this neighbour and keep it resolved.
@@ -80,8 +82,20 @@ pub enum Command {
     Report(String, String, Option<Unusable>),
 }
 
+/// To whom a VIP belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Whose lease decides whether it is active.
+    pub instance: InstanceSlot,
+    /// The only interface it lives on, and its kernel index. `None`: all.
+    pub port: Option<(PortId, u32)>,
+}
+
 /// The instance of all services without a VRRP instance: active whenever the node runs.
 pub const STANDALONE: InstanceSlot = InstanceSlot(0);
+
+/// Slots of the lease array.
+const MAX_INSTANCES: u16 = 256;
 
 #[derive(Debug)]
 struct Built {
@@ -108,7 +122,11 @@ impl Controller {
     /// A controller for a first configuration. Nothing is published before the first event.
     pub fn new(desired: Desired) -> Self {
         let ports = ports_of(&desired);
+        let mut instance_slots = Registry::new(MAX_INSTANCES);
+        // The first one given out is 0. An instance cannot have an empty name.
+        instance_slots.claim(&String::new());
         Self {
+            instance_slots,
             desired,
             ports,
             neighbours: BTreeMap::new(),
@@ -119,8 +137,8 @@ impl Controller {
             states: BTreeMap::new(),
             generation: 0,
             acknowledged: 0,
-            steered: BTreeSet::new(),
-            waiting: BTreeSet::new(),
+            steered: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             watched: BTreeSet::new(),
             commands: VecDeque::new(),
         }
@@ -159,6 +177,7 @@ impl Controller {
             named(slot) || workers.iter().any(|worker| worker.counters.backend(slot).in_use())
         });
         self.service_slots.reclaim(self.acknowledged, |_| false);
+        self.instance_slots.reclaim(self.acknowledged, |_| false);
     }
 
     /// The configuration in force.
@@ -183,7 +202,12 @@ impl Controller {
 
     /// VIPs in the map.
     pub fn steered(&self) -> impl Iterator<Item = Addr> + '_ {
-        self.steered.iter().copied()
+        self.steered.keys().copied()
+    }
+
+    /// The slot of a VRRP instance whose configuration was published.
+    pub fn instance_slot(&self, name: &str) -> Option<InstanceSlot> {
+        self.instance_slots.slot(&name.to_owned()).map(InstanceSlot)
     }
 
     /// Backends that are on a network of a present interface: (interface, address).
@@ -207,9 +231,9 @@ impl Controller {
         if self.acknowledged < self.generation {
             return;
         }
-        for vip in std::mem::take(&mut self.waiting) {
-            self.steered.insert(vip);
-            self.commands.push_back(Command::InsertVip(vip, STANDALONE));
+        for (vip, owner) in std::mem::take(&mut self.waiting) {
+            self.steered.insert(vip, owner);
+            self.commands.push_back(Command::InsertVip(vip, owner));
         }
     }
 

@@ -4,6 +4,7 @@ use dataplane::{Protocol, SchedulerKind, Timeouts};
 
 use super::*;
 use crate::desired::{self, Backend, Dataplane, Interface, Poll, XdpMode, ZeroCopy};
+use crate::vrrp;
 
 const ETH0: PortId = PortId(0);
 const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -109,7 +110,8 @@ fn a_vip_is_steered_only_after_the_workers_know_it() {
     assert!(tell(&mut controller, Event::Acknowledged(published - 1)).is_empty());
     let done = tell(&mut controller, Event::Acknowledged(published));
     assert!(
-        matches!(done[..], [Command::InsertVip(vip, STANDALONE)] if vip == ip(100).into()),
+        matches!(done[..], [Command::InsertVip(vip, Owner { instance: STANDALONE, port: None })]
+            if vip == ip(100).into()),
         "{done:?}"
     );
     assert!(controller.all_steered());
@@ -237,4 +239,94 @@ fn two_nodes_whose_files_differ_in_names_and_order_choose_alike() {
         };
         assert_eq!(to(&a), to(&b));
     }
+}
+
+fn instance(name: &str) -> desired::Vrrp {
+    desired::Vrrp {
+        name: name.into(),
+        interface: "eth0".into(),
+        vrid: vrrp::Vrid::MIN,
+        version: vrrp::Version::V3,
+        priority: 100,
+        advert_interval: Duration::from_secs(1),
+        preempt: true,
+        preempt_delay: Duration::ZERO,
+        down_adverts: 3,
+        checksum: vrrp::ChecksumMode::Auto,
+        handover: vrrp::Handover::Lease,
+        unicast: false,
+        peers: vec![],
+        group: None,
+        control_timeout: Duration::from_secs(60),
+        announce: vrrp::AnnounceTimes::default(),
+        track: vec![],
+        notify: None,
+    }
+}
+
+/// `web` belongs to an instance, `dns` to none.
+fn with_instance(name: &str) -> Desired {
+    let mut web = service("web", 100, &[11]);
+    web.vrrp = Some(name.into());
+    let dns = service("dns", 101, &[11]);
+    Desired { vrrp: vec![instance(name)], ..desired(vec![web, dns]) }
+}
+
+#[test]
+fn vip_service_and_hop_name_their_instance_and_its_interface() {
+    let mut controller = linked(vec![]);
+    tell(&mut controller, Event::Desired(Box::new(with_instance("VI_1"))));
+    let snapshot = published(&tell(&mut controller, resolved(11, RS1)));
+    let slot = controller.instance_slot("VI_1").unwrap();
+    assert_ne!(slot, STANDALONE);
+    let vip = |last| snapshot.vip(ip(last).into()).copied().unwrap();
+    assert_eq!((vip(100).instance, vip(100).port), (slot, Some(ETH0)));
+    assert_eq!((vip(101).instance, vip(101).port), (STANDALONE, None));
+    for (service, expected) in controller.services().zip([slot, STANDALONE]) {
+        let hop = snapshot.hop(service.backends[0].slot.unwrap());
+        assert_eq!(hop.instance, expected, "{}", service.name);
+    }
+    let instances: Vec<_> = snapshot.services().iter().map(|service| service.instance).collect();
+    assert_eq!(instances, [slot, STANDALONE]);
+}
+
+#[test]
+fn the_vip_of_an_instance_follows_its_interface() {
+    let mut controller = linked(vec![]);
+    tell(&mut controller, Event::Desired(Box::new(with_instance("VI_1"))));
+    let acknowledge = |controller: &mut Controller| {
+        let (generation, _) = controller.generations();
+        let done = tell(controller, Event::Acknowledged(generation));
+        let inserted = done.into_iter().filter_map(|command| match command {
+            Command::InsertVip(vip, owner) => Some((vip, owner.port)),
+            Command::Publish(_)
+            | Command::RemoveVip(_)
+            | Command::Watch(..)
+            | Command::Unwatch(..)
+            | Command::Report(..) => None,
+        });
+        inserted.collect::<Vec<_>>()
+    };
+    let (web, dns): (Addr, Addr) = (ip(100).into(), ip(101).into());
+    assert_eq!(acknowledge(&mut controller), [(web, Some((ETH0, 7))), (dns, None)]);
+    let gone = tell(&mut controller, Event::Link(ETH0, None));
+    assert!(gone.iter().any(|c| matches!(c, Command::RemoveVip(vip) if *vip == web)), "{gone:?}");
+    assert_eq!(acknowledge(&mut controller), []);
+    tell(&mut controller, Event::Link(ETH0, Some(link(8, true))));
+    assert_eq!(acknowledge(&mut controller), [(web, Some((ETH0, 8)))]);
+    tell(&mut controller, Event::Link(ETH0, Some(link(9, true))));
+    assert_eq!(acknowledge(&mut controller), [(web, Some((ETH0, 9)))], "another device");
+}
+
+#[test]
+fn a_service_that_moves_to_an_instance_is_built_anew_and_slots_are_not_shared() {
+    let mut controller = linked(vec![]);
+    tell(&mut controller, Event::Desired(Box::new(with_instance("VI_1"))));
+    let first = controller.instance_slot("VI_1").unwrap();
+    let snapshot =
+        published(&tell(&mut controller, Event::Desired(Box::new(with_instance("VI_2")))));
+    let second = controller.instance_slot("VI_2").unwrap();
+    assert!(second != first && second != STANDALONE, "the old one is not acknowledged away yet");
+    assert_eq!(snapshot.services()[0].instance, second);
+    assert_eq!(controller.instance_slot("VI_1"), None);
 }

@@ -182,8 +182,11 @@ impl Node {
                 self.retired.push_back(self.snapshots.swap(snapshot));
                 self.pool.rouse();
             }
-            Command::InsertVip(address, instance) => {
-                let vip = steer::abi::Vip { instance: u32::from(instance.0), ifindex: 0 };
+            Command::InsertVip(address, owner) => {
+                let vip = steer::abi::Vip {
+                    instance: u32::from(owner.instance.0),
+                    ifindex: owner.port.map_or(0, |(_, ifindex)| ifindex),
+                };
                 match self.steer.insert_vip(address.octets(), vip) {
                     Ok(()) => info!(vip = %address, "setting protocol VIPs"),
                     Err(error) => error!(vip = %address, %error, "cannot steer the VIP"),
