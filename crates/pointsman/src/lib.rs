@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`worker`] | the hot path's frames part; worker threads |
 //! | [`node`] | the control thread: carries out what `control::Controller` decides |
-//! | [`lease`] | the thread that keeps VIPs active |
+//! | [`vrrp`] | the VRRP thread: adverts, and the leases that make VIPs active |
 //! | [`netlink`] | links, addresses, neighbours |
 //! | [`serve`] | HTTP and the control socket |
 //! | [`status`], [`metrics`] | the state as a document, and as Prometheus text |
@@ -13,11 +13,11 @@
 
 pub mod cli;
 pub mod clock;
-pub mod lease;
 pub mod metrics;
 pub mod netlink;
 pub mod node;
 pub mod serve;
 pub mod status;
 pub mod sys;
+pub mod vrrp;
 pub mod worker;

@@ -1,6 +1,8 @@
 //! The Prometheus view of [`Status`]: a registry is filled at each scrape, so a metric cannot
 //! disagree with the status document. Every series exists from the start, with 0.
 
+mod vrrp;
+
 use prometheus::core::{AtomicU64, GenericCounterVec};
 use prometheus::{GaugeVec, Opts, Registry, TextEncoder};
 
@@ -17,6 +19,7 @@ pub fn render(status: &Status) -> prometheus::Result<String> {
     page.node(status)?;
     page.interfaces(status)?;
     page.workers(status)?;
+    vrrp::add(&page, status)?;
     page.services(status)?;
     page.backends(status)?;
     page.persistence(status)?;

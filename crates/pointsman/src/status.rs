@@ -29,6 +29,9 @@ pub struct Status {
     pub interfaces: Vec<Interface>,
     /// Workers, by interface and queue.
     pub workers: Vec<Worker>,
+    /// VRRP instances, as configured.
+    #[serde(default)]
+    pub vrrp: Vec<Vrrp>,
     /// Services, as configured.
     pub services: Vec<Service>,
     /// The persistence table.
@@ -131,6 +134,104 @@ pub struct Frames {
     pub tx: u64,
     /// In the worker's hands.
     pub held: u64,
+}
+
+/// A VRRP instance.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Vrrp {
+    /// Name.
+    pub name: String,
+    /// Interface that has the VIPs.
+    pub interface: String,
+    /// Virtual router ID.
+    pub vrid: u8,
+    /// Protocol version.
+    pub version: u8,
+    /// `active`, `backup` or `initialize`.
+    pub state: String,
+    /// Seconds in this state; absent before the first one.
+    pub since_seconds: Option<f64>,
+    /// Why, one word.
+    pub reason: String,
+    /// Why, one sentence.
+    pub why: String,
+    /// Virtual addresses.
+    pub vips: Vec<String>,
+    /// Whether they are active on this node: the lease holds.
+    pub vips_active: bool,
+    /// Seconds until the lease ends unless an advert is sent.
+    pub lease_seconds: Option<f64>,
+    /// Priority in the configuration.
+    pub configured_priority: u8,
+    /// Priority that decides; 0: cannot be Active now.
+    pub effective_priority: u8,
+    /// How the one becomes the other.
+    pub priority_why: String,
+    /// Why this node cannot forward, if so.
+    pub blocked: Option<String>,
+    /// Seconds until it may preempt again after a resignation.
+    pub resigned_seconds: Option<f64>,
+    /// Interval in force, in seconds.
+    pub advert_interval_seconds: f64,
+    /// Checksum style in use: `rfc9568` or `pseudo-header`.
+    pub checksum: String,
+    /// Routers heard, at most eight.
+    pub peers: Vec<VrrpPeer>,
+    /// How often this thread was found to have stalled.
+    pub stalls: u64,
+    /// Adverts sent.
+    pub sent: u64,
+    /// Adverts that the kernel did not take.
+    pub send_failed: u64,
+    /// Adverts believed.
+    pub received: u64,
+    /// Messages that the socket had no room for.
+    pub overflowed: u64,
+    /// Gratuitous ARP and neighbour advertisements sent.
+    pub announced: u64,
+    /// Messages not believed, by reason; every reason is listed.
+    pub rejected: Vec<Count>,
+    /// Transitions so far.
+    pub transitions: Vec<VrrpTransitions>,
+    /// Timers of the Active state by how late they were.
+    pub late: Late,
+}
+
+/// A router that was heard.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VrrpPeer {
+    /// Its address.
+    pub address: String,
+    /// Its last priority; 0: it left.
+    pub priority: u8,
+    /// Its interval in seconds.
+    pub interval_seconds: f64,
+    /// Seconds since it was last heard.
+    pub age_seconds: f64,
+    /// Adverts believed.
+    pub adverts: u64,
+}
+
+/// Transitions to a state, for a reason.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VrrpTransitions {
+    /// State entered.
+    pub to: String,
+    /// Why.
+    pub reason: String,
+    /// How often.
+    pub value: u64,
+}
+
+/// A histogram of seconds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Late {
+    /// Upper bounds.
+    pub bounds: Vec<f64>,
+    /// Values up to each bound and above the one before; the last one above all bounds.
+    pub counts: Vec<u64>,
+    /// Sum of the values.
+    pub sum: f64,
 }
 
 /// A service.

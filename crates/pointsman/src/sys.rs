@@ -3,7 +3,8 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::Ipv6Addr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
@@ -31,6 +32,113 @@ pub fn real_time() -> io::Result<()> {
     // SAFETY: pid 0 is the calling thread; `param` is a valid sched_param that outlives the call.
     let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const param) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A received datagram: what the kernel said besides its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Datagram {
+    /// Bytes in the buffer.
+    pub len: usize,
+    /// IPv6 source (IPv4 raw sockets deliver the IP header instead; likewise below).
+    pub source: Option<Ipv6Addr>,
+    /// IPv6 destination.
+    pub destination: Option<Ipv6Addr>,
+    /// Hop limit.
+    pub hop_limit: Option<u8>,
+    /// Datagrams that this socket has dropped so far for want of room (`SO_RXQ_OVFL`); absent: none.
+    pub overflowed: Option<u32>,
+}
+
+/// Receives one datagram with its control messages; never blocks.
+///
+/// # Errors
+/// `EAGAIN` when there is none, and what recvmsg(2) returns.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Datagram> {
+    let mut name = [0_u8; size_of::<libc::sockaddr_in6>()];
+    let mut control = Control([0; 128]);
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: an all-zero msghdr is valid: null pointers with length 0.
+    let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    header.msg_name = name.as_mut_ptr().cast();
+    header.msg_namelen = libc::socklen_t::try_from(name.len()).unwrap_or(0);
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = control.0.len();
+    // SAFETY: each pointer in `header` is to a live buffer of the length beside it, and nothing
+    // else uses these buffers during the call.
+    let received =
+        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
+    let len = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    let mut datagram = Datagram { len, source: address_of(&name), ..Datagram::default() };
+    read_control(control.0.get(..header.msg_controllen).unwrap_or_default(), &mut datagram);
+    Ok(datagram)
+}
+
+/// Switches an integer socket option on.
+///
+/// # Errors
+/// What setsockopt(2) returns.
+pub fn switch_on(socket: BorrowedFd<'_>, level: i32, option: i32) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let len = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(0);
+    let fd = socket.as_raw_fd();
+    // SAFETY: the value is a live integer of the length given.
+    let result = unsafe { libc::setsockopt(fd, level, option, (&raw const on).cast(), len) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Binds a packet socket to a device, for sending only (protocol 0).
+///
+/// # Errors
+/// What bind(2) returns.
+pub fn bind_packet(socket: BorrowedFd<'_>, ifindex: u32) -> io::Result<()> {
+    // SAFETY: an all-zero sockaddr_ll is valid: it is integers.
+    let mut address: libc::sockaddr_ll = unsafe { MaybeUninit::zeroed().assume_init() };
+    address.sll_family = u16::try_from(libc::AF_PACKET).unwrap_or(0);
+    address.sll_ifindex = ifindex.cast_signed();
+    let len = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).unwrap_or(0);
+    // SAFETY: `address` is a valid sockaddr_ll of the length given, and outlives the call.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Aligned as control messages must be.
+#[repr(align(8))]
+struct Control([u8; 128]);
+
+/// The address of a `sockaddr_in6`.
+fn address_of(name: &[u8; size_of::<libc::sockaddr_in6>()]) -> Option<Ipv6Addr> {
+    let family = u16::from_ne_bytes([name[0], name[1]]);
+    let octets: [u8; 16] = name.get(8..24)?.try_into().ok()?;
+    (i32::from(family) == libc::AF_INET6).then(|| Ipv6Addr::from(octets))
+}
+
+/// Walks `struct cmsghdr` by hand: length (of header and data), level, type, data, padding.
+fn read_control(mut bytes: &[u8], datagram: &mut Datagram) {
+    const HEADER: usize = size_of::<libc::cmsghdr>();
+    const WORD: usize = size_of::<usize>();
+    while let Some((header, _)) = bytes.split_at_checked(HEADER) {
+        let integer = |at: usize| {
+            header.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, i32::from_ne_bytes)
+        };
+        let len =
+            header.get(..WORD).and_then(|b| b.try_into().ok()).map_or(0, usize::from_ne_bytes);
+        let Some(data) = bytes.get(HEADER..len) else { return };
+        let word = || data.get(..4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
+        match (integer(WORD), integer(WORD + 4)) {
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => datagram.overflowed = word(),
+            (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                datagram.hop_limit = word().and_then(|hops| u8::try_from(hops).ok());
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                let octets: Option<[u8; 16]> = data.get(..16).and_then(|b| b.try_into().ok());
+                datagram.destination = octets.map(Ipv6Addr::from);
+            }
+            _ => {}
+        }
+        bytes = bytes.get(len.next_multiple_of(WORD)..).unwrap_or_default();
+    }
 }
 
 fn ethtool(socket: &OwnedFd, interface: &str, data: &mut EthtoolChannels) -> io::Result<()> {
@@ -71,6 +179,38 @@ const SIOCETHTOOL: libc::Ioctl = 0x8946;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_messages_of_any_bytes_are_read_without_a_panic() {
+        let message = |level: i32, kind: i32, data: &[u8]| {
+            let len = size_of::<libc::cmsghdr>() + data.len();
+            let mut bytes = len.to_ne_bytes().to_vec();
+            bytes.extend(level.to_ne_bytes());
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend(data);
+            bytes.resize(len.next_multiple_of(8), 0);
+            bytes
+        };
+        let mut info = Ipv6Addr::LOCALHOST.octets().to_vec();
+        info.extend([0; 4]);
+        let all = [
+            message(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &7_u32.to_ne_bytes()),
+            message(libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, &255_u32.to_ne_bytes()),
+            message(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info),
+        ]
+        .concat();
+        let mut datagram = Datagram::default();
+        read_control(&all, &mut datagram);
+        assert_eq!((datagram.overflowed, datagram.hop_limit), (Some(7), Some(255)));
+        assert_eq!(datagram.destination, Some(Ipv6Addr::LOCALHOST));
+        for cut in 0..all.len() {
+            for flip in 0..cut {
+                let mut bytes = all[..cut].to_vec();
+                bytes[flip] ^= 0xff;
+                read_control(&bytes, &mut Datagram::default());
+            }
+        }
+    }
 
     #[test]
     fn loopback_has_one_queue_and_a_missing_device_an_error() {

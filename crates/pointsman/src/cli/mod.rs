@@ -3,6 +3,7 @@
 mod check;
 mod run;
 mod status;
+mod vrrp;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Status(status::Status),
+    Vrrp(vrrp::Vrrp),
 }
 
 /// How the program ends.
@@ -52,6 +54,7 @@ impl Cli {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
             Command::Status(status) => status.run(),
+            Command::Vrrp(vrrp) => vrrp.run(),
         }
     }
 }

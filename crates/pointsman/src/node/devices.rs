@@ -117,6 +117,9 @@ impl Node {
                 return;
             }
         };
+        if let Some(vrrp) = &mut self.vrrp {
+            vrrp.see_links(&picture);
+        }
         for index in 0..self.devices.len() {
             let device = &self.devices[index];
             let (id, old) = (device.id, device.link);
@@ -214,7 +217,7 @@ impl Node {
     /// Has queues bound anew: those of `only`, or all.
     fn reopen(&mut self, index: usize, only: Option<&BTreeSet<u32>>) {
         let frames = self.controller.desired().dataplane.frames;
-        let patience = if self.leases.is_some() { PATIENCE } else { PATIENCE_AT_START };
+        let patience = if self.vrrp.is_some() { PATIENCE } else { PATIENCE_AT_START };
         let device = &mut self.devices[index];
         let Some(link) = device.link else { return };
         for queue in device.queues_wanted() {
@@ -262,6 +265,7 @@ impl Node {
             grown = true;
         }
         if grown {
+            self.tell_vrrp_of_workers();
             let links = self.pool.links();
             self.tell(Event::Workers(links)).await;
         }
@@ -292,6 +296,7 @@ impl Node {
                 device.failed.insert(id.queue, refusal.text);
             }
         }
+        self.tell_vrrp_of_workers();
         let links = self.pool.links();
         self.tell(Event::Workers(links)).await;
     }

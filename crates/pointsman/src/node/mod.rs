@@ -4,9 +4,13 @@
 //! [`Controller`]; this module carries them out.
 
 mod devices;
+mod hooks;
 mod permission;
 mod start;
+mod track;
 mod view;
+mod vrrp;
+mod vrrp_view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -23,13 +27,11 @@ use steer::Steer;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::clock;
-use crate::lease::LeaseLoop;
 use crate::netlink::{Netlink, Notice, Notices, notice_of};
 use crate::serve::Query;
-use crate::status::Status;
 use crate::worker::pool::Pool;
 use crate::worker::thread::News;
 use devices::Device;
@@ -56,8 +58,8 @@ pub struct Node {
     transitions: BTreeMap<(String, String), (bool, u64)>,
     announced_ready: bool,
     next: Schedule,
-    // Dropped last to first matters: the leases end before the program is detached.
-    leases: Option<LeaseLoop>,
+    // The order matters: the leases end before the program is detached.
+    vrrp: Option<vrrp::Vrrp>,
     steer: Steer,
 }
 
@@ -99,12 +101,14 @@ impl Node {
     pub async fn run(mut self, mut inputs: Inputs) -> Result<()> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let bell = self.vrrp.as_ref().map(vrrp::Vrrp::bell).transpose()?;
         let result = loop {
             tokio::select! {
                 () = inputs.stop.told() => break Ok(()),
+                () = vrrp::rung(bell.as_ref()) => self.on_vrrp_news(),
                 Some(news) = inputs.news.recv() => self.on_news(news).await,
                 Some(notice) = inputs.notices.next() => self.on_notice(notice_of(&notice.payload)).await,
-                Some(query) = inputs.queries.recv() => answer(query, self.status()),
+                Some(query) = inputs.queries.recv() => self.answer(query),
                 _ = ticks.tick() => {
                     if let Err(error) = self.on_tick().await {
                         break Err(error);
@@ -164,6 +168,7 @@ impl Node {
         tables.persistence.sweep(now);
         tables.pending.sweep(now, tables.pending.sets().div_ceil(PENDING_TICKS));
         self.collect_acknowledgements().await;
+        self.follow_vrrp(now);
         self.announce();
         Ok(())
     }
@@ -188,7 +193,10 @@ impl Node {
                     ifindex: owner.port.map_or(0, |(_, ifindex)| ifindex),
                 };
                 match self.steer.insert_vip(address.octets(), vip) {
-                    Ok(()) => info!(vip = %address, "setting protocol VIPs"),
+                    Ok(()) if owner.instance == control::STANDALONE => {
+                        info!(vip = %address, "setting protocol VIPs");
+                    }
+                    Ok(()) => debug!(vip = %address, "VIP steered while it is active"),
                     Err(error) => error!(vip = %address, %error, "cannot steer the VIP"),
                 }
             }
@@ -272,6 +280,16 @@ impl Node {
         }
     }
 
+    fn answer(&self, query: Query) {
+        // The askers may have gone away.
+        match query {
+            Query::Status(sender) => drop(sender.send(self.status())),
+            Query::Resign(instance, time, sender) => {
+                drop(sender.send(self.resign(instance.as_deref(), time)));
+            }
+        }
+    }
+
     fn announce(&mut self) {
         if self.announced_ready || !self.unready().is_empty() {
             return;
@@ -288,7 +306,7 @@ impl Node {
     fn stop(&mut self) {
         info!("stopping");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        self.leases = None;
+        self.vrrp = None;
         for vip in self.controller.steered() {
             if let Err(error) = self.steer.remove_vip(vip.octets()) {
                 warn!(%vip, %error, "cannot stop steering the VIP");
@@ -333,9 +351,4 @@ fn due(next: &mut Tick, now: Tick, every: Duration) -> bool {
         *next = now + every;
     }
     is_due
-}
-
-fn answer(query: Query, status: Status) {
-    // The asker may have gone away.
-    let _ = query.send(status);
 }

@@ -18,7 +18,6 @@ use tracing::warn;
 use super::devices::Device;
 use super::{Inputs, Node, Schedule, StopSignals, permission};
 use crate::clock;
-use crate::lease::LeaseLoop;
 use crate::netlink::{Netlink, Picture};
 use crate::serve::Query;
 use crate::worker::pool::{Pool, seed, usable_cpus};
@@ -86,13 +85,13 @@ impl Node {
             transitions: BTreeMap::new(),
             announced_ready: false,
             next: Schedule::default(),
-            leases: None,
+            vrrp: None,
             steer,
         };
         let mut inputs = Inputs { notices, news, queries, stop };
         node.take_devices(&picture, places).await?;
         node.wait_for_queues(&mut inputs, places).await?;
-        node.leases = Some(LeaseLoop::start(node.steer.leases())?);
+        node.start_vrrp(&picture)?;
         Ok((node, inputs))
     }
 

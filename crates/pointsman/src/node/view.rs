@@ -35,6 +35,7 @@ impl Node {
             acknowledged,
             interfaces: self.devices.iter().map(interface).collect(),
             workers: self.pool.iter().map(|(id, handle)| self.worker(id, handle, now)).collect(),
+            vrrp: self.vrrp_status(),
             services: self.controller.services().map(|s| self.service(&s, now)).collect(),
             persistence: self.persistence(),
             dropped: DropReason::ALL

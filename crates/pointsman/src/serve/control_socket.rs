@@ -1,7 +1,7 @@
 //! The operator's socket: Unix, mode 0660, one JSON line asked, one JSON line answered.
 //!
-//! Request: `{"version":1,"verb":"status"}`. Answer: `{"version":1,"ok":…}` or
-//! `{"version":1,"error":"…"}`. A verb is one arm of [`answer`].
+//! Request: `{"version":1,"verb":"status"}`, with `"arguments":{…}` where a verb has any. Answer:
+//! `{"version":1,"ok":…}` or `{"version":1,"error":"…"}`. A verb is one arm of [`answer`].
 
 use std::fs::Permissions;
 use std::io::{self, ErrorKind};
@@ -29,6 +29,20 @@ pub struct Request {
     pub version: u32,
     /// What to do.
     pub verb: String,
+    /// With what; depends on the verb.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub arguments: Value,
+}
+
+/// Arguments of the verb `vrrp-resign`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resign {
+    /// Name of a VRRP instance; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// For how long the VIPs are not taken back, in milliseconds.
+    pub for_ms: u64,
 }
 
 /// What it is told.
@@ -166,7 +180,7 @@ async fn converse(stream: UnixStream, source: Source) -> Result<()> {
 
 async fn answer(line: &[u8], source: &Source) -> Answer {
     let result = match parse(line) {
-        Ok(verb) => perform(&verb, source).await,
+        Ok(request) => perform(request, source).await,
         Err(error) => Err(error),
     };
     match result {
@@ -175,14 +189,14 @@ async fn answer(line: &[u8], source: &Source) -> Answer {
     }
 }
 
-fn parse(line: &[u8]) -> Result<String, String> {
+fn parse(line: &[u8]) -> Result<Request, String> {
     if !line.ends_with(b"\n") && line.len() as u64 >= REQUEST_BYTES {
         return Err(format!("the request is longer than {REQUEST_BYTES} bytes"));
     }
     let request: Request =
         serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"))?;
     if request.version == VERSION {
-        Ok(request.verb)
+        Ok(request)
     } else {
         Err(format!(
             "protocol version {} is not {VERSION}: client and daemon differ",
@@ -191,11 +205,17 @@ fn parse(line: &[u8]) -> Result<String, String> {
     }
 }
 
-async fn perform(verb: &str, source: &Source) -> Result<Value, String> {
-    match verb {
+async fn perform(request: Request, source: &Source) -> Result<Value, String> {
+    match request.verb.as_str() {
         "status" => {
             let status = source.status().await.ok_or("the daemon is stopping")?;
             serde_json::to_value(status).map_err(|error| error.to_string())
+        }
+        "vrrp-resign" => {
+            let Resign { instance, for_ms } = serde_json::from_value(request.arguments)
+                .map_err(|error| format!("arguments of vrrp-resign: {error}"))?;
+            let told = source.resign(instance, Duration::from_millis(for_ms)).await?;
+            Ok(json!({ "resigned": told }))
         }
         other => Err(format!("unknown verb `{other}`")),
     }
@@ -206,13 +226,21 @@ async fn perform(verb: &str, source: &Source) -> Result<Value, String> {
 /// # Errors
 /// `NotRunning` when nobody answers; the daemon's own error otherwise.
 pub fn ask(path: &Path, verb: &str) -> Result<Value, AskError> {
+    ask_with(path, verb, Value::Null)
+}
+
+/// Asks a running daemon with arguments, blocking.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_with(path: &Path, verb: &str, arguments: Value) -> Result<Value, AskError> {
     use std::io::{BufRead, BufReader, Write};
     let mut stream = std::os::unix::net::UnixStream::connect(path)
         .map_err(|error| AskError::NotRunning(path.to_owned(), error))?;
     let exchange = || -> Result<Answer> {
         stream.set_read_timeout(Some(REQUEST_TIME))?;
         stream.set_write_timeout(Some(REQUEST_TIME))?;
-        let request = json!({ "version": VERSION, "verb": verb });
+        let request = json!({ "version": VERSION, "verb": verb, "arguments": arguments });
         stream.write_all(format!("{request}\n").as_bytes())?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line)?;

@@ -3,12 +3,21 @@
 pub mod control_socket;
 pub mod http;
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
 
 use crate::status::Status;
 
-/// A question to the control loop: where to send the status.
-pub type Query = oneshot::Sender<Status>;
+/// A question to the control loop, with where to send the answer.
+#[derive(Debug)]
+pub enum Query {
+    /// The state.
+    Status(oneshot::Sender<Status>),
+    /// Give the VIPs of an instance (`None`: of all) to another node, and do not take them back
+    /// for so long. Answered with the instances that were told, or why none was.
+    Resign(Option<String>, Duration, oneshot::Sender<Result<Vec<String>, String>>),
+}
 
 /// Where the state comes from: the control loop answers between two events.
 #[derive(Clone, Debug)]
@@ -24,7 +33,23 @@ impl Source {
     /// The state now; `None` when the node is stopping.
     pub async fn status(&self) -> Option<Status> {
         let (sender, receiver) = oneshot::channel();
-        self.0.send(sender).await.ok()?;
+        self.0.send(Query::Status(sender)).await.ok()?;
         receiver.await.ok()
+    }
+
+    /// Has VRRP instances resign, see [`Query::Resign`].
+    ///
+    /// # Errors
+    /// No such instance, or the node is stopping.
+    pub async fn resign(
+        &self,
+        instance: Option<String>,
+        time: Duration,
+    ) -> Result<Vec<String>, String> {
+        const STOPPING: &str = "the daemon is stopping";
+        let (sender, receiver) = oneshot::channel();
+        let query = Query::Resign(instance, time, sender);
+        self.0.send(query).await.map_err(|_| STOPPING.to_owned())?;
+        receiver.await.unwrap_or_else(|_| Err(STOPPING.to_owned()))
     }
 }

@@ -1,0 +1,151 @@
+//! `pointsman_vrrp_*`.
+
+use control::vrrp::StateName;
+use prometheus::core::Collector;
+use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Opts, core::Desc};
+
+use super::{Page, flag};
+use crate::status::{Late, Status};
+
+/// Adds the VRRP instances to a page.
+pub(super) fn add(page: &Page, status: &Status) -> prometheus::Result<()> {
+    let labels = &["instance"];
+    states(page, status)?;
+    let priority = page.gauge(
+        "vrrp_priority",
+        "Priority: configured, and the effective one that decides.",
+        &["instance", "kind"],
+    )?;
+    let blocked = page.gauge("vrrp_blocked", "1 while this node cannot forward.", labels)?;
+    let sent = page.counter("vrrp_adverts_sent_total", "Adverts sent.", labels)?;
+    let failed =
+        page.counter("vrrp_advert_send_failures_total", "Adverts that could not be sent.", labels)?;
+    let received = page.counter("vrrp_adverts_received_total", "Adverts believed.", labels)?;
+    let overflowed = page.counter(
+        "vrrp_socket_overflow_total",
+        "Messages that the socket had no room for.",
+        labels,
+    )?;
+    let announced = page.counter(
+        "vrrp_announcements_total",
+        "Gratuitous ARP and unsolicited neighbour advertisements sent.",
+        labels,
+    )?;
+    let stalls =
+        page.counter("vrrp_stalls_total", "Times that the VRRP thread did not run.", labels)?;
+    let peer = page.gauge(
+        "vrrp_peer_last_seen_seconds",
+        "Time since a peer was heard.",
+        &["instance", "peer"],
+    )?;
+    for instance in &status.vrrp {
+        let at = &[instance.name.as_str()];
+        let priorities = [
+            ("configured", instance.configured_priority),
+            ("effective", instance.effective_priority),
+        ];
+        for (kind, value) in priorities {
+            priority.with_label_values(&[at[0], kind]).set(f64::from(value));
+        }
+        blocked.with_label_values(at).set(flag(instance.blocked.is_some()));
+        sent.with_label_values(at).inc_by(instance.sent);
+        failed.with_label_values(at).inc_by(instance.send_failed);
+        received.with_label_values(at).inc_by(instance.received);
+        overflowed.with_label_values(at).inc_by(instance.overflowed);
+        announced.with_label_values(at).inc_by(instance.announced);
+        stalls.with_label_values(at).inc_by(instance.stalls);
+        for heard in &instance.peers {
+            peer.with_label_values(&[at[0], &heard.address]).set(heard.age_seconds);
+        }
+    }
+    page.registry.register(Box::new(Lateness::new(status)?))
+}
+
+fn states(page: &Page, status: &Status) -> prometheus::Result<()> {
+    let states = page.gauge(
+        "vrrp_state",
+        "1 for the state that the instance is in.",
+        &["instance", "state"],
+    )?;
+    let active =
+        page.gauge("vrrp_vips_active", "1 while the VIPs are active here.", &["instance"])?;
+    let transitions =
+        page.counter("vrrp_transitions_total", "Changes of state.", &["instance", "to", "reason"])?;
+    let rejected = page.counter(
+        "vrrp_rejected_total",
+        "Messages that were not believed.",
+        &["instance", "reason"],
+    )?;
+    for instance in &status.vrrp {
+        let name = instance.name.as_str();
+        for state in StateName::ALL {
+            let is = flag(instance.state == state.name());
+            states.with_label_values(&[name, state.name()]).set(is);
+        }
+        active.with_label_values(&[name]).set(flag(instance.vips_active));
+        for count in &instance.transitions {
+            let labels = &[name, count.to.as_str(), count.reason.as_str()];
+            transitions.with_label_values(labels).inc_by(count.value);
+        }
+        for count in &instance.rejected {
+            rejected.with_label_values(&[name, count.name.as_str()]).inc_by(count.value);
+        }
+    }
+    Ok(())
+}
+
+/// A histogram that was filled elsewhere: the VRRP thread calls no library that locks.
+struct Lateness {
+    desc: Desc,
+    family: MetricFamily,
+}
+
+impl Lateness {
+    fn new(status: &Status) -> prometheus::Result<Self> {
+        const NAME: &str = "pointsman_vrrp_advert_late_seconds";
+        const HELP: &str = "How late the timers of an Active fired.";
+        let opts = Opts::new(NAME, HELP).variable_label("instance");
+        let desc = prometheus::core::Describer::describe(&opts)?;
+        let mut family = MetricFamily::default();
+        family.set_name(NAME.to_owned());
+        family.set_help(HELP.to_owned());
+        family.set_field_type(MetricType::HISTOGRAM);
+        let metrics = status.vrrp.iter().map(|instance| {
+            let mut label = LabelPair::default();
+            label.set_name("instance".to_owned());
+            label.set_value(instance.name.clone());
+            let mut metric = Metric::from_label(vec![label]);
+            metric.set_histogram(histogram(&instance.late));
+            metric
+        });
+        family.set_metric(metrics.collect());
+        Ok(Self { desc, family })
+    }
+}
+
+impl Collector for Lateness {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        vec![self.family.clone()]
+    }
+}
+
+fn histogram(late: &Late) -> Histogram {
+    let mut histogram = Histogram::default();
+    let mut cumulative = 0;
+    let buckets = late.bounds.iter().zip(&late.counts).map(|(bound, count)| {
+        cumulative += count;
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(*bound);
+        bucket.set_cumulative_count(cumulative);
+        bucket
+    });
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(late.counts.iter().sum());
+    histogram.set_sample_sum(late.sum);
+    histogram
+}

@@ -1,0 +1,344 @@
+//! The control thread's half of VRRP: opens sockets when interface and address are there, tells the
+//! VRRP thread of links and priorities, writes the log, runs the hooks.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use control::vrrp::{Config, Event, StateName};
+use dataplane::{PortId, Tick};
+use tokio::net::UnixStream;
+use tracing::{info, warn};
+
+use super::Node;
+use super::hooks::Hooks;
+use super::track::Tracking;
+use crate::clock;
+use crate::netlink::Picture;
+use crate::vrrp::{Happening, Home, Instance, Order, Told, Unit, VrrpLoop, Wire};
+
+/// The VRRP thread and what it is told.
+#[derive(Debug)]
+pub(super) struct Vrrp {
+    pub(super) thread: VrrpLoop,
+    pub(super) members: Vec<Member>,
+    units: Vec<Fate>,
+    /// Whether each link of this machine is up.
+    links: BTreeMap<String, bool>,
+    hooks: Hooks,
+}
+
+/// Members that share their fate, and their sockets.
+#[derive(Debug)]
+struct Fate {
+    /// Positions; the unit is numbered by the first one.
+    members: Vec<usize>,
+    /// The sockets could not be opened: to be tried again then.
+    retry: Option<Tick>,
+}
+
+/// An instance.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) wanted: control::Vrrp,
+    pub(super) vips: Vec<IpAddr>,
+    pub(super) tracking: Tracking,
+    port: PortId,
+    home: Option<Home>,
+    link: bool,
+}
+
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+impl Vrrp {
+    /// Readable when the thread has news; to be waited for in the control runtime.
+    pub(super) fn bell(&self) -> Result<UnixStream> {
+        let bell = self.thread.bell().and_then(UnixStream::from_std);
+        bell.context("cannot wait for the VRRP thread")
+    }
+
+    /// Remembers which links are up.
+    pub(super) fn see_links(&mut self, picture: &Picture) {
+        self.links = picture.links.iter().map(|(name, link)| (name.clone(), link.up)).collect();
+    }
+
+    /// Opens the sockets of a unit anew, all or none.
+    fn replace(&mut self, unit: usize, now: Tick) {
+        let Some(fate) = self.units.get_mut(unit) else { return };
+        let number = fate.members.first().copied().unwrap_or(0);
+        let tried_before = fate.retry.take().is_some();
+        let mut parts = Vec::new();
+        for at in &fate.members {
+            let member = &self.members[*at];
+            let Some(home) = &member.home else { break };
+            let config = config(&member.wanted, &member.vips, home.primary);
+            match Wire::open(&config, home) {
+                Ok(wire) => parts.push((*at, config, wire)),
+                Err(error) => {
+                    let (name, interface) = (&member.wanted.name, &home.interface);
+                    if !tried_before {
+                        warn!("({name}) cannot open its sockets on {interface}: {error}");
+                    }
+                    fate.retry = Some(now + RETRY_EVERY);
+                    break;
+                }
+            }
+        }
+        let built = (parts.len() == fate.members.len()).then(|| Unit::new(parts)).transpose();
+        let order = match built {
+            Ok(Some(unit)) => unit.order(number),
+            Ok(None) => Order::Unit(number, None),
+            Err(error) => {
+                warn!("({}) cannot run: {error}", self.members[number].wanted.name);
+                Order::Unit(number, None)
+            }
+        };
+        self.thread.tell(order);
+    }
+
+    /// Writes the log line of what happened, and runs the hook.
+    fn report(&mut self, told: Told) {
+        let Some(member) = self.members.get(told.instance) else { return };
+        let wanted = &member.wanted;
+        let (name, interface) = (&wanted.name, &wanted.interface);
+        let vips = member.vips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        match told.what {
+            Happening::Transition { from, to, reason, after } => {
+                let after = after.map(|after| format!(" after {after:.1?}")).unwrap_or_default();
+                let (from, why) = (from.shown(), reason.help());
+                info!("({name}) Entering {} STATE from {from}{after}: {why}", to.shown());
+                if let Some(notify) = &wanted.notify {
+                    self.hooks.run(notify, &[name, to.name(), reason.name()]);
+                }
+            }
+            Happening::Taken => info!("({name}) setting protocol VIPs: {vips}"),
+            Happening::Released => info!("({name}) removing protocol VIPs: {vips}"),
+            Happening::Announced(count, why) => {
+                let what = match member.vips.first() {
+                    Some(IpAddr::V6(_)) => "unsolicited neighbour advertisements",
+                    Some(IpAddr::V4(_)) | None => "gratuitous ARPs",
+                };
+                info!(
+                    "({name}) Sending {what} on {interface} for {vips}, {count} each: {}",
+                    why.help()
+                );
+            }
+            Happening::Rejected(reject) => warn!("({name}) advert not believed: {reject}"),
+            Happening::SendFailed(errno) => {
+                let error = std::io::Error::from_raw_os_error(errno);
+                warn!("({name}) cannot send adverts on {interface}: {error}");
+            }
+        }
+    }
+
+    /// Reads what is tracked, and tells of effective priorities that changed.
+    fn track(&mut self, services: &BTreeMap<String, bool>, now: Tick) {
+        for (at, member) in self.members.iter_mut().enumerate() {
+            if let Some(priority) = member.tracking.look(&self.links, services, now) {
+                let why = member.tracking.tracker();
+                info!("({}) Changing effective priority: {why}", member.wanted.name);
+                self.thread.tell(Order::Priority(at, priority));
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Starts the thread; instances follow when every VIP is steered.
+    pub(super) fn start_vrrp(&mut self, picture: &Picture) -> Result<()> {
+        let desired = self.controller.desired();
+        let mut members = Vec::new();
+        let mut fixed = Vec::new();
+        let mut units: Vec<Fate> = Vec::new();
+        let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
+        for wanted in &desired.vrrp {
+            let ports = self.controller.ports();
+            let port = ports.iter().find(|port| port.name == wanted.interface);
+            let slot = self.controller.instance_slot(&wanted.name);
+            let (Some(port), Some(slot)) = (port.map(|port| port.id), slot) else { continue };
+            let at = members.len();
+            fixed.push(Instance { slot, port, control_timeout: wanted.control_timeout });
+            members.push(Member {
+                wanted: wanted.clone(),
+                vips: desired.vips_of(&wanted.name),
+                tracking: Tracking::new(wanted, clock::now()),
+                port,
+                home: None,
+                link: false,
+            });
+            let fresh = units.len();
+            let unit = match &wanted.group {
+                Some(group) => *groups.entry(group.as_str()).or_insert(fresh),
+                None => fresh,
+            };
+            match units.get_mut(unit) {
+                Some(fate) => fate.members.push(at),
+                None => units.push(Fate { members: vec![at], retry: None }),
+            }
+        }
+        let thread =
+            VrrpLoop::start(self.steer.leases(), fixed).context("cannot start the VRRP thread")?;
+        let mut vrrp =
+            Vrrp { thread, members, units, links: BTreeMap::new(), hooks: Hooks::default() };
+        vrrp.see_links(picture);
+        self.vrrp = Some(vrrp);
+        self.tell_vrrp_of_workers();
+        Ok(())
+    }
+
+    /// Called at each tick: the sign of life, and everything that changed since the last one.
+    pub(super) fn follow_vrrp(&mut self, now: Tick) {
+        let homes = self.homes();
+        let services = self.services_up();
+        let steered = self.controller.all_steered();
+        let Some(vrrp) = &mut self.vrrp else { return };
+        vrrp.thread.beat();
+        vrrp.hooks.reap(now);
+        if vrrp.members.is_empty() {
+            return;
+        }
+        vrrp.track(&services, now);
+        for (at, (member, (_, link))) in vrrp.members.iter_mut().zip(&homes).enumerate() {
+            if member.link != *link {
+                member.link = *link;
+                vrrp.thread.tell(Order::Link(at, *link));
+            }
+        }
+        // A VIP must be known to the XDP program before it becomes active.
+        if !steered && vrrp.members.iter().all(|member| member.home.is_none()) {
+            return;
+        }
+        let stale: Vec<usize> = vrrp
+            .units
+            .iter()
+            .enumerate()
+            .filter(|(_, fate)| {
+                let moved = |at: &usize| vrrp.members[*at].home != homes[*at].0;
+                fate.members.iter().any(moved) || fate.retry.is_some_and(|at| at <= now)
+            })
+            .map(|(unit, _)| unit)
+            .collect();
+        for (member, (home, _)) in vrrp.members.iter_mut().zip(homes) {
+            member.home = home;
+        }
+        for unit in stale {
+            vrrp.replace(unit, now);
+        }
+    }
+
+    /// Where each instance lives now, and whether there is a link.
+    fn homes(&self) -> Vec<(Option<Home>, bool)> {
+        let Some(vrrp) = &self.vrrp else { return Vec::new() };
+        let home = |member: &Member| {
+            let port = self.controller.ports().get(member.port.index());
+            let Some((port, link)) = port.and_then(|port| Some((port, port.link?))) else {
+                return (None, false);
+            };
+            let v4 = member.vips.first().is_some_and(IpAddr::is_ipv4);
+            let own = port.networks.iter().map(|network| network.address);
+            let primary = own.filter(|ip| !member.vips.contains(ip)).find(|ip| match ip {
+                IpAddr::V4(_) => v4,
+                // RFC 9568 §5.1.2.1: the link-local address.
+                IpAddr::V6(ip) => !v4 && ip.is_unicast_link_local(),
+            });
+            let home = primary.map(|primary| Home {
+                interface: port.name.clone(),
+                ifindex: link.ifindex,
+                mac: link.mac,
+                primary,
+            });
+            (home, link.up)
+        };
+        vrrp.members.iter().map(home).collect()
+    }
+
+    /// Whether each service has a backend that can take new sources.
+    fn services_up(&self) -> BTreeMap<String, bool> {
+        let up = |service: &control::ServiceStatus<'_>| {
+            service.backends.iter().any(|backend| backend.usable.is_ok() && backend.weight > 0)
+        };
+        self.controller.services().map(|service| (service.name.to_owned(), up(&service))).collect()
+    }
+
+    /// The workers whose life decides whether this node forwards.
+    pub(super) fn tell_vrrp_of_workers(&self) {
+        let Some(vrrp) = &self.vrrp else { return };
+        let workers = self.pool.iter().filter(|(id, _)| {
+            let device = self.devices.get(id.port.index());
+            device.is_some_and(|device| device.queues_wanted().contains(&id.queue))
+        });
+        let workers = workers.map(|(id, handle)| (id.port, Arc::clone(&handle.shared)));
+        vrrp.thread.tell(Order::Workers(workers.collect()));
+    }
+
+    /// What the VRRP thread did.
+    pub(super) fn on_vrrp_news(&mut self) {
+        let Some(vrrp) = &mut self.vrrp else { return };
+        let news: Vec<Told> = vrrp.thread.told().collect();
+        for told in news {
+            vrrp.report(told);
+        }
+    }
+
+    /// Has instances resign; returns their names.
+    pub(super) fn resign(
+        &self,
+        instance: Option<&str>,
+        time: Duration,
+    ) -> Result<Vec<String>, String> {
+        let members = self.vrrp.iter().flat_map(|vrrp| vrrp.members.iter().enumerate());
+        let mut told = Vec::new();
+        for (at, member) in members {
+            let name = &member.wanted.name;
+            if instance.is_none_or(|wanted| wanted == name) {
+                info!("({name}) resigning for {time:?}: an operator asked for it");
+                told.push(name.clone());
+                if let Some(vrrp) = &self.vrrp {
+                    vrrp.thread.tell(Order::Event(at, Event::Resign(time)));
+                }
+            }
+        }
+        match (told.is_empty(), instance) {
+            (false, _) => Ok(told),
+            (true, Some(name)) => Err(format!("there is no VRRP instance `{name}`")),
+            (true, None) => Err("there is no VRRP instance".to_owned()),
+        }
+    }
+}
+
+/// Waits for news of the VRRP thread; for ever where there is none.
+pub(super) async fn rung(bell: Option<&UnixStream>) {
+    let Some(bell) = bell else { return std::future::pending().await };
+    if bell.readable().await.is_ok() {
+        // Emptied before the news are read: what comes later rings again.
+        while bell.try_read(&mut [0; 256]).is_ok_and(|count| count > 0) {}
+    }
+}
+
+/// What the state machine needs.
+fn config(wanted: &control::Vrrp, vips: &[IpAddr], primary: IpAddr) -> Config {
+    Config {
+        version: wanted.version,
+        priority: wanted.priority,
+        interval: wanted.advert_interval,
+        preempt: wanted.preempt,
+        preempt_delay: wanted.preempt_delay,
+        down_adverts: wanted.down_adverts,
+        checksum: wanted.checksum,
+        handover: wanted.handover,
+        peers: wanted.peers.clone(),
+        unicast: wanted.unicast,
+        announce: wanted.announce,
+        ..Config::new(wanted.vrid, primary, vips.to_vec())
+    }
+}
+
+/// The state's label, for an instance without sockets.
+pub(super) const fn state_of(report: &crate::vrrp::Report) -> StateName {
+    match report.status {
+        Some(status) => status.state,
+        None => StateName::Initialize,
+    }
+}

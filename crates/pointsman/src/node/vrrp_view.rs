@@ -1,0 +1,111 @@
+//! The state of the VRRP instances as status documents.
+
+use std::time::Instant;
+
+use control::vrrp::{ChecksumStyle, Peer, Reason, Reject, StateName, Version};
+
+use super::Node;
+use super::vrrp::{Member, state_of};
+use crate::status::{Count, Late, Vrrp, VrrpPeer, VrrpTransitions};
+use crate::vrrp::{Counters, LATE_BOUNDS, Report};
+
+impl Node {
+    pub(super) fn vrrp_status(&self) -> Vec<Vrrp> {
+        let Some(vrrp) = &self.vrrp else { return Vec::new() };
+        let now = Instant::now();
+        let reports = vrrp.thread.reports();
+        vrrp.members
+            .iter()
+            .zip(&reports)
+            .map(|(member, report)| show(member, report, now))
+            .collect()
+    }
+}
+
+fn show(member: &Member, report: &Report, now: Instant) -> Vrrp {
+    let Member { wanted, vips, tracking, .. } = member;
+    let status = report.status;
+    let counters = &report.counters;
+    let until = |at: Option<Instant>| {
+        at.filter(|at| *at > now).map(|at| at.duration_since(now).as_secs_f64())
+    };
+    let lease = until(status.and_then(|status| status.lease_until));
+    let tracker = tracking.tracker();
+    let (reason, why) = match status {
+        Some(status) => (status.reason.name(), status.reason.help()),
+        None => ("no_address", "The interface or the node's own address on it is missing."),
+    };
+    Vrrp {
+        name: wanted.name.clone(),
+        interface: wanted.interface.clone(),
+        vrid: wanted.vrid.get(),
+        version: match wanted.version {
+            Version::V2 => 2,
+            Version::V3 => 3,
+        },
+        state: state_of(report).name().to_owned(),
+        since_seconds: status
+            .and_then(|status| status.since)
+            .map(|since| now.saturating_duration_since(since).as_secs_f64()),
+        reason: reason.to_owned(),
+        why: why.to_owned(),
+        vips: vips.iter().map(ToString::to_string).collect(),
+        vips_active: lease.is_some(),
+        lease_seconds: lease,
+        configured_priority: wanted.priority,
+        effective_priority: status.map_or(0, |status| status.effective_priority),
+        priority_why: tracker.to_string(),
+        blocked: status.and_then(|status| status.block).map(|block| block.help().to_owned()),
+        resigned_seconds: until(status.and_then(|status| status.resigned_until)),
+        advert_interval_seconds: status
+            .map_or(wanted.advert_interval, |status| status.active_interval)
+            .as_secs_f64(),
+        checksum: match status.map(|status| status.checksum) {
+            Some(ChecksumStyle::PseudoHeader) => "pseudo-header".to_owned(),
+            Some(ChecksumStyle::Plain) | None => "rfc9568".to_owned(),
+        },
+        peers: report.peers.iter().flatten().map(|peer| show_peer(peer, now)).collect(),
+        stalls: status.map_or(0, |status| status.stalls),
+        sent: counters.sent,
+        send_failed: counters.send_failed,
+        received: counters.received,
+        overflowed: counters.overflowed,
+        announced: counters.announced,
+        rejected: Reject::ALL
+            .iter()
+            .zip(counters.rejected)
+            .map(|(reject, value)| Count { name: reject.name().to_owned(), value })
+            .collect(),
+        transitions: transitions(counters),
+        late: Late {
+            bounds: LATE_BOUNDS.iter().map(std::time::Duration::as_secs_f64).collect(),
+            counts: counters.late.to_vec(),
+            sum: counters.late_sum.as_secs_f64(),
+        },
+    }
+}
+
+fn show_peer(peer: &Peer, now: Instant) -> VrrpPeer {
+    VrrpPeer {
+        address: peer.last.source.to_string(),
+        priority: peer.last.priority,
+        interval_seconds: peer.last.interval.as_secs_f64(),
+        age_seconds: now.saturating_duration_since(peer.at).as_secs_f64(),
+        adverts: peer.adverts,
+    }
+}
+
+/// Those that happened; the metric lists every state with every reason.
+fn transitions(counters: &Counters) -> Vec<VrrpTransitions> {
+    let mut list = Vec::new();
+    for (state, row) in StateName::ALL.iter().zip(&counters.transitions) {
+        for (reason, value) in Reason::ALL.iter().zip(row) {
+            list.push(VrrpTransitions {
+                to: state.name().to_owned(),
+                reason: reason.name().to_owned(),
+                value: *value,
+            });
+        }
+    }
+    list
+}

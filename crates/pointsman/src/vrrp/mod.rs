@@ -1,0 +1,221 @@
+//! The VRRP thread: adverts in and out, leases, gratuitous ARP, and the standalone lease.
+//!
+//! It decides nothing: [`control::vrrp`] does. It shares no lock that anybody can block it with,
+//! writes no log (the control thread does, from [`Told`]), and takes what it needs by orders: the
+//! sockets, which the control thread opens, and what that knows of links and priorities.
+//! Whether this node forwards it finds out by itself, from the workers' heartbeats.
+
+mod report;
+mod thread;
+mod unit;
+mod watch;
+mod wire;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use control::vrrp::{Announce, Event, Reason, Reject, StateName};
+use crossbeam::channel::{Receiver, Sender, bounded};
+use dataplane::{InstanceSlot, PortId};
+use rustix::event::{EventfdFlags, eventfd};
+use tracing::{error, warn};
+
+use crate::clock;
+use crate::worker::shared::WorkerShared;
+
+pub use report::{Counters, LATE_BOUNDS, Report};
+pub use unit::Unit;
+pub use wire::{Home, Wire};
+
+/// The running thread; dropping it makes every VIP inactive, then says goodbye.
+#[derive(Debug)]
+pub struct VrrpLoop {
+    orders: Sender<Order>,
+    told: Receiver<Told>,
+    shared: Arc<Shared>,
+    /// A byte comes with each thing in `told`.
+    bell: UnixStream,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread knows of an instance that never changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Instance {
+    /// Its word of the lease array.
+    pub slot: InstanceSlot,
+    /// Its interface.
+    pub port: PortId,
+    /// It is released when the control thread is silent for this long.
+    pub control_timeout: Duration,
+}
+
+/// What the control thread wants. Instances are named by their position.
+#[derive(Debug)]
+pub enum Order {
+    /// Run these instances, with these sockets, in the place of this unit; `None`: none.
+    Unit(usize, Option<Box<Unit>>),
+    /// The effective priority of an instance.
+    Priority(usize, u8),
+    /// Whether the interface of an instance has a link.
+    Link(usize, bool),
+    /// The workers whose life decides whether this node forwards.
+    Workers(Vec<(PortId, Arc<WorkerShared>)>),
+    /// An event for one instance: a resignation, an announcement.
+    Event(usize, Event),
+}
+
+/// What happened, for log, metrics and hooks.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// Position of the instance.
+    pub instance: usize,
+    /// What.
+    pub what: Happening,
+}
+
+/// What happened to an instance.
+#[derive(Clone, Copy, Debug)]
+pub enum Happening {
+    /// The state changed.
+    Transition {
+        /// Before.
+        from: StateName,
+        /// After.
+        to: StateName,
+        /// Why.
+        reason: Reason,
+        /// How long the former state had lasted, if it was known.
+        after: Option<Duration>,
+    },
+    /// The VIPs became active.
+    Taken,
+    /// They became inactive.
+    Released,
+    /// They were announced.
+    Announced(u8, Announce),
+    /// A message was not believed; at most once a second per reason.
+    Rejected(Reject),
+    /// An advert could not be sent; once until one can.
+    SendFailed(i32),
+}
+
+/// What both threads look at. The thread never waits for the lock.
+#[derive(Debug)]
+struct Shared {
+    stop: AtomicBool,
+    /// When the control thread was last seen alive, nanoseconds of the one clock.
+    control_beat: AtomicU64,
+    /// Wakes the thread.
+    call: OwnedFd,
+    reports: std::sync::Mutex<Vec<Report>>,
+}
+
+const ORDERS: usize = 1024;
+const TOLD: usize = 4096;
+
+impl VrrpLoop {
+    /// Starts the thread; the standalone lease is held when this returns. Instances wait for their
+    /// unit.
+    ///
+    /// # Errors
+    /// What the kernel says to eventfd, epoll, timerfd and thread creation.
+    pub fn start(leases: steer::Leases, instances: Vec<Instance>) -> io::Result<Self> {
+        let (orders, inbox) = bounded(ORDERS);
+        let (outbox, told) = bounded(TOLD);
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let (bell, rope) = UnixStream::pair()?;
+        for end in [&bell, &rope] {
+            end.set_nonblocking(true)?;
+        }
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            control_beat: AtomicU64::new(clock::now().as_nanos()),
+            call: eventfd(0, flags)?,
+            reports: std::sync::Mutex::new(vec![Report::default(); instances.len()]),
+        });
+        let outbox = thread::Outbox { queue: outbox, rope };
+        let mut thread =
+            thread::Thread::new(leases, instances, inbox, outbox, Arc::clone(&shared))?;
+        thread.renew_standalone();
+        let thread = Builder::new().name("vrrp".into()).spawn(move || thread.run())?;
+        Ok(Self { orders, told, shared, bell, thread: Some(thread) })
+    }
+
+    /// Gives an order; never waits.
+    pub fn tell(&self, order: Order) {
+        if let Err(refused) = self.orders.try_send(order) {
+            error!(order = ?refused.into_inner(), "the VRRP thread takes no orders");
+        }
+        self.ring();
+    }
+
+    /// The control thread is alive.
+    pub fn beat(&self) {
+        self.shared.control_beat.store(clock::now().as_nanos(), Relaxed);
+    }
+
+    /// What happened, oldest first.
+    pub fn told(&self) -> impl Iterator<Item = Told> + '_ {
+        self.told.try_iter()
+    }
+
+    /// Readable when there is something to be [`told`](Self::told); non-blocking.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn bell(&self) -> io::Result<UnixStream> {
+        self.bell.try_clone()
+    }
+
+    /// The state of all instances, some milliseconds old.
+    pub fn reports(&self) -> Vec<Report> {
+        self.shared.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    fn ring(&self) {
+        // A full counter means that it is awake.
+        let _ = rustix::io::write(&self.shared.call, &1_u64.to_ne_bytes());
+    }
+}
+
+impl Drop for VrrpLoop {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Relaxed);
+        self.ring();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            warn!("the VRRP thread panicked");
+        }
+    }
+}
+
+impl AsFd for Shared {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.call.as_fd()
+    }
+}
+
+/// The one clock for leases, from the clock that the election uses. Both are CLOCK_MONOTONIC.
+#[derive(Clone, Copy, Debug)]
+struct Anchor {
+    tick: dataplane::Tick,
+    instant: Instant,
+}
+
+impl Anchor {
+    fn new() -> Self {
+        // In this order: an error makes leases shorter, never longer.
+        let tick = clock::now();
+        Self { tick, instant: Instant::now() }
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        (self.tick + at.saturating_duration_since(self.instant)).as_nanos()
+    }
+}

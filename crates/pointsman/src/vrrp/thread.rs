@@ -1,0 +1,309 @@
+//! The loop: sockets, orders, timers, in this order, in every turn.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use control::STANDALONE;
+use control::vrrp::{Block, Event, Reject};
+use crossbeam::channel::{Receiver, Sender};
+use dataplane::{InstanceSlot, Tick};
+use rustix::event::{Timespec, epoll};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
+
+use super::report::{Counters, Report};
+use super::unit::Unit;
+use super::watch::{LOOK_EVERY, Watch};
+use super::{Anchor, Happening, Instance, Order, Shared, Told};
+use crate::clock;
+
+/// How long one renewal of the standalone lease lasts. No other node waits to take over: generous
+/// against starvation.
+const STANDALONE_LEASE: Duration = Duration::from_secs(1);
+/// At most one log line per reason in this time.
+const REJECTS_EVERY: Duration = Duration::from_secs(1);
+const TIMER: u64 = u64::MAX;
+const ORDERS: u64 = u64::MAX - 1;
+const EVENTS: usize = 600;
+
+/// The thread's state.
+#[derive(Debug)]
+pub(super) struct Thread {
+    units: Vec<Option<Box<Unit>>>,
+    desk: Desk,
+    watch: Watch,
+    inbox: Receiver<Order>,
+    shared: Arc<Shared>,
+    epoll: OwnedFd,
+    timer: OwnedFd,
+    next_look: Instant,
+}
+
+/// What all units use.
+#[derive(Debug)]
+pub(super) struct Desk {
+    leases: steer::Leases,
+    anchor: Anchor,
+    instances: Vec<Standing>,
+    reports: Vec<Report>,
+    outbox: Outbox,
+}
+
+/// What is known of an instance whether or not it has sockets.
+#[derive(Debug)]
+struct Standing {
+    fixed: Instance,
+    priority: Option<u8>,
+    link: bool,
+    block: Option<Block>,
+    last_rejects: [Option<Instant>; Reject::ALL.len()],
+}
+
+/// News for the control thread.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    pub(super) queue: Sender<Told>,
+    /// A pulled rope rings the control thread's bell.
+    pub(super) rope: UnixStream,
+}
+
+impl Thread {
+    pub(super) fn new(
+        leases: steer::Leases,
+        instances: Vec<Instance>,
+        inbox: Receiver<Order>,
+        outbox: Outbox,
+        shared: Arc<Shared>,
+    ) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+        )?;
+        let readable = epoll::EventFlags::IN;
+        epoll::add(&epoll, &timer, epoll::EventData::new_u64(TIMER), readable)?;
+        epoll::add(&epoll, &*shared, epoll::EventData::new_u64(ORDERS), readable)?;
+        let reports = vec![Report::default(); instances.len()];
+        let standing = |fixed| Standing {
+            fixed,
+            priority: None,
+            link: false,
+            block: Some(Block::Link),
+            last_rejects: [None; _],
+        };
+        let instances: Vec<_> = instances.into_iter().map(standing).collect();
+        let units = instances.iter().map(|_| None).collect();
+        let desk = Desk { leases, anchor: Anchor::new(), instances, reports, outbox };
+        let watch = Watch::default();
+        let next_look = Instant::now();
+        Ok(Self { units, desk, watch, inbox, shared, epoll, timer, next_look })
+    }
+
+    pub(super) fn run(mut self) {
+        // Without the permission the default priority has to do.
+        let _ = crate::sys::real_time();
+        let nothing = epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(TIMER),
+        };
+        let mut events = [nothing; EVENTS];
+        self.arm(self.next_look);
+        while !self.shared.stop.load(Relaxed) {
+            let ready = epoll::wait(&self.epoll, &mut events[..], None).unwrap_or(0);
+            let next = self.turn(events.get(..ready).unwrap_or_default());
+            self.publish();
+            self.arm(next);
+        }
+        self.stop();
+    }
+
+    pub(super) fn renew_standalone(&mut self) {
+        let until = (clock::now() + STANDALONE_LEASE).as_nanos();
+        self.desk.write_lease(STANDALONE, until);
+    }
+
+    /// Returns when the next one is due.
+    fn turn(&mut self, events: &[epoll::Event]) -> Instant {
+        for event in events {
+            match event.data.u64() {
+                TIMER => drain(&self.timer),
+                ORDERS => drain(&self.shared.call),
+                unit => {
+                    let at = usize::try_from(unit).unwrap_or(usize::MAX);
+                    if let Some(Some(unit)) = self.units.get_mut(at) {
+                        unit.receive(&mut self.desk);
+                    }
+                }
+            }
+        }
+        while let Ok(order) = self.inbox.try_recv() {
+            self.take(order);
+        }
+        if Instant::now() >= self.next_look {
+            self.look();
+        }
+        let mut next = self.next_look;
+        for unit in self.units.iter_mut().flatten() {
+            if let Some(due) = unit.on_time(&mut self.desk) {
+                next = next.min(due);
+            }
+        }
+        next
+    }
+
+    fn arm(&self, next: Instant) {
+        let wait = next.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let it_value = Timespec::try_from(wait).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+        let spec = Itimerspec { it_interval: zero, it_value };
+        // A valid descriptor and a valid time: it cannot fail.
+        let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &spec);
+    }
+
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Unit(at, unit) => self.replace(at, unit),
+            Order::Priority(instance, priority) => {
+                if let Some(standing) = self.desk.instances.get_mut(instance) {
+                    standing.priority = Some(priority);
+                }
+                self.handle(instance, Event::SetPriority(priority));
+            }
+            Order::Link(instance, up) => {
+                if let Some(standing) = self.desk.instances.get_mut(instance) {
+                    standing.link = up;
+                }
+                self.judge(instance, clock::now());
+            }
+            Order::Workers(workers) => self.watch.watch(workers),
+            Order::Event(instance, event) => self.handle(instance, event),
+        }
+    }
+
+    /// The old unit says goodbye on its own sockets before the new one starts.
+    fn replace(&mut self, at: usize, new: Option<Box<Unit>>) {
+        let Some(place) = self.units.get_mut(at) else { return };
+        if let Some(mut old) = place.take() {
+            old.shut_down(&mut self.desk);
+            for (instance, wire) in old.members() {
+                let _ = epoll::delete(&self.epoll, wire);
+                self.desk.report(instance).status = None;
+            }
+        }
+        let Some(mut unit) = new else { return };
+        let data = epoll::EventData::new_u64(u64::try_from(at).unwrap_or(ORDERS));
+        for (_, wire) in unit.members() {
+            // It fails only for want of memory; then its socket is read when its timer ends.
+            let _ = epoll::add(&self.epoll, wire, data, epoll::EventFlags::IN);
+        }
+        unit.start(&mut self.desk);
+        *place = Some(unit);
+    }
+
+    fn handle(&mut self, instance: usize, event: Event) {
+        for unit in self.units.iter_mut().flatten() {
+            unit.handle(instance, event, &mut self.desk);
+        }
+    }
+
+    fn look(&mut self) {
+        self.next_look = Instant::now() + LOOK_EVERY;
+        self.renew_standalone();
+        let now = clock::now();
+        self.watch.look(now);
+        for instance in 0..self.desk.instances.len() {
+            self.judge(instance, now);
+        }
+    }
+
+    /// Whether an instance can forward, and what follows.
+    fn judge(&mut self, instance: usize, now: Tick) {
+        let beat = Tick::from_nanos(self.shared.control_beat.load(Relaxed));
+        let Some(standing) = self.desk.instances.get_mut(instance) else { return };
+        let block = self.watch.block(&standing.fixed, standing.link, beat, now);
+        if block != standing.block {
+            standing.block = block;
+            self.handle(instance, Event::SetForwarding(block));
+        }
+    }
+
+    fn publish(&mut self) {
+        for unit in self.units.iter().flatten() {
+            unit.show(&mut self.desk);
+        }
+        // Whoever holds it copies some kilobytes; the next turn is soon enough.
+        if let Ok(mut reports) = self.shared.reports.try_lock() {
+            reports.copy_from_slice(&self.desk.reports);
+        }
+    }
+
+    /// VIPs inactive first, then the goodbyes.
+    fn stop(&mut self) {
+        self.desk.write_lease(STANDALONE, 0);
+        for instance in 0..self.desk.instances.len() {
+            self.desk.set_lease(instance, None);
+        }
+        for mut unit in std::mem::take(&mut self.units).into_iter().flatten() {
+            unit.shut_down(&mut self.desk);
+        }
+    }
+}
+
+impl Desk {
+    pub(super) fn counters(&mut self, instance: usize) -> &mut Counters {
+        &mut self.report(instance).counters
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "instances are numbered by whoever made the list")]
+    pub(super) fn report(&mut self, instance: usize) -> &mut Report {
+        &mut self.reports[instance]
+    }
+
+    /// Priority and block, for a unit that starts.
+    pub(super) fn standing(&self, instance: usize) -> (Option<u8>, Option<Block>) {
+        self.instances.get(instance).map_or((None, None), |known| (known.priority, known.block))
+    }
+
+    /// `None` ends the lease.
+    pub(super) fn set_lease(&mut self, instance: usize, until: Option<Instant>) {
+        let until = until.map_or(0, |until| self.anchor.nanos(until));
+        if let Some(standing) = self.instances.get(instance) {
+            self.write_lease(standing.fixed.slot, until);
+        }
+    }
+
+    pub(super) fn tell(&mut self, instance: usize, what: Happening) {
+        // A control thread that is frozen for long misses lines of the log, and no counter.
+        let _ = self.outbox.queue.try_send(Told { instance, what });
+        let _ = rustix::io::write(&self.outbox.rope, &[1]);
+    }
+
+    pub(super) fn rejected(&mut self, instance: usize, reject: Reject, now: Instant) {
+        if let Some(count) = self.counters(instance).rejected.get_mut(reject.index()) {
+            *count += 1;
+        }
+        let standing = self.instances.get_mut(instance);
+        let last = standing.and_then(|known| known.last_rejects.get_mut(reject.index()));
+        let Some(last) = last else { return };
+        if last.is_none_or(|last| now.duration_since(last) >= REJECTS_EVERY) {
+            *last = Some(now);
+            self.tell(instance, Happening::Rejected(reject));
+        }
+    }
+
+    fn write_lease(&self, slot: InstanceSlot, until: u64) {
+        if let Some(lease) = self.leases.get(slot.index()) {
+            lease.store(until, Relaxed);
+        }
+    }
+}
+
+/// Empties an eventfd or a timerfd.
+fn drain(fd: &OwnedFd) {
+    let _ = rustix::io::read(fd, &mut [0; 8]);
+}

@@ -1,0 +1,211 @@
+//! Instances that share their fate (a sync group, or one instance alone) and their sockets.
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use control::vrrp::{Action, Config, ConfigError, Event, Group, Router, StateName};
+
+use super::thread::Desk;
+use super::wire::Wire;
+use super::{Happening, Order};
+
+/// A group of routers and the socket of each. Built by the control thread.
+#[derive(Debug)]
+pub struct Unit {
+    group: Group,
+    members: Vec<Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    /// Its position among all instances.
+    instance: usize,
+    wire: Wire,
+    since: Instant,
+    failing: bool,
+}
+
+/// Messages taken from a socket in one turn.
+const BURST: usize = 64;
+
+impl Unit {
+    /// A unit that has not been started.
+    ///
+    /// # Errors
+    /// A configuration that cannot run.
+    pub fn new(members: Vec<(usize, Config, Wire)>) -> Result<Self, ConfigError> {
+        let mut routers = Vec::with_capacity(members.len());
+        let mut list = Vec::with_capacity(members.len());
+        for (instance, config, wire) in members {
+            routers.push(Router::new(config)?);
+            list.push(Member { instance, wire, since: Instant::now(), failing: false });
+        }
+        Ok(Self { group: Group::new(routers), members: list })
+    }
+
+    /// The order that runs it in the place of unit `index`.
+    pub fn order(self, index: usize) -> Order {
+        Order::Unit(index, Some(Box::new(self)))
+    }
+
+    /// The positions of its instances, and their sockets.
+    pub(super) fn members(&self) -> impl Iterator<Item = (usize, &Wire)> {
+        self.members.iter().map(|member| (member.instance, &member.wire))
+    }
+
+    pub(super) fn start(&mut self, desk: &mut Desk) {
+        for at in 0..self.members.len() {
+            let Some(member) = self.members.get(at) else { continue };
+            let (priority, block) = desk.standing(member.instance);
+            if let Some(priority) = priority {
+                self.group.handle(at, Event::SetPriority(priority), Instant::now());
+                self.carry_out(desk);
+            }
+            self.group.handle(at, Event::SetForwarding(block), Instant::now());
+            self.carry_out(desk);
+        }
+        self.group.handle_all(Event::Start, Instant::now());
+        self.carry_out(desk);
+    }
+
+    pub(super) fn shut_down(&mut self, desk: &mut Desk) {
+        self.group.handle_all(Event::Shutdown, Instant::now());
+        self.carry_out(desk);
+    }
+
+    /// An event for one instance; a resignation is its whole group's.
+    pub(super) fn handle(&mut self, instance: usize, event: Event, desk: &mut Desk) {
+        let Some(at) = self.members.iter().position(|member| member.instance == instance) else {
+            return;
+        };
+        let now = Instant::now();
+        match event {
+            Event::Resign(_) => self.group.handle_all(event, now),
+            Event::Start
+            | Event::Shutdown
+            | Event::Heard(_)
+            | Event::SetPriority(_)
+            | Event::SetForwarding(_)
+            | Event::Announce => self.group.handle(at, event, now),
+        }
+        self.carry_out(desk);
+    }
+
+    /// Takes what waits in the sockets.
+    pub(super) fn receive(&mut self, desk: &mut Desk) {
+        let mut buffer = [0; 2048];
+        for at in 0..self.members.len() {
+            for _ in 0..BURST {
+                let Some(member) = self.members.get_mut(at) else { break };
+                let instance = member.instance;
+                let (message, from, lost) = match member.wire.next(&mut buffer) {
+                    Ok(Some(message)) => message,
+                    Ok(None) => continue,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    // Nothing more, or the device is gone, of which the control thread will tell.
+                    Err(_) => break,
+                };
+                let now = Instant::now();
+                let result = self.group.receive(at, message, &from, now);
+                let counters = desk.counters(instance);
+                counters.overflowed += u64::from(lost);
+                match result {
+                    Ok(_) => {
+                        counters.received += 1;
+                        self.carry_out(desk);
+                    }
+                    Err(reject) => desk.rejected(instance, reject, now),
+                }
+            }
+        }
+    }
+
+    /// Does what is due; returns when to call again.
+    pub(super) fn on_time(&mut self, desk: &mut Desk) -> Option<Instant> {
+        if self.group.next_deadline().is_some_and(|due| due <= Instant::now()) {
+            // What waits there was sent before the timer ended.
+            self.receive(desk);
+            let now = Instant::now();
+            for (member, router) in self.members.iter().zip(self.group.members()) {
+                if router.state() == StateName::Active
+                    && let Some(due) = router.next_deadline().filter(|due| *due <= now)
+                {
+                    desk.counters(member.instance).note_lateness(due, now);
+                }
+            }
+            self.group.handle_timeout(now);
+            self.carry_out(desk);
+        }
+        self.group.next_deadline()
+    }
+
+    pub(super) fn show(&self, desk: &mut Desk) {
+        for (member, router) in self.members.iter().zip(self.group.members()) {
+            desk.report(member.instance).show(router);
+        }
+    }
+
+    /// Does all actions, in order.
+    fn carry_out(&mut self, desk: &mut Desk) {
+        while let Some((at, action)) = self.group.poll_action() {
+            let Some(member) = self.members.get_mut(at) else { continue };
+            let instance = member.instance;
+            match action {
+                Action::SendAdvert { priority } => self.advertise(at, priority, desk),
+                Action::Activate { until } => {
+                    desk.set_lease(instance, Some(until));
+                    desk.tell(instance, Happening::Taken);
+                }
+                Action::Renew { until } => desk.set_lease(instance, Some(until)),
+                Action::Deactivate => {
+                    desk.set_lease(instance, None);
+                    desk.tell(instance, Happening::Released);
+                }
+                Action::AnnounceBurst { count, why } => {
+                    desk.counters(instance).announced += member.wire.announce(count);
+                    desk.tell(instance, Happening::Announced(count, why));
+                }
+                Action::Transition { from, to, reason } => {
+                    let now = Instant::now();
+                    let after: Duration = now - std::mem::replace(&mut member.since, now);
+                    desk.counters(instance).note_transition(to, reason);
+                    let after = Some(after);
+                    desk.tell(instance, Happening::Transition { from, to, reason, after });
+                }
+            }
+        }
+    }
+
+    /// One advert to each target; taken by one is enough.
+    fn advertise(&mut self, at: usize, priority: u8, desk: &mut Desk) {
+        let (Some(member), Some(router)) = (self.members.get_mut(at), self.group.members().get(at))
+        else {
+            return;
+        };
+        let mut message = [0; control::vrrp::MAX_MESSAGE_LEN];
+        let mut error = 0;
+        let mut sent = 0;
+        let t = Instant::now();
+        let mut target = 0;
+        while let Some(to) = member.wire.target(target) {
+            let result = match router.encode(priority, to, &mut message) {
+                Ok(len) => member.wire.send(target, message.get(..len).unwrap_or_default()),
+                Err(_) => Err(ErrorKind::InvalidInput.into()),
+            };
+            match result {
+                Ok(()) => sent += 1,
+                Err(failed) => error = failed.raw_os_error().unwrap_or(libc::EINVAL),
+            }
+            target += 1;
+        }
+        let ok = sent > 0;
+        if !ok && !member.failing {
+            desk.tell(member.instance, Happening::SendFailed(error));
+        }
+        member.failing = !ok;
+        let counters = desk.counters(member.instance);
+        counters.sent += sent;
+        counters.send_failed += u64::from(!ok);
+        self.group.advert_sent(at, t, Instant::now(), ok);
+    }
+}

@@ -1,0 +1,249 @@
+//! The sockets of one instance: adverts in, adverts out, announcements out.
+//!
+//! Three of them: a raw socket that is bound to an address hears no multicast, and one that is not
+//! sends from whatever address the kernel likes.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use control::vrrp::{Config, Envelope, GROUP_V4, GROUP_V6, MAX_TTL, PROTOCOL, announce};
+use dataplane::Mac;
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockFilter, Socket, Type};
+
+use crate::sys;
+
+/// Where an instance lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    /// Kernel name of the interface.
+    pub interface: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// Its MAC.
+    pub mac: Mac,
+    /// The node's own address on it.
+    pub primary: IpAddr,
+}
+
+/// Opened by the control thread, used by the VRRP thread. Nothing here blocks.
+#[derive(Debug)]
+pub struct Wire {
+    receive: Socket,
+    send: Socket,
+    packets: Socket,
+    targets: Vec<(IpAddr, SockAddr)>,
+    vips: Vec<IpAddr>,
+    mac: Mac,
+    v4: bool,
+    overflowed: u32,
+}
+
+impl Wire {
+    /// Opens and configures everything.
+    ///
+    /// # Errors
+    /// What the kernel answers: no permission, the interface or the address is not there (yet).
+    pub fn open(config: &Config, home: &Home) -> io::Result<Self> {
+        let v4 = home.primary.is_ipv4();
+        let receive = raw(home)?;
+        let filter = if v4 { FILTER_V4 } else { FILTER_V6 };
+        receive.attach_filter(&filter_for(filter, config.vrid.get()))?;
+        if !config.unicast {
+            if v4 {
+                let interface = InterfaceIndexOrAddress::Index(home.ifindex);
+                receive.join_multicast_v4_n(&GROUP_V4, &interface)?;
+            } else {
+                receive.join_multicast_v6(&GROUP_V6, home.ifindex)?;
+            }
+        }
+        if !v4 {
+            receive.set_recv_hoplimit_v6(true)?;
+            sys::switch_on(receive.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
+        }
+        sys::switch_on(receive.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL)?;
+        let send = raw(home)?;
+        // It sends only: what arrives for the node's address must not fill its queue.
+        send.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])?;
+        prepare_sending(&send, home)?;
+        let packets = Socket::new(Domain::PACKET, Type::RAW, None)?;
+        packets.set_nonblocking(true)?;
+        sys::bind_packet(packets.as_fd(), home.ifindex)?;
+        let group = [config.group()];
+        let targets: &[IpAddr] = if config.unicast { &config.peers } else { &group };
+        Ok(Self {
+            receive,
+            send,
+            packets,
+            targets: targets.iter().map(|to| (*to, address(*to, home.ifindex).into())).collect(),
+            vips: config.vips.clone(),
+            mac: home.mac,
+            v4,
+            overflowed: 0,
+        })
+    }
+
+    /// Where adverts go, by position.
+    pub fn target(&self, index: usize) -> Option<IpAddr> {
+        self.targets.get(index).map(|(to, _)| *to)
+    }
+
+    /// Sends a message to one of them.
+    ///
+    /// # Errors
+    /// What sendto(2) returns.
+    pub fn send(&self, index: usize, message: &[u8]) -> io::Result<()> {
+        let Some((_, address)) = self.targets.get(index) else { return Ok(()) };
+        self.send.send_to(message, address).map(drop)
+    }
+
+    /// The next message, if one waits, with the number of messages newly lost before it.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none waits.
+    pub fn next<'b>(
+        &mut self,
+        buffer: &'b mut [u8],
+    ) -> io::Result<Option<(&'b [u8], Envelope, u32)>> {
+        let datagram = sys::receive(self.receive.as_fd(), buffer)?;
+        let total = datagram.overflowed.unwrap_or(self.overflowed);
+        let lost = total.wrapping_sub(self.overflowed);
+        self.overflowed = total;
+        let bytes = buffer.get(..datagram.len).unwrap_or_default();
+        let message = if self.v4 {
+            open_v4(bytes)
+        } else {
+            datagram.source.zip(datagram.destination).zip(datagram.hop_limit).map(
+                |((source, destination), ttl)| {
+                    let (source, destination) = (source.into(), destination.into());
+                    (bytes, Envelope { source, destination, ttl })
+                },
+            )
+        };
+        Ok(message.map(|(message, from)| (message, from, lost)))
+    }
+
+    /// Announces every VIP `count` times; returns how many frames the kernel took.
+    pub fn announce(&self, count: u8) -> u64 {
+        let mut sent = 0;
+        for _ in 0..count {
+            for vip in &self.vips {
+                // Answers to neighbour solicitations do not set the Router flag either.
+                let frame = announce::announcement(self.mac, *vip, false);
+                sent += u64::from(self.packets.send(frame.as_bytes()).is_ok());
+            }
+        }
+        sent
+    }
+}
+
+impl AsFd for Wire {
+    /// Readable when a message waits.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.receive.as_fd()
+    }
+}
+
+fn raw(home: &Home) -> io::Result<Socket> {
+    let domain = if home.primary.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(i32::from(PROTOCOL))))?;
+    socket.set_nonblocking(true)?;
+    socket.bind_device(Some(home.interface.as_bytes()))?;
+    Ok(socket)
+}
+
+fn prepare_sending(socket: &Socket, home: &Home) -> io::Result<()> {
+    let ttl = u32::from(MAX_TTL);
+    if home.primary.is_ipv4() {
+        socket.set_ttl_v4(ttl)?;
+        socket.set_multicast_ttl_v4(ttl)?;
+        socket.set_multicast_loop_v4(false)?;
+    } else {
+        socket.set_unicast_hops_v6(ttl)?;
+        socket.set_multicast_hops_v6(ttl)?;
+        socket.set_multicast_loop_v6(false)?;
+        socket.set_multicast_if_v6(home.ifindex)?;
+    }
+    socket.bind(&address(home.primary, home.ifindex).into())
+}
+
+/// Link-local addresses mean something on their interface only.
+fn address(ip: IpAddr, ifindex: u32) -> SocketAddr {
+    match ip {
+        IpAddr::V4(_) => SocketAddr::new(ip, 0),
+        IpAddr::V6(v6) => {
+            let local = v6.is_unicast_link_local() || v6.is_multicast();
+            SocketAddrV6::new(v6, 0, 0, if local { ifindex } else { 0 }).into()
+        }
+    }
+}
+
+/// Splits what an IPv4 raw socket delivers: the IP header and its content.
+fn open_v4(packet: &[u8]) -> Option<(&[u8], Envelope)> {
+    let (header, _) = packet.split_first_chunk::<20>()?;
+    let ip = |at: usize| -> Option<Ipv4Addr> {
+        let octets: [u8; 4] = header.get(at..at + 4)?.try_into().ok()?;
+        Some(octets.into())
+    };
+    let begin = usize::from(header[0] & 0x0f) * 4;
+    let end = usize::from(u16::from_be_bytes([header[2], header[3]])).min(packet.len());
+    let from = Envelope { source: ip(12)?.into(), destination: ip(16)?.into(), ttl: header[8] };
+    Some((packet.get(begin..end)?, from))
+}
+
+/// Replaces the VRID that a filter compares with.
+fn filter_for<const N: usize>(filter: [(u16, u8, u8, u32); N], vrid: u8) -> [SockFilter; N] {
+    filter.map(|(code, jt, jf, k)| {
+        let k = if k == VRID { u32::from(vrid) } else { k };
+        SockFilter::new(code, jt, jf, k)
+    })
+}
+
+/// Stands for the VRID in the filters below.
+const VRID: u32 = u32::MAX;
+const RETURN: u16 = 0x06;
+const LOAD_BYTE_AT_X: u16 = 0x50;
+const LOAD_BYTE: u16 = 0x30;
+const LOAD_IP_HEADER_LENGTH_INTO_X: u16 = 0xb1;
+const JUMP_IF_EQUAL: u16 = 0x15;
+const NOTHING: u16 = 0x05;
+const WHOLE: u32 = 0xffff;
+
+/// Classic BPF: IPv4 raw sockets see the IP header.
+const FILTER_V4: [(u16, u8, u8, u32); 5] = [
+    (LOAD_IP_HEADER_LENGTH_INTO_X, 0, 0, 0),
+    (LOAD_BYTE_AT_X, 0, 0, 1),
+    (JUMP_IF_EQUAL, 0, 1, VRID),
+    (RETURN, 0, 0, WHOLE),
+    (RETURN, 0, 0, 0),
+];
+
+/// Classic BPF: IPv6 raw sockets see the message only. As long as the other one.
+const FILTER_V6: [(u16, u8, u8, u32); 5] = [
+    (NOTHING, 0, 0, 0),
+    (LOAD_BYTE, 0, 0, 1),
+    (JUMP_IF_EQUAL, 0, 1, VRID),
+    (RETURN, 0, 0, WHOLE),
+    (RETURN, 0, 0, 0),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ip_header_is_taken_off_and_no_bytes_make_a_panic() {
+        let mut packet = vec![0x46, 0xc0, 0, 26, 0, 0, 0, 0, 255, 112, 0, 0];
+        packet.extend([192, 0, 2, 1, 224, 0, 0, 18, 0x94, 4, 0, 0, 0x31, 51, 9, 9]);
+        let (message, from) = open_v4(&packet).unwrap();
+        assert_eq!(message, [0x31, 51], "a header with an option, and padding after the packet");
+        assert_eq!((from.ttl, from.destination), (255, IpAddr::V4(GROUP_V4)));
+        assert_eq!(from.source, IpAddr::from([192, 0, 2, 1]));
+        for first in 0..=255 {
+            for len in 0..packet.len() {
+                packet[0] = first;
+                let _ = open_v4(&packet[..len]);
+            }
+        }
+    }
+}
