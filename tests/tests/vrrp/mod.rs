@@ -15,12 +15,19 @@ pub(crate) struct Settings {
     pub(crate) priorities: [u8; 2],
     /// Further lines of `[[vrrp]]`.
     pub(crate) extra: String,
+    /// A second instance for IPv6, in one group with the first.
+    pub(crate) both_families: bool,
 }
 
 impl Settings {
     /// 100 ms adverts, the first balancer preferred.
     pub(crate) fn fast() -> Self {
-        Self { interval: ms(100), priorities: [150, 100], extra: String::new() }
+        Self {
+            interval: ms(100),
+            priorities: [150, 100],
+            extra: String::new(),
+            both_families: false,
+        }
     }
 
     /// `Skew_Time` of the second balancer.
@@ -32,12 +39,19 @@ impl Settings {
         let priority = self.priorities[index];
         let millis = self.interval.as_millis();
         let service = ServiceText::web(lab).udp().port(PORT).with("vrrp = \"VI_1\"");
-        format!(
-            "{}\n[[vrrp]]\nname = \"VI_1\"\ninterface = \"eth0\"\nvrid = 51\n\
-             priority = {priority}\nadvert_interval = \"{millis}ms\"\n{}\n",
-            service.to_toml(),
-            self.extra
-        )
+        let instance = |name: &str, extra: &str| {
+            format!(
+                "\n[[vrrp]]\nname = \"{name}\"\ninterface = \"eth0\"\nvrid = 51\n\
+                 priority = {priority}\nadvert_interval = \"{millis}ms\"\n{extra}\n"
+            )
+        };
+        if self.both_families {
+            let extra = format!("{}\ngroup = \"edge\"", self.extra);
+            let six = ServiceText::web_v6(lab).with("vrrp = \"VI_6\"").service_toml();
+            let instances = instance("VI_1", &extra) + &instance("VI_6", &extra);
+            return service.to_toml() + &six + &instances;
+        }
+        service.to_toml() + &instance("VI_1", &self.extra)
     }
 }
 
@@ -124,10 +138,15 @@ impl Pair {
 
     /// The instance as the status document has it; `Null` when the balancer does not answer.
     pub(crate) fn instance(&self, index: usize) -> Value {
+        self.nth_instance(index, 0)
+    }
+
+    /// The same of a further instance.
+    pub(crate) fn nth_instance(&self, index: usize, at: usize) -> Value {
         let Some(balancer) = &self.balancers[index] else { return Value::Null };
         let Ok((200, text)) = balancer.http("/status.json") else { return Value::Null };
         let status: Value = serde_json::from_str(&text).unwrap_or_default();
-        status["vrrp"][0].clone()
+        status["vrrp"][at].clone()
     }
 
     pub(crate) fn states(&self) -> Result<[String; 2]> {
