@@ -5,7 +5,7 @@ mod vrrp;
 use std::time::Instant;
 
 use lab::{Capture, Direction, Process, Result};
-use vrrp::{Pair, Settings, ms, runs};
+use vrrp::{Pair, Settings, ms, note, runs};
 
 /// A stopped process gives the VIP up by itself: at no time do two nodes answer ARP for it, and
 /// what wakes up is a Backup before it is anything else.
@@ -63,7 +63,7 @@ fn a_lost_link_is_replaced_within_400_ms() -> Result<()> {
         pair.wait_active(0)?;
         pair.wait_reachable()?;
     }
-    println!("link down: {outages:?}");
+    note(&format!("link down: {outages:?}"));
     assert!(outages.iter().all(|outage| *outage <= ms(400)), "{outages:?}");
     pair.check_packets()
 }
@@ -88,7 +88,7 @@ fn a_healed_partition_has_one_active_again() -> Result<()> {
         took.push(healed.elapsed());
         pair.wait_reachable()?;
     }
-    println!("partition healed: {took:?}");
+    note(&format!("partition healed: {took:?}"));
     assert!(took.iter().all(|took| *took <= limit), "{took:?}");
     pair.check_packets()
 }

@@ -205,9 +205,15 @@ pub(crate) fn kill_and_measure(mut pair: Pair, runs: u32, limit: Duration) -> Re
         pair.wait_active(0)?;
         pair.wait_reachable()?;
     }
-    println!("kill -9 at {:?} adverts: {outages:?}", pair.settings.interval);
+    note(&format!("kill -9 at {:?} adverts: {outages:?}", pair.settings.interval));
     assert!(outages.iter().all(|outage| *outage <= limit), "{outages:?}");
     pair.check_packets()
+}
+
+/// Shown with `--nocapture`.
+#[expect(clippy::print_stdout, reason = "what was measured is for people")]
+pub(crate) fn note(text: &str) {
+    println!("{text}");
 }
 
 /// Runs of each measurement.
