@@ -12,7 +12,6 @@ use steer::{AttachMode, Attached, AttachedMode, Outcome};
 use tracing::{error, info, warn};
 
 use super::Node;
-use crate::sys;
 use crate::worker::WorkerId;
 use crate::worker::thread::{Binding, News};
 
@@ -186,7 +185,7 @@ impl Node {
         let device = &mut self.devices[index];
         let Some(link) = device.link else { return Ok(()) };
         let name = device.wanted.name.clone();
-        device.queues = sys::rx_queues(&name)
+        device.queues = xsk::rx_queues(&name)
             .with_context(|| format!("interface {name}: cannot count its queues"))?;
         let mode = match device.wanted.mode {
             XdpMode::Auto => AttachMode::Auto,
@@ -243,7 +242,7 @@ impl Node {
             if device.attached.is_none() {
                 continue;
             }
-            let Ok(queues) = sys::rx_queues(&device.wanted.name) else {
+            let Ok(queues) = xsk::rx_queues(&device.wanted.name) else {
                 // Gone between two looks: netlink will say so.
                 continue;
             };

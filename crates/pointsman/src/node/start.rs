@@ -258,7 +258,7 @@ fn check_interface(
                 .with_help(format!("set it up: `ip link set {name} up`")),
         );
     }
-    let queues = crate::sys::rx_queues(name).unwrap_or(1);
+    let queues = xsk::rx_queues(name).unwrap_or(1);
     let missing = interface.queues.iter().flatten().find(|queue| **queue >= queues)?;
     Some(
         Diagnostic::error(

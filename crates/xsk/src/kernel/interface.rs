@@ -46,14 +46,18 @@ impl InterfaceView {
 
     /// How many queues can be bound, if the driver tells.
     pub(super) fn queues(&self) -> Option<u32> {
+        let channels = self.channels()?;
+        Some(channels.combined_count + channels.rx_count.max(channels.tx_count))
+    }
+
+    fn channels(&self) -> Option<EthtoolChannels> {
         let mut channels = EthtoolChannels { cmd: ETHTOOL_GCHANNELS, ..EthtoolChannels::default() };
         let mut request = self.request();
         request.ifr_ifru.ifru_data = (&raw mut channels).cast();
         self.ioctl(libc::SIOCETHTOOL, &mut request).ok()?;
         // Reads what the kernel wrote through the pointer, not what was put there above.
         // SAFETY: `channels` is alive, initialised and no other reference to it exists.
-        let channels = unsafe { (&raw const channels).read_volatile() };
-        Some(channels.combined_count + channels.rx_count.max(channels.tx_count))
+        Some(unsafe { (&raw const channels).read_volatile() })
     }
 
     fn request(&self) -> libc::ifreq {
@@ -69,6 +73,17 @@ impl InterfaceView {
         let result = unsafe { libc::ioctl(self.socket.as_raw_fd(), number, request) };
         if result < 0 { Err(last_errno()) } else { Ok(()) }
     }
+}
+
+/// RX queues that an interface uses now (`ethtool -l`): its combined channels and those that only
+/// receive. One for a driver that does not tell.
+///
+/// # Errors
+/// `ENODEV` if there is no such interface; else what socket(2) reports.
+pub fn rx_queues(interface: &str) -> Result<u32, Errno> {
+    let view = InterfaceView::new(interface)?;
+    view.mtu()?;
+    Ok(view.channels().map_or(1, |channels| channels.combined_count + channels.rx_count).max(1))
 }
 
 /// The calling thread's `errno`.
@@ -105,6 +120,8 @@ mod tests {
         assert!(loopback.is_ok_and(|mtu| mtu >= 1500), "{loopback:?}");
         let missing = InterfaceView::new("no-such-if").and_then(|view| view.mtu());
         assert_eq!(missing, Err(Errno::NODEV));
+        assert_eq!(rx_queues("lo"), Ok(1));
+        assert_eq!(rx_queues("no-such-if"), Err(Errno::NODEV));
         for name in ["", "a-name-that-is-too-long", "nul\0"] {
             assert_eq!(InterfaceView::new(name).err(), Some(Errno::NODEV), "{name:?}");
         }

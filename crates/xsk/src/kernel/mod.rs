@@ -21,6 +21,7 @@ use xsk_rs::config::{Interface, SocketConfig, UmemConfig};
 use xsk_rs::umem::frame::FrameDesc;
 use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue, Umem};
 
+pub use self::interface::rx_queues;
 pub use self::open::{Bound, OpenConfig, ZeroCopy, open};
 use crate::batch::{BURST, Batch, FreeList};
 use crate::frame::{Frame, UmemId};
