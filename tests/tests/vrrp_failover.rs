@@ -43,7 +43,8 @@ fn a_stopped_active_is_replaced_within_its_skew() -> Result<()> {
         let report = probes.finish();
         assert!(report.longest_outage() <= ms(40), "preempting, run {run}: {report:?}");
     }
-    pair.check_packets()
+    pair.check_packets();
+    Ok(())
 }
 
 #[test]
@@ -62,5 +63,6 @@ fn resigning_takes_as_long_and_the_vips_stay_away() -> Result<()> {
         assert!(report.longest_outage() <= limit, "run {run}: {report:?}");
         pair.wait_active(0)?;
     }
-    pair.check_packets()
+    pair.check_packets();
+    Ok(())
 }
