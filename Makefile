@@ -3,8 +3,8 @@
 
 CARGO ?= cargo
 PACKAGES_BUILD = clang gcc libc6-dev libelf-dev llvm m4 make pkg-config zlib1g-dev
-PACKAGES_LAB = bpftool curl ethtool iproute2 iputils-ping kmod nginx-light procps prometheus tcpdump \
-	util-linux
+PACKAGES_LAB = arping bpftool curl ethtool iproute2 iputils-ping keepalived kmod nginx-light procps prometheus \
+	tcpdump util-linux
 DEMO_REPORT ?= demo-report.html
 
 .PHONY: demo test test-long bench build packages packages-build
