@@ -152,6 +152,7 @@ fn snapshot(shape: Shape) -> Snapshot {
             instance: INSTANCE,
             usable: true,
             eligible: true,
+            fate: dataplane::Fate::Unreachable,
         }
     };
     let hops: Vec<Hop> = (0..shape.vips * shape.backends).map(hop).collect();
@@ -194,6 +195,7 @@ fn service(number: u16, backends: u16) -> Service {
             sticky_when_drained: true,
         }),
         scheduler: Scheduler::new(SchedulerKind::Maglev, key, &members),
+        reject: true,
     }
 }
 

@@ -62,6 +62,8 @@ impl RawService {
             scheduler: self.scheduler?,
             persistence: self.persistence,
             backends: self.backends?.into_iter().map(RawBackend::build).collect::<Option<_>>()?,
+            health: Vec::new(),
+            failure: control::FailurePolicy::default(),
         })
     }
 

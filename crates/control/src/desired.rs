@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use dataplane::{Protocol, SchedulerKind, Timeouts};
 
+use crate::health::Check;
 use crate::vrrp::{AnnounceTimes, ChecksumMode, Handover, ScriptTimes, TrackKind, Version, Vrid};
 
 /// The whole desired state of one node.
@@ -222,6 +223,94 @@ pub struct Service {
     pub persistence: Option<Persistence>,
     /// Backends; names and addresses unique within the service.
     pub backends: Vec<Backend>,
+    /// Checks of every backend; all must pass. Empty: a backend is up while its MAC is known.
+    pub health: Vec<Check>,
+    /// What is done about failures.
+    pub failure: FailurePolicy,
+}
+
+/// What a service does about backends that are down.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FailurePolicy {
+    /// What becomes of the established flows of a backend that is down.
+    pub on_down: OnDown,
+    /// What a client is told when nobody can take it.
+    pub on_all_down: OnAllDown,
+    /// How much must be up for the service to count as up.
+    pub min_healthy: MinHealthy,
+    /// Takes new sources while less than `min_healthy` is up (the sorry server).
+    pub fallback: Option<Backend>,
+    /// Down means weight 0: no new sources, but flows and sticky clients stay.
+    pub inhibit: bool,
+    /// A backend that comes up takes new sources in growing number for this long; 0: at once.
+    pub slow_start: Duration,
+    /// How a backend that flaps is held down.
+    pub damping: Damping,
+    /// What is run when a backend or the service goes up or down.
+    pub notify: Option<Notify>,
+}
+
+/// `on_down`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDown {
+    /// Clients get a TCP reset, so that they reconnect now.
+    #[default]
+    Reset,
+    /// Frames go on to the backend.
+    Keep,
+    /// Frames are dropped.
+    Drop,
+}
+
+/// `on_all_down`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnAllDown {
+    /// New connections are refused: TCP reset, ICMP port unreachable.
+    #[default]
+    Reject,
+    /// The backends that were up last go on as if they were up.
+    KeepLast,
+}
+
+/// `min_healthy` and its hysteresis, in the same unit: lost below `min`, regained at
+/// `min + hysteresis`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MinHealthy {
+    /// Sum of the weights of backends that are up.
+    Weight {
+        /// At least 1.
+        min: u32,
+        /// Above `min`.
+        hysteresis: u32,
+    },
+    /// The same as a part of the sum of all weights, in per cent.
+    Percent {
+        /// 1–100.
+        min: u8,
+        /// Above `min`; the sum is at most 100.
+        hysteresis: u8,
+    },
+}
+
+impl Default for MinHealthy {
+    fn default() -> Self {
+        Self::Weight { min: 1, hysteresis: 0 }
+    }
+}
+
+/// How a backend that went down is held down: the first time for `hold`, then longer and longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damping {
+    /// The shortest time down, 0 for no damping.
+    pub hold: Duration,
+    /// The longest time that a backend is held down although its checks pass.
+    pub max: Duration,
+}
+
+impl Default for Damping {
+    fn default() -> Self {
+        Self { hold: Duration::from_secs(1), max: Duration::from_secs(60) }
+    }
 }
 
 /// `[service.persistence]`.

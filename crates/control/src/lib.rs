@@ -5,6 +5,7 @@
 
 mod controller;
 mod desired;
+pub mod health;
 mod neighbour;
 mod port;
 mod registry;
@@ -12,8 +13,8 @@ pub mod vrrp;
 
 pub use controller::{BackendStatus, Command, Controller, Event, Owner, STANDALONE, ServiceStatus};
 pub use desired::{
-    Backend, Dataplane, Desired, Interface, Notify, Persistence, Poll, Service, Track, TrackTarget,
-    Vrrp, XdpMode, ZeroCopy,
+    Backend, Damping, Dataplane, Desired, FailurePolicy, Interface, MinHealthy, Notify, OnAllDown,
+    OnDown, Persistence, Poll, Service, Track, TrackTarget, Vrrp, XdpMode, ZeroCopy,
 };
 pub use neighbour::{Neighbour, Unusable};
 pub use port::{Link, Network, Port};

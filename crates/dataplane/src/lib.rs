@@ -9,6 +9,7 @@ mod counters;
 mod flow;
 mod forward;
 mod guard;
+mod handshakes;
 mod key;
 mod mailbox;
 mod packet;
@@ -31,6 +32,7 @@ pub use flow::{
 };
 pub use forward::{BURST, Burst, Forwarder, SharedTables};
 pub use guard::LoopGuard;
+pub use handshakes::Handshakes;
 pub use key::{FlowKey, Protocol, ServiceKey};
 pub use mailbox::{Mailbox, Message, Parcel};
 pub use packet::{
@@ -43,6 +45,6 @@ pub use persistence::{
 };
 pub use scheduler::{Load, MaglevTable, Member, Scheduler, SchedulerKind, flow_hash, source_hash};
 pub use slots::{BackendSlot, InstanceSlot, PortId, ServiceSlot};
-pub use snapshot::{Hop, Persistence, Service, Snapshot, Vip, WorkerLink};
+pub use snapshot::{Fate, Hop, Persistence, Service, Snapshot, Vip, WorkerLink};
 pub use tick::Tick;
 pub use verdict::{DropReason, Verdict};

@@ -53,6 +53,8 @@ pub struct Service {
     pub persistence: Option<Persistence>,
     /// Chooses among the backends that may take new sources.
     pub scheduler: Scheduler,
+    /// Whether a client that nobody can take is told so (TCP reset, ICMP port unreachable).
+    pub reject: bool,
 }
 
 /// Source persistence of a service.
@@ -91,6 +93,20 @@ pub struct Hop {
     pub usable: bool,
     /// Whether it may take new sources: usable and weight above 0.
     pub eligible: bool,
+    /// What becomes of its flows while it is not usable.
+    pub fate: Fate,
+}
+
+/// What becomes of the flows of a backend that is not usable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fate {
+    /// Its MAC is not known: frames are dropped until it is.
+    #[default]
+    Unreachable,
+    /// It is down: each client gets a TCP reset.
+    Reset,
+    /// It is down: frames are dropped.
+    Discard,
 }
 
 impl Hop {
@@ -102,6 +118,7 @@ impl Hop {
         instance: InstanceSlot(u16::MAX),
         usable: false,
         eligible: false,
+        fate: Fate::Unreachable,
     };
 }
 

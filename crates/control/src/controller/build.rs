@@ -179,6 +179,7 @@ impl Controller {
                     instance,
                     usable: true,
                     eligible: backend.weight > 0,
+                    fate: dataplane::Fate::Unreachable,
                 };
             }
         }
@@ -212,7 +213,7 @@ fn build(
         }
         _ => Scheduler::new(wanted.scheduler, key, members),
     };
-    Service { slot, key, instance, persistence: persistence(wanted), scheduler }
+    Service { slot, key, instance, persistence: persistence(wanted), scheduler, reject: false }
 }
 
 /// Whether a built service still is what is wanted, its members apart.

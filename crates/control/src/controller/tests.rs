@@ -30,6 +30,8 @@ fn service(name: &str, vip: u8, backends: &[u8]) -> desired::Service {
             .iter()
             .map(|last| Backend { name: format!("rs{last}"), address: ip(*last), weight: 1 })
             .collect(),
+        health: Vec::new(),
+        failure: desired::FailurePolicy::default(),
     }
 }
 

@@ -223,6 +223,7 @@ fn snapshot(links: Vec<WorkerLink>) -> Snapshot {
                 sticky_when_drained: false,
             }),
             scheduler: Scheduler::new(kind, key, &members),
+            reject: false,
         })
     };
     let hop = |(at, (service, port)): (u8, (u16, u16))| {
@@ -236,6 +237,7 @@ fn snapshot(links: Vec<WorkerLink>) -> Snapshot {
             instance: InstanceSlot(0),
             usable: true,
             eligible: true,
+            fate: dataplane::Fate::Unreachable,
         }
     };
     let vip = Vip { address: Addr::from_v4(VIP), instance: InstanceSlot(0), port: None };

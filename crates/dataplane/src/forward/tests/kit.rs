@@ -143,6 +143,7 @@ impl Site {
                 instance: offer.instance,
                 persistence: offer.persistence,
                 scheduler: offer.scheduler.clone(),
+                reject: false,
             })
         };
         offers.iter_mut().enumerate().map(build).collect()
@@ -156,6 +157,7 @@ impl Site {
             instance: self.offers[backend.service].instance,
             usable: backend.usable,
             eligible: backend.usable && backend.weight > 0,
+            fate: crate::Fate::Unreachable,
         };
         self.backends.iter().enumerate().map(hop).collect()
     }

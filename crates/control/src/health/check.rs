@@ -1,0 +1,138 @@
+//! What a `[[service.health]]` asks for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use regex::bytes::Regex;
+
+/// One check of every backend of a service. Several of them must all pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What is asked, and which answer is right.
+    pub kind: CheckKind,
+    /// From one start to the next while the backend is up.
+    pub interval: Duration,
+    /// The whole probe, connection and TLS included, is over after this long.
+    pub timeout: Duration,
+    /// Successes in a row that bring it up, 1–100.
+    pub rise: u8,
+    /// Failures in a row that bring it down, 1–100.
+    pub fall: u8,
+    /// From one start to the next while it is suspected: after a first failure, until it is decided.
+    pub fast_interval: Duration,
+    /// From one start to the next while it is down.
+    pub down_interval: Duration,
+    /// Each interval is longer or shorter by up to this part of it, in per cent, 0–50: so that
+    /// checks of many backends do not run in step.
+    pub jitter_percent: u8,
+    /// Whether the backend takes clients before the first result.
+    pub starts_up: bool,
+    /// The port that is asked. `None`: that of the service (its first one).
+    pub port: Option<u16>,
+    /// The address that is asked.
+    pub target: ProbeTarget,
+    /// Whether a kept connection tells at once that the server went away; `http`, `https`, `tcp`.
+    pub sentinel: bool,
+}
+
+/// Which address a probe goes to. Either way the frames go to the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeTarget {
+    /// The backend's own address.
+    Backend,
+    /// The VIP, as a client would.
+    Vip,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckKind {
+    /// An HTTP/1.1 request, over TLS if `tls` is there.
+    Http(HttpCheck),
+    /// A TCP connection.
+    Tcp(TcpCheck),
+    /// A datagram and its answer.
+    Udp(UdpCheck),
+    /// An ICMP or ICMPv6 echo.
+    Ping,
+    /// A program and its arguments, no shell; it passes if it exits with 0.
+    Script(Vec<String>),
+}
+
+/// An HTTP request and the answers that pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpCheck {
+    /// `GET`, `HEAD`, …
+    pub method: String,
+    /// Begins with `/`; a query may follow.
+    pub path: String,
+    /// `Host` header. `None`: the address that is asked.
+    pub host: Option<String>,
+    /// Further headers.
+    pub headers: Vec<(String, String)>,
+    /// Status codes that pass.
+    pub status: StatusSet,
+    /// What the body must contain, within its first 64 KiB.
+    pub body: Option<BodyPattern>,
+    /// TLS, for `https`.
+    pub tls: Option<TlsCheck>,
+}
+
+/// TLS of a check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsCheck {
+    /// Server name. `None`: that of the `Host` header if it is a name, else none is sent.
+    pub sni: Option<String>,
+    /// Whether the certificate must be valid for that name.
+    pub verify: bool,
+    /// Certificates in PEM that are trusted, when `verify` is on.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// A TCP connection: it passes when it is made and, if `expect` is there, the bytes arrive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TcpCheck {
+    /// Sent after the connection is made.
+    pub send: Vec<u8>,
+    /// What must be among the first 64 KiB received. Empty: nothing is waited for.
+    pub expect: Vec<u8>,
+}
+
+/// A datagram.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UdpCheck {
+    /// Its payload.
+    pub payload: Vec<u8>,
+    /// What must be in an answer. Empty: any answer passes.
+    pub expect: Vec<u8>,
+}
+
+/// Status codes, as ranges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusSet(pub Vec<(u16, u16)>);
+
+impl StatusSet {
+    /// Whether the code is in one of the ranges, both ends included.
+    pub fn contains(&self, code: u16) -> bool {
+        self.0.iter().any(|(first, last)| (*first..=*last).contains(&code))
+    }
+}
+
+impl Default for StatusSet {
+    /// 200–299, as keepalived.
+    fn default() -> Self {
+        Self(vec![(200, 299)])
+    }
+}
+
+/// A regular expression over bytes.
+#[derive(Clone, Debug)]
+pub struct BodyPattern(pub Regex);
+
+impl PartialEq for BodyPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for BodyPattern {}

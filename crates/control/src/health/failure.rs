@@ -1,0 +1,92 @@
+//! Why a probe failed.
+
+use std::fmt;
+
+/// Why a probe failed. Texts that come from outside are cut and escaped where they are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The connection was refused (RST to a SYN, ICMP port unreachable).
+    Refused,
+    /// The connection was made and then reset.
+    Reset,
+    /// The server closed the connection before a whole answer.
+    Closed,
+    /// No answer within the check's timeout.
+    Timeout,
+    /// No way to the host: ICMP unreachable, no answer to ARP, link down.
+    Unreachable,
+    /// A status code that does not pass.
+    Status(u16),
+    /// The answer does not contain what it must.
+    Mismatch,
+    /// The answer is no HTTP, or larger than is read (headers 16 KiB).
+    Protocol(String),
+    /// No TLS, or a certificate that is not valid.
+    Tls(String),
+    /// The script ended with this code.
+    Exit(i32),
+    /// The script was ended by this signal.
+    Signal(i32),
+    /// The probe could not be made on this node.
+    Local(String),
+}
+
+impl Failure {
+    /// The metric label.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Reset => "reset",
+            Self::Closed => "closed",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::Status(_) => "status",
+            Self::Mismatch => "mismatch",
+            Self::Protocol(_) => "protocol",
+            Self::Tls(_) => "tls",
+            Self::Exit(_) => "exit",
+            Self::Signal(_) => "signal",
+            Self::Local(_) => "local",
+        }
+    }
+
+    /// All labels.
+    pub const NAMES: [&str; 12] = [
+        "refused",
+        "reset",
+        "closed",
+        "timeout",
+        "unreachable",
+        "status",
+        "mismatch",
+        "protocol",
+        "tls",
+        "exit",
+        "signal",
+        "local",
+    ];
+
+    /// Whether the host is there and says that nobody listens: what a dead server looks like.
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused | Self::Reset)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("connect refused"),
+            Self::Reset => f.write_str("connection reset"),
+            Self::Closed => f.write_str("closed before the answer was complete"),
+            Self::Timeout => f.write_str("timed out"),
+            Self::Unreachable => f.write_str("host unreachable"),
+            Self::Status(code) => write!(f, "status {code}"),
+            Self::Mismatch => f.write_str("the answer is not the expected one"),
+            Self::Protocol(what) => write!(f, "not HTTP: {what}"),
+            Self::Tls(what) => write!(f, "TLS: {what}"),
+            Self::Exit(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "ended by signal {signal}"),
+            Self::Local(what) => write!(f, "cannot probe: {what}"),
+        }
+    }
+}
