@@ -108,41 +108,6 @@ pub fn fetch(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// The packet equation and the frame accounting of every worker. Call it when traffic has stopped:
-/// it waits a moment for the workers' last report.
-///
-/// # Errors
-/// When the books do not balance.
-pub fn check_books(lb: &Pointsman) -> Result<()> {
-    let mut wrong = String::new();
-    let balanced = wait_for("balanced books", Duration::from_secs(2), || {
-        wrong = unbalanced(&status(lb)?)?;
-        Ok(wrong.is_empty())
-    });
-    balanced.with_context(|| wrong).map(drop)
-}
-
-fn unbalanced(status: &Value) -> Result<String> {
-    let mut wrong = String::new();
-    for worker in status["workers"].as_array().context("no workers")? {
-        let sum =
-            |keys: &[&str]| -> Result<u64> { keys.iter().map(|key| number(worker, key)).sum() };
-        let came = sum(&["/counters/received", "/counters/adopted"])?;
-        let went = sum(&[
-            "/counters/forwarded",
-            "/counters/answered",
-            "/counters/handed_over",
-            "/counters/dropped",
-        ])?;
-        let frames = sum(&["/frames/fill", "/frames/tx", "/frames/held"])?;
-        let total = number(worker, "/frames/total")?;
-        if came != went || frames != total {
-            wrong.push_str(&format!("{came} came, {went} went, {frames} of {total}: {worker}\n"));
-        }
-    }
-    Ok(wrong)
-}
-
 /// What a balancer left in its namespace: XDP programs and AF_XDP sockets, by description. Both go
 /// a moment after the process, so they are looked for until `limit`.
 ///

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use lab::{Lab, Metrics, Pointsman, ProbeClient, ServiceText};
 use serde_json::Value;
-use tests::lifecycle::{check_books, config, echo_everywhere, fetch, status, udp, wait_for};
+use tests::close_books;
+use tests::lifecycle::{config, echo_everywhere, fetch, status, udp, wait_for};
 
 #[test]
 fn metrics_are_complete_from_the_start_and_well_formed() -> Result<()> {
@@ -41,7 +42,8 @@ fn metrics_are_complete_from_the_start_and_well_formed() -> Result<()> {
     ensure!(forwarded > 0.0, "nothing was counted");
     ensure!(status["services"][0]["packets"].as_f64() == Some(forwarded), "{status}");
     ensure!(metrics.sum("pointsman_persistence_entries", &[]) == 1.0, "no template");
-    check_books(&lb)
+    close_books(&lb);
+    Ok(())
 }
 
 #[test]
@@ -132,7 +134,8 @@ fn a_crowd_of_silent_and_slow_clients_keeps_nobody_out() -> Result<()> {
         report.longest_outage()
     );
     ensure!(report.lost() == 0, "{report:?}");
-    check_books(&lb)
+    close_books(&lb);
+    Ok(())
 }
 
 #[test]

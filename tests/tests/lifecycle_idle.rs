@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::{Lab, LoadClient, Pointsman, ServiceText};
-use tests::lifecycle::{SMALL, check_books, config, fetch, processor_time, runs, status};
+use tests::close_books;
+use tests::lifecycle::{SMALL, config, fetch, processor_time, runs, status};
 
 #[test]
 fn an_idle_balancer_uses_less_than_two_per_cent_of_a_core() -> Result<()> {
@@ -23,7 +24,8 @@ fn an_idle_balancer_uses_less_than_two_per_cent_of_a_core() -> Result<()> {
     println!("{used:?} of {span:?} with 4 workers");
     ensure!(used < span / 50, "{used:?} in {span:?}");
     heartbeats(&lb, "idle")?;
-    check_books(&lb)
+    close_books(&lb);
+    Ok(())
 }
 
 #[test]
@@ -44,7 +46,8 @@ fn workers_are_seen_alive_under_load() -> Result<()> {
     println!("{:.0} requests/s meanwhile", report.rate());
     ensure!(report.failed() == 0, "{report}");
     seen?;
-    check_books(&lb)
+    close_books(&lb);
+    Ok(())
 }
 
 #[test]
@@ -57,7 +60,7 @@ fn busy_polling_starts_and_forwards() -> Result<()> {
         fetch(&lab)?;
     }
     heartbeats(&lb, "busy polling")?;
-    check_books(&lb)?;
+    close_books(&lb);
     let (exit, took) = lb.process().stop(Duration::from_secs(5))?;
     ensure!(exit.success() && took < Duration::from_secs(1), "{exit} after {took:?}");
     Ok(())

@@ -8,9 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lab::{Lab, LoadClient, Pointsman, ProbeClient, ServiceText};
 use serde_json::Value;
-use tests::lifecycle::{
-    check_books, config, echo_everywhere, named, run, runs, status, udp, wait_for,
-};
+use tests::close_books;
+use tests::lifecycle::{config, echo_everywhere, named, run, runs, status, udp, wait_for};
 
 #[test]
 fn neighbours_are_resolved_at_start_and_kept_by_the_kernel() -> Result<()> {
@@ -62,7 +61,8 @@ fn a_new_mac_is_used_within_a_second_after_it_is_announced() -> Result<()> {
     let report = probe.finish();
     println!("longest outage {:?}", report.longest_outage());
     ensure!(report.longest_outage() <= Duration::from_secs(1), "{report:?}");
-    check_books(&lb)
+    close_books(&lb);
+    Ok(())
 }
 
 #[test]
@@ -110,7 +110,8 @@ fn a_backend_that_does_not_answer_is_not_used_until_it_does() -> Result<()> {
     ensure!(again.failed() == 0 && again.per_backend().len() == 2, "{again}");
     let no_backend = named(&status(&lb)?["dropped"], "no_backend");
     ensure!(no_backend == 0, "{no_backend} frames found no backend");
-    check_books(&lb)
+    close_books(&lb);
+    Ok(())
 }
 
 /// Status, metrics and the log say the same, and say it once.

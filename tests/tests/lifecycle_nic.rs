@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::{Lab, Node, Pointsman, ProbeClient};
+use tests::close_books;
 use tests::lifecycle::{
-    attached, check_books, config, echo_everywhere, number, outcome, run, runs, status, udp,
-    wait_for,
+    attached, config, echo_everywhere, number, outcome, run, runs, status, udp, wait_for,
 };
 
 #[test]
@@ -45,7 +45,7 @@ fn queues_that_are_added_are_served_and_none_is_taken_away() -> Result<()> {
         // A veth does not run the program on a new queue before it is told to: until then frames
         // bypass the program itself.
         bypassed += spray.finish(&lb, 25)?;
-        check_books(&lb)?;
+        close_books(&lb);
         lb.process().stop(Duration::from_secs(5))?;
     }
     ensure!(bypassed > 0, "what came before a socket was bound was not counted");
@@ -69,7 +69,8 @@ fn queues_that_are_left_out_may_go_and_are_counted() -> Result<()> {
     sleep(Duration::from_millis(200));
     ensure!(lb.ready()?, "not ready: {}", lb.http("/readyz")?.1);
     ensure!(spray.finish(&lb, 10)? > 0, "nothing was counted as unbound");
-    check_books(&lb)
+    close_books(&lb);
+    Ok(())
 }
 
 #[test]
@@ -104,7 +105,8 @@ fn a_link_that_comes_back_forwards_within_a_second() -> Result<()> {
         ensure!(back <= Duration::from_secs(1), "{back:?} {report:?}");
         ensure!(lb.ready()?, "not ready: {}", lb.http("/readyz")?.1);
     }
-    check_books(&lb)
+    close_books(&lb);
+    Ok(())
 }
 
 #[test]
@@ -139,7 +141,8 @@ fn a_device_that_is_made_anew_is_taken_up_and_flows_are_kept() -> Result<()> {
     }
     let found = attached(lab.balancer(0))?;
     ensure!(found.contains(" 1 AF_XDP"), "sockets of gone devices: {found}");
-    check_books(&lb)
+    close_books(&lb);
+    Ok(())
 }
 
 /// Sets the receive queues of the balancer, and as many transmit queues of the switch's port: a

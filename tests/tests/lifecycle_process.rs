@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use lab::{Lab, Pointsman, ServiceText};
+use tests::close_books;
 use tests::lifecycle::{
-    Session, attached, check_books, config, detach, fetch, nothing_attached, status, wait_for,
+    Session, attached, config, detach, fetch, nothing_attached, status, wait_for,
 };
 
 #[test]
@@ -28,7 +29,7 @@ fn a_killed_process_leaves_nothing_and_starts_again_twenty_times() -> Result<()>
             ensure!(found.contains("xdp") && found.contains(" 4 AF_XDP"), "attached: {found:?}");
         }
         if round == 20 {
-            check_books(&lb)?;
+            close_books(&lb);
         }
         lb.process().kill()?;
         // Every second restart is immediate: its queues may still be held for a moment.
@@ -54,7 +55,7 @@ fn sigterm_stops_within_a_second_and_leaves_nothing() -> Result<()> {
     for _ in 0..3 {
         let mut lb = lab.start_pointsman(0, &config(&ServiceText::web(&lab)))?;
         fetch(&lab)?;
-        check_books(&lb)?;
+        close_books(&lb);
         let mode = std::fs::metadata(lb.socket())?.permissions().mode();
         ensure!(mode & 0o777 == 0o660, "control socket has mode {mode:o}");
         let (exit, took) = lb.process().stop(Duration::from_secs(5))?;
