@@ -17,7 +17,7 @@ demo: packages
 test: packages
 	$(CARGO) build --locked -p pointsman -p lab
 	$(CARGO) test --locked --workspace --exclude tests
-	$(CARGO) test --locked -p tests -- --test-threads=1
+	$(CARGO) test --locked -p tests --no-fail-fast -- --test-threads=1
 
 # The same with 20 runs of every timing test, and the long soaks.
 test-long: export POINTSMAN_LONG = 1
