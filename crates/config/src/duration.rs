@@ -38,3 +38,7 @@ pub(crate) fn duration(
 /// Of everything that expires. The packet path keeps milliseconds in 32 bits.
 pub(crate) const TIMEOUT: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Of what is done again and again, and of one such thing: scripts, probes.
+pub(crate) const PERIOD: RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_secs(60 * 60);

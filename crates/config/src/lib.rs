@@ -20,6 +20,7 @@ mod interface;
 mod metrics;
 mod net;
 mod node;
+mod notify;
 mod overlap;
 mod persistence;
 mod places;

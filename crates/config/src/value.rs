@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use toml::Spanned;
@@ -233,6 +234,19 @@ pub(crate) fn argv(value: &Value<'_>) -> Checked<Vec<String>> {
             refuse(message, "no search path and no shell")
         }
         Some(_) => Ok(words.into_iter().map(|word| word.value).collect()),
+    }
+}
+
+/// An absolute path; `example` is one that would be right.
+pub(crate) fn absolute_path(example: &'static str) -> impl Fn(&Value<'_>) -> Checked<PathBuf> {
+    move |value| {
+        let written = value.str("a string", &format!("\"{example}\""))?;
+        if written.starts_with('/') && !written.contains('\0') {
+            return Ok(PathBuf::from(written));
+        }
+        let error = value.error(format!("`{}` is not an absolute path: `{written}`", value.key));
+        let error = error.with_label("must begin with `/`");
+        Err(vec![error.with_help(format!("write `{} = \"{example}\"`", value.key))])
     }
 }
 

@@ -15,7 +15,7 @@ use crate::duration::duration;
 use crate::section::Section;
 use crate::source::{At, Place};
 use crate::value::{self, Checked, Value};
-use crate::{interface, net};
+use crate::{interface, net, notify};
 
 pub(crate) use check::cross_check;
 use track::RawTrack;
@@ -75,7 +75,7 @@ impl RawVrrp {
             ),
             announce: section.settings("announce", announce),
             track: section.tables("track", RawTrack::read),
-            notify: section.table("notify", notify).flatten(),
+            notify: section.table("notify", notify::read).flatten(),
         };
         for mistake in instance.check() {
             section.report(mistake);
@@ -160,12 +160,6 @@ fn announce(section: &mut Section<'_>) -> Option<AnnounceTimes> {
     Some(AnnounceTimes { count: count?, delay: delay?, refresh: refresh? })
 }
 
-fn notify(section: &mut Section<'_>) -> Option<Notify> {
-    let command = section.required("command", "command = [\"/usr/local/bin/notify\"]", value::argv);
-    let timeout = section.or("timeout", Duration::from_secs(10), duration(SCRIPT_TIME));
-    Some(Notify { command: command?.value, timeout: timeout? })
-}
-
 fn version(value: &Value<'_>) -> Checked<Version> {
     Ok(if value::number(2..=3)(value)? == 2 { Version::V2 } else { Version::V3 })
 }
@@ -193,6 +187,5 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(255);
 const DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 const REPEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
-const SCRIPT_TIME: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
 const CONTROL_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3600);

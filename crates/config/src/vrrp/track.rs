@@ -1,14 +1,12 @@
 //! `[[vrrp.track]]`: a thing that changes the priority.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use control::vrrp::ScriptTimes;
 use control::{Track, TrackTarget};
 
-use super::SCRIPT_TIME;
 use crate::diagnostic::Diagnostic;
-use crate::duration::duration;
+use crate::duration::{PERIOD, duration};
 use crate::interface;
 use crate::section::Section;
 use crate::source::{At, Place};
@@ -33,7 +31,7 @@ impl RawTrack {
         let targets = [
             section.read("interface", |v| interface::name(v).map(TrackTarget::Interface)),
             section.read("service", |v| value::name(v).map(TrackTarget::Service)),
-            section.read("file", |v| path(v).map(TrackTarget::File)),
+            section.read("file", |v| value::absolute_path(FILE)(v).map(TrackTarget::File)),
             script(section),
         ];
         let weight_is_written = section.has("weight");
@@ -85,23 +83,13 @@ fn script(section: &mut Section<'_>) -> Option<At<TrackTarget>> {
         return None;
     }
     let argv = section.read("script", value::argv);
-    let interval = section.or("interval", Duration::from_secs(1), duration(SCRIPT_TIME));
-    let timeout = section.or("timeout", Duration::from_secs(1), duration(SCRIPT_TIME));
+    let interval = section.or("interval", Duration::from_secs(1), duration(PERIOD));
+    let timeout = section.or("timeout", Duration::from_secs(1), duration(PERIOD));
     let rise = section.or("rise", 1, value::number(1..=100));
     let fall = section.or("fall", 1, value::number(1..=100));
     let At { value: argv, place } = argv?;
     let times = ScriptTimes { interval: interval?, timeout: timeout?, rise: rise?, fall: fall? };
     Some(At { value: TrackTarget::Script(argv, times), place })
-}
-
-fn path(value: &Value<'_>) -> Checked<PathBuf> {
-    let written = value.str("a string", "\"/run/pointsman/priority\"")?;
-    if written.starts_with('/') && !written.contains('\0') {
-        return Ok(PathBuf::from(written));
-    }
-    let error = value.error(format!("`{}` is not an absolute path: `{written}`", value.key));
-    let error = error.with_label("must begin with `/`");
-    Err(vec![error.with_help(format!("write `{} = \"/run/pointsman/priority\"`", value.key))])
 }
 
 fn weight(value: &Value<'_>) -> Checked<i16> {
@@ -116,3 +104,4 @@ fn weight(value: &Value<'_>) -> Checked<i16> {
 }
 
 const KINDS: [&str; 4] = ["interface", "service", "file", "script"];
+const FILE: &str = "/run/pointsman/priority";
