@@ -229,6 +229,13 @@ pub struct Service {
     pub failure: FailurePolicy,
 }
 
+impl Service {
+    /// Everything that frames are sent to: the backends and the fallback.
+    pub fn hosts(&self) -> impl Iterator<Item = &Backend> {
+        self.backends.iter().chain(&self.failure.fallback)
+    }
+}
+
 /// What a service does about backends that are down.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FailurePolicy {
