@@ -1,4 +1,4 @@
-//! `[[service.backend]]`.
+//! `[[service.backend]]` and `[service.fallback]`.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -25,6 +25,16 @@ impl RawBackend {
             name: section.required("name", "name = \"web1\"", value::name),
             address: section.required("address", address, net::host_address),
             weight: section.or("weight", 1, value::number(WEIGHT)),
+        }
+    }
+
+    /// A fallback shares with nobody: it has no weight.
+    pub(crate) fn read_fallback(section: &mut Section<'_>) -> Self {
+        let address = "address = \"192.0.2.20\"";
+        Self {
+            name: section.required("name", "name = \"sorry\"", value::name),
+            address: section.required("address", address, net::host_address),
+            weight: Some(1),
         }
     }
 

@@ -47,12 +47,12 @@ pub(crate) fn claims(services: &[RawService]) -> Vec<Diagnostic> {
     mistakes
 }
 
-/// Backends whose address is a VIP, the own one or another's.
+/// Backends and fallbacks whose address is a VIP, the own one or another's.
 pub(crate) fn loops(services: &[RawService]) -> Vec<Diagnostic> {
     let vips = vips(services);
     let mut mistakes = Vec::new();
     for service in services {
-        for backend in service.backends() {
+        for backend in service.hosts() {
             let Some(address) = &backend.address else { continue };
             let own = service.vip.as_ref().filter(|vip| vip.value == address.value);
             let Some(vip) = own.or_else(|| vips.get(&address.value).copied()) else { continue };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use toml::de::DeTable;
 
 use crate::diagnostic::Diagnostic;
-use crate::source::{At, Place, Source};
+use crate::source::{At, Place, Source, Written};
 use crate::suggest;
 use crate::value::{Checked, Value};
 
@@ -79,6 +79,19 @@ impl<'d> Section<'d> {
         }
     }
 
+    /// An optional key that others depend on: tells absent from wrong and reported.
+    pub(crate) fn optional<T>(
+        &mut self,
+        key: &'static str,
+        reader: impl FnOnce(&Value<'_>) -> Checked<T>,
+    ) -> Written<T> {
+        match (self.has(key), self.read(key, reader)) {
+            (false, _) => Written::Absent,
+            (true, None) => Written::Wrong,
+            (true, Some(at)) => Written::Is(at),
+        }
+    }
+
     /// A key with a default: `None` only when it is wrong and reported.
     pub(crate) fn or<T>(
         &mut self,
@@ -132,6 +145,21 @@ impl<'d> Section<'d> {
         self.report(error.with_help(help));
         let place = Place::new(self.source, first.span());
         Some(self.enter(first.get_ref().as_table()?, title, path, place, read))
+    }
+
+    /// An optional table whose keys all have defaults, so that `key = true` can stand for it.
+    pub(crate) fn table_or_true<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Section<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.table.get(key).map(|value| Value::new(self.source, key, value));
+        let Some(value) = value.filter(|value| value.value.as_bool() == Some(true)) else {
+            return self.table(key, read).flatten();
+        };
+        self.asked.insert(key);
+        let path = self.path_of(key);
+        self.enter(&DeTable::new(), format!("[{path}]"), path, value.place, read)
     }
 
     /// A table whose keys all have defaults: absent, it is read as an empty one.
@@ -250,12 +278,12 @@ impl<'d> Section<'d> {
             format!("in `{}`", self.title)
         };
         let diagnostic = Diagnostic::error(place, format!("unknown {what} `{}` {at}", value.key));
-        let name = value.key;
-        let nested = NESTED.iter().find(|(key, _)| self.title.is_empty() && *key == name);
-        let label = match (meant, nested) {
-            (Some(meant), _) => format!("did you mean `{meant}`?"),
-            (None, Some((_, path))) => format!("did you mean `{path}`?"),
-            (None, None) => format!("not a {what} that exists here"),
+        let nested = NESTED.iter().filter(|(key, _)| self.title.is_empty() && *key == value.key);
+        let nested: Vec<String> = nested.map(|(_, path)| format!("`{path}`")).collect();
+        let label = match meant {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None if nested.is_empty() => format!("not a {what} that exists here"),
+            None => format!("did you mean {}?", nested.join(" or ")),
         };
         let known = suggest::list(self.asked.iter().copied());
         diagnostic.with_label(label).with_help(format!("known {at}: {known}"))
@@ -267,11 +295,14 @@ impl<'d> Section<'d> {
 }
 
 /// Tables that belong inside another one and are easily written without it.
-const NESTED: [(&str, &str); 6] = [
+const NESTED: [(&str, &str); 9] = [
     ("backend", "[[service.backend]]"),
     ("persistence", "[service.persistence]"),
+    ("health", "[[service.health]]"),
+    ("fallback", "[service.fallback]"),
     ("timeouts", "[dataplane.timeouts]"),
     ("announce", "[vrrp.announce]"),
     ("track", "[[vrrp.track]]"),
     ("notify", "[vrrp.notify]"),
+    ("notify", "[service.notify]"),
 ];

@@ -1,5 +1,6 @@
 //! `[[service]]`.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use ::dataplane::{Protocol, SchedulerKind};
@@ -7,6 +8,8 @@ use control::{Persistence, Service};
 
 use crate::backend::RawBackend;
 use crate::diagnostic::Diagnostic;
+use crate::failure::RawFailure;
+use crate::health::RawCheck;
 use crate::net;
 use crate::persistence;
 use crate::ports::{Ports, ports};
@@ -28,6 +31,8 @@ pub(crate) struct RawService {
     /// `None` also when it is wrong, which was reported.
     persistence: Option<Persistence>,
     pub(crate) backends: Option<Vec<RawBackend>>,
+    health: Option<Vec<RawCheck>>,
+    failure: RawFailure,
 }
 
 impl RawService {
@@ -43,6 +48,8 @@ impl RawService {
             scheduler: section.or("scheduler", SchedulerKind::Maglev, scheduler),
             persistence: section.table("persistence", persistence::read).flatten(),
             backends: section.tables("backend", RawBackend::read),
+            health: section.tables("health", RawCheck::read),
+            failure: RawFailure::read(section),
         };
         for mistake in service.check() {
             section.report(mistake);
@@ -62,8 +69,8 @@ impl RawService {
             scheduler: self.scheduler?,
             persistence: self.persistence,
             backends: self.backends?.into_iter().map(RawBackend::build).collect::<Option<_>>()?,
-            health: Vec::new(),
-            failure: control::FailurePolicy::default(),
+            health: self.health?.iter().map(RawCheck::build).collect::<Option<_>>()?,
+            failure: self.failure.build()?,
         })
     }
 
@@ -77,19 +84,32 @@ impl RawService {
         self.backends.iter().flatten()
     }
 
+    /// Everything that frames are sent to: the backends and the fallback.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &RawBackend> + Clone {
+        self.backends().chain(&self.failure.fallback)
+    }
+
     /// What can be told from the service alone.
     fn check(&self) -> Vec<Diagnostic> {
         let names = self.backends().filter_map(|backend| backend.name.as_ref());
         let addresses = self.backends().filter_map(|backend| backend.address.as_ref());
-        let mut mistakes = repeated("backend name", names);
-        mistakes.extend(repeated("backend address", addresses));
+        let mut mistakes = repeated("backend name", names.clone());
+        mistakes.extend(repeated("backend address", addresses.clone()));
+        if let Some(fallback) = &self.failure.fallback {
+            mistakes.extend(shared("name", fallback.name.as_ref(), names));
+            mistakes.extend(shared("address", fallback.address.as_ref(), addresses));
+        }
         mistakes.extend(self.other_families());
         mistakes.extend(self.without_backend());
+        mistakes.extend(self.min_out_of_reach());
+        let checks = self.health.iter().flatten();
+        mistakes.extend(checks.filter_map(|check| check.without_port(self.ports.as_ref()?)));
+        mistakes.extend(self.checks_twice());
         mistakes
     }
 
     fn other_families(&self) -> impl Iterator<Item = Diagnostic> {
-        let addresses = self.backends().filter_map(|backend| backend.address.as_ref());
+        let addresses = self.hosts().filter_map(|backend| backend.address.as_ref());
         let pairs = self.vip.iter().flat_map(move |vip| addresses.clone().map(move |a| (vip, a)));
         let differ = pairs.filter(|(vip, address)| vip.value.is_ipv4() != address.value.is_ipv4());
         differ.map(|(vip, address)| {
@@ -112,8 +132,46 @@ impl RawService {
         };
         let warning =
             Diagnostic::warning(&self.header, format!("service{} {message}", self.title()));
-        Some(warning.with_label("new connections will be dropped").with_help(help))
+        let label = match &self.failure.fallback {
+            Some(_) => "everything goes to the fallback",
+            None => "new connections will be dropped",
+        };
+        Some(warning.with_label(label).with_help(help))
     }
+
+    fn min_out_of_reach(&self) -> Option<Diagnostic> {
+        let weights = self.backends.as_ref()?.iter().map(|backend| backend.weight.map(u64::from));
+        let sum: u64 = weights.sum::<Option<_>>()?;
+        (sum > 0).then(|| self.failure.min_healthy.out_of_reach(sum)).flatten()
+    }
+
+    fn checks_twice(&self) -> Vec<Diagnostic> {
+        let checks = self.health.iter().flatten();
+        let checks: Vec<_> = checks.map(|check| (check.build(), &check.header)).collect();
+        let mut mistakes = Vec::new();
+        for (at, (check, place)) in checks.iter().enumerate() {
+            let same = |(earlier, _): &&(_, _)| check.is_some() && earlier == check;
+            let Some((_, earlier)) = checks.iter().take(at).find(same) else { continue };
+            let warning = Diagnostic::warning(place, "the same check twice");
+            let warning = warning.with_label("asks again").with_place(earlier, "asked here");
+            mistakes.push(warning.with_help("remove one of the two"));
+        }
+        mistakes
+    }
+}
+
+/// A fallback that is a backend as well: it would be down when it is needed.
+fn shared<'a, T: PartialEq + Display + 'a>(
+    what: &str,
+    fallback: Option<&At<T>>,
+    mut backends: impl Iterator<Item = &'a At<T>>,
+) -> Option<Diagnostic> {
+    let fallback = fallback?;
+    let backend = backends.find(|backend| backend.value == fallback.value)?;
+    let message = format!("the fallback has the {what} of a backend: `{}`", fallback.value);
+    let error = Diagnostic::error(&fallback.place, message).with_label("must be another one");
+    let error = error.with_place(&backend.place, "the backend");
+    Some(error.with_help(format!("write another {what}, or remove `[service.fallback]`")))
 }
 
 const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];

@@ -101,6 +101,52 @@ pub(crate) struct At<T> {
     pub(crate) place: Place,
 }
 
+/// An optional value as far as it could be read.
+#[derive(Clone, Debug)]
+pub(crate) enum Written<T> {
+    /// The default counts.
+    Absent,
+    /// Reported; nothing that depends on it can be checked.
+    Wrong,
+    /// Read.
+    Is(At<T>),
+}
+
+impl<T> Written<T> {
+    /// The value where it is written and right.
+    pub(crate) fn at(&self) -> Option<&At<T>> {
+        match self {
+            Self::Is(at) => Some(at),
+            Self::Absent | Self::Wrong => None,
+        }
+    }
+
+    /// Whether it is not written.
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+
+    /// The value if it is written; `None` if it is wrong.
+    pub(crate) fn if_right(&self) -> Option<Option<T>>
+    where
+        T: Clone,
+    {
+        match self {
+            Self::Absent => Some(None),
+            Self::Wrong => None,
+            Self::Is(at) => Some(Some(at.value.clone())),
+        }
+    }
+
+    /// The value that counts, `None` if it is wrong.
+    pub(crate) fn or(&self, default: T) -> Option<T>
+    where
+        T: Clone,
+    {
+        Some(self.if_right()?.unwrap_or(default))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use toml::Spanned;
-use toml::de::DeValue;
+use toml::de::{DeString, DeValue};
 
 use crate::diagnostic::Diagnostic;
 use crate::source::{At, Place, Source};
@@ -62,6 +62,18 @@ impl<'d> Value<'d> {
     pub(crate) fn tables(&self) -> impl Iterator<Item = &'d Spanned<DeValue<'d>>> {
         let list = self.value.as_array().into_iter().flat_map(|list| list.iter());
         list.filter(|item| item.get_ref().is_table())
+    }
+
+    /// The keys of a table and their values, in the order of the text.
+    pub(crate) fn entries(&self) -> Vec<(Place, Self)> {
+        let table = self.value.as_table().into_iter().flatten();
+        let entry = |(key, value): (&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)| {
+            let place = Place::new(self.source, key.span());
+            (place, Value::new(self.source, key.get_ref(), value))
+        };
+        let mut entries: Vec<_> = table.map(entry).collect();
+        entries.sort_by_key(|(place, _)| place.start());
+        entries
     }
 
     /// The integer, if it is one that fits 64 bits.

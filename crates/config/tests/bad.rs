@@ -154,6 +154,54 @@ bad! {
     vrrp_track_two_things
     vrrp_track_mistakes
     vrrp_notify
+    health_nothing
+    health_two_kinds
+    health_at_the_top
+    health_single_brackets
+    health_unknown_keys
+    health_kind_types
+    health_script
+    health_times_out_of_range
+    health_times_in_disorder
+    health_counts
+    health_words
+    health_misfits
+    health_without_port
+    health_same_twice
+    health_http_path
+    health_http_method
+    health_http_host
+    health_http_headers
+    health_http_status
+    health_http_body
+    health_tls_without_a_name
+    health_tls_sni
+    health_tls_ca_file
+    health_payload_hex
+    health_payload_twice
+    health_payload_type
+    health_udp_empty
+    health_unusable_service_port
+    failure_words
+    failure_unknown_keys
+    failure_durations
+    failure_hold_down_max
+    failure_inhibit
+    failure_min_healthy_zero
+    failure_min_healthy_percent
+    failure_min_healthy_type
+    failure_min_healthy_sum
+    failure_min_healthy_units
+    failure_min_healthy_default_unit
+    failure_min_healthy_out_of_reach
+    failure_min_healthy_not_regained
+    fallback_no_keys
+    fallback_double_brackets
+    fallback_is_a_backend
+    fallback_is_a_vip
+    fallback_other_family
+    fallback_alone
+    service_notify
 }
 
 /// Errors, or the warnings of a configuration that is allowed.

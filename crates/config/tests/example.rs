@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use config::{Parsed, parse};
+use control::health::{CheckKind, ProbeTarget, StatusSet, TcpCheck, UdpCheck};
 use control::vrrp::{AnnounceTimes, ChecksumMode, Handover, Version};
-use control::{Poll, XdpMode, ZeroCopy};
+use control::{FailurePolicy, MinHealthy, Poll, Service, XdpMode, ZeroCopy};
 use dataplane::{Protocol, SchedulerKind, Timeouts};
 
 const EXAMPLE: &str = include_str!("../../../config/pointsman.toml");
@@ -32,7 +33,9 @@ fn means_what_it_says() {
     assert_eq!(desired.node_name.as_deref(), Some("lb1"));
     assert_eq!(desired.interfaces.len(), 1);
     assert_eq!(desired.interfaces[0].name, "eth0");
-    let [web, dns] = desired.services.as_slice() else { panic!("two services") };
+    let [web, web_tls, mail, game, dns] = desired.services.as_slice() else {
+        panic!("five services")
+    };
     let [edge] = desired.vrrp.as_slice() else { panic!("one instance") };
     assert_eq!(
         (edge.name.as_str(), edge.interface.as_str(), edge.vrid.get()),
@@ -52,6 +55,42 @@ fn means_what_it_says() {
     assert_eq!(weights, [("web1", 1), ("web2", 2)]);
     assert_eq!((dns.protocol, dns.first_port, dns.last_port), (Protocol::Udp, 53, 53));
     assert_eq!(dns.persistence, None);
+    let kinds = |service: &Service| {
+        service.health.iter().map(|check| check.kind.clone()).collect::<Vec<_>>()
+    };
+    assert!(matches!(kinds(web).as_slice(), [CheckKind::Http(_), CheckKind::Ping]));
+    assert!(matches!(kinds(web_tls).as_slice(), [CheckKind::Http(_), CheckKind::Script(_)]));
+    assert!(matches!(kinds(mail).as_slice(), [CheckKind::Tcp(_), CheckKind::Tcp(_)]));
+    assert!(matches!(kinds(game).as_slice(), [CheckKind::Udp(_)]));
+    assert!(matches!(kinds(dns).as_slice(), [CheckKind::Udp(_)]));
+}
+
+#[test]
+fn checks_mean_what_they_say() {
+    let desired = accept(EXAMPLE).desired;
+    let [web, web_tls, mail, game, dns] = desired.services.as_slice() else { panic!() };
+    let CheckKind::Http(http) = &web.health[0].kind else { panic!("http") };
+    assert_eq!((http.method.as_str(), http.path.as_str()), ("GET", "/health"));
+    assert_eq!(http.host.as_deref(), Some("www.example.org"));
+    let names: Vec<_> = http.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["User-Agent", "Accept"]);
+    assert!(http.body.as_ref().is_some_and(|body| body.0.is_match(b"the status: ok")));
+    let CheckKind::Http(https) = &web_tls.health[0].kind else { panic!("https") };
+    let tls = https.tls.as_ref().expect("TLS");
+    assert_eq!((tls.sni.as_deref(), tls.verify), (Some("www.example.org"), true));
+    let bytes = |text: &str| text.as_bytes().to_vec();
+    let banner = TcpCheck { send: Vec::new(), expect: bytes("220 ") };
+    let scanner = TcpCheck { send: bytes("nPING\n"), expect: bytes("PONG") };
+    assert_eq!(mail.health[0].kind, CheckKind::Tcp(banner));
+    assert_eq!((mail.health[1].port, &mail.health[1].kind), (Some(3310), &CheckKind::Tcp(scanner)));
+    let ping = UdpCheck { payload: bytes("ping\n"), expect: bytes("pong") };
+    assert_eq!((game.health[0].port, &game.health[0].kind), (Some(27_015), &CheckKind::Udp(ping)));
+    let CheckKind::Udp(query) = &dns.health[0].kind else { panic!("udp") };
+    assert_eq!((query.payload.len(), query.expect.as_slice()), (17, [0x12, 0x34].as_slice()));
+    let fallback = web.failure.fallback.as_ref().expect("a fallback");
+    assert_eq!((fallback.name.as_str(), fallback.weight), ("sorry", 1));
+    assert!(web.failure.notify.is_some());
+    assert_eq!(web_tls.failure.min_healthy, MinHealthy::Percent { min: 50, hysteresis: 10 });
 }
 
 #[test]
@@ -77,6 +116,19 @@ fn defaults() {
     let persistence = web.persistence.expect("web is persistent");
     assert_eq!((persistence.prefix_v4, persistence.prefix_v6), (32, 128));
     assert!(!persistence.sticky_when_drained);
+    assert_eq!(desired.services[2].failure, FailurePolicy::default());
+    let seconds = Duration::from_secs;
+    let [http, tls] = [&web.health[0], &desired.services[1].health[0]];
+    assert_eq!((http.interval, http.down_interval), (seconds(1), seconds(1)));
+    assert_eq!(http.timeout, Duration::from_millis(500));
+    assert_eq!(http.fast_interval, Duration::from_millis(200));
+    assert_eq!((http.rise, http.fall, http.jitter_percent), (2, 3, 10));
+    assert_eq!((http.starts_up, http.target), (false, ProbeTarget::Backend));
+    assert!(http.sentinel && tls.sentinel && !web.health[1].sentinel);
+    let CheckKind::Http(tls) = &tls.kind else { panic!("https") };
+    assert_eq!(tls.status, StatusSet::default());
+    let ca_file = tls.tls.as_ref().and_then(|tls| tls.ca_file.as_ref()).expect("a default");
+    assert_eq!(ca_file.as_os_str(), "/etc/ssl/certs/ca-certificates.crt");
 }
 
 #[test]
@@ -110,6 +162,6 @@ fn shows_every_key() {
             checked += 1;
         }
     }
-    assert_eq!(headers.len(), 13, "{headers:?}");
-    assert!(checked > 60, "only {checked} keys");
+    assert_eq!(headers.len(), 20, "{headers:?}");
+    assert!(checked > 100, "only {checked} keys");
 }
