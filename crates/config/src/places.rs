@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::source::{Place, Source};
@@ -67,9 +68,9 @@ impl Places {
         self.find(&[Step::Named("vrrp", name)], key)
     }
 
-    /// The address of a `[[service.backend]]`.
+    /// The address of a `[[service.backend]]`, or of the `[service.fallback]`, that has this name.
     pub fn backend_address(&self, service: &str, backend: &str) -> Place {
-        self.find(&[Step::Named("service", service), Step::Named("backend", backend)], "address")
+        self.find(&[Step::Named("service", service), Step::Host(backend)], "address")
     }
 
     /// Follows `steps` as far as they lead, then looks for `key`.
@@ -80,14 +81,9 @@ impl Places {
         for step in steps {
             let next = match step {
                 Step::Table(name) => table.get(*name),
-                Step::Named(list, name) => {
-                    let list = table.get(*list).and_then(|list| list.get_ref().as_array());
-                    let mut items = list.into_iter().flat_map(|list| list.iter());
-                    items.find(|item| {
-                        let named = item.get_ref().get("name").map(|value| value.get_ref());
-                        named.and_then(DeValue::as_str) == Some(*name)
-                    })
-                }
+                Step::Named(list, name) => named(table, list, name),
+                Step::Host(name) => named(table, "backend", name)
+                    .or_else(|| table.get("fallback").filter(|item| is_named(item, name))),
             };
             let inner = next.and_then(|next| Some((next.span(), next.get_ref().as_table()?)));
             let Some((header, inner)) = inner else {
@@ -112,4 +108,17 @@ enum Step<'a> {
     Table(&'a str),
     /// The item of `[[list]]` whose `name` is this one.
     Named(&'a str, &'a str),
+    /// The `[[backend]]` or the `[fallback]` whose `name` is this one.
+    Host(&'a str),
+}
+
+/// The item of `[[list]]` whose `name` is this one.
+fn named<'d>(table: &'d DeTable<'d>, list: &str, name: &str) -> Option<&'d Spanned<DeValue<'d>>> {
+    let list = table.get(list).and_then(|list| list.get_ref().as_array());
+    list.into_iter().flat_map(|list| list.iter()).find(|item| is_named(item, name))
+}
+
+fn is_named(item: &Spanned<DeValue<'_>>, name: &str) -> bool {
+    let written = item.get_ref().get("name").map(|value| value.get_ref());
+    written.and_then(DeValue::as_str) == Some(name)
 }

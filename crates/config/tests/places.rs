@@ -21,6 +21,10 @@ address = "192.0.2.11"
 [[service.backend]]
 name = "web2"
 address = "198.51.100.12"
+
+[service.fallback]
+name = "sorry"
+address = "192.0.2.20"
 "#;
 
 fn at(place: Place) -> (usize, usize) {
@@ -37,6 +41,7 @@ fn each_setting_is_found() {
     assert_eq!(at(places.service_vip("web")), (10, 7));
     assert_eq!(at(places.backend_address("web", "web1")), (15, 11));
     assert_eq!(at(places.backend_address("web", "web2")), (19, 11));
+    assert_eq!(at(places.backend_address("web", "sorry")), (23, 11));
 }
 
 #[test]

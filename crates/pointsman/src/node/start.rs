@@ -185,7 +185,7 @@ fn check_machine(desired: &Desired, places: &Places, picture: &Picture) -> Diagn
     let complete = desired.interfaces.iter().all(|i| picture.links.contains_key(&i.name));
     for service in &desired.services {
         found.extend(check_vip(service, places, picture));
-        for backend in service.backends.iter().filter(|_| complete) {
+        for backend in service.hosts().filter(|_| complete) {
             let place = places.backend_address(&service.name, &backend.name);
             found.extend(check_backend(desired, backend.address, &place, picture));
         }
