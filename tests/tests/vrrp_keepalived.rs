@@ -124,7 +124,7 @@ fn our_config(way: &Way, lab: &Lab, index: usize, priorities: [u8; 2]) -> String
         let peer = lab.balancer(1 - index).address();
         extra += &format!("mode = \"unicast\"\npeers = [\"{peer}\"]\n");
     }
-    let settings = Settings { interval: way.interval, priorities, extra, both_families: false };
+    let settings = Settings { interval: way.interval, priorities, extra, ..Settings::fast() };
     settings.config(lab, index)
 }
 

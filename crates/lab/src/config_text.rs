@@ -1,7 +1,8 @@
 //! Configuration text for the product, as design and manual describe it: one service on one
-//! interface, with the backends of a lab. Tests that need more append their own tables.
+//! interface, with the backends of a lab, and a VRRP instance for it. Tests that need more append
+//! their own tables.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::{fmt::Write as _, net::IpAddr, time::Duration};
 
 use crate::{node::Role, topology::Lab};
 
@@ -131,5 +132,42 @@ impl ServiceText {
     #[must_use]
     pub fn to_toml(&self) -> String {
         format!("[[interface]]\nname = \"eth0\"\n{}", self.service_toml())
+    }
+}
+
+/// A VRRP instance on `eth0`, VRID 51.
+#[derive(Clone, Debug)]
+pub struct VrrpText {
+    name: String,
+    priority: u8,
+    interval: Duration,
+    extra: String,
+}
+
+impl VrrpText {
+    /// With adverts every `interval`, of which whole milliseconds count. A service names it with
+    /// `vrrp = "NAME"`, see [`ServiceText::with`].
+    #[must_use]
+    pub fn new(name: &str, priority: u8, interval: Duration) -> Self {
+        Self { name: name.into(), priority, interval, extra: String::new() }
+    }
+
+    /// Appends lines to the table.
+    #[must_use]
+    pub fn with(mut self, lines: &str) -> Self {
+        self.extra.push_str(lines);
+        self.extra.push('\n');
+        self
+    }
+
+    /// The table `[[vrrp]]`.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let Self { name, priority, interval, extra } = self;
+        format!(
+            "\n[[vrrp]]\nname = \"{name}\"\ninterface = \"eth0\"\nvrid = 51\n\
+             priority = {priority}\nadvert_interval = \"{}ms\"\n{extra}",
+            interval.as_millis()
+        )
     }
 }

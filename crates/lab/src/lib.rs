@@ -46,10 +46,10 @@ pub mod process;
 pub mod topology;
 
 pub use capture::{Capture, Direction};
-pub use config_text::ServiceText;
+pub use config_text::{ServiceText, VrrpText};
 pub use error::{LabError, Result};
 pub use files::{Files, Served};
-pub use load::{LoadClient, LoadReport, Outcome, Record, RunningLoad, Timeline};
+pub use load::{LoadClient, LoadReport, Outcome, Record, RunningLoad, Stretch, Timeline};
 pub use metrics::Metrics;
 pub use netns::NetNs;
 pub use nginx::Nginx;

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 use crate::{
     error::{Doing as _, LabError, Result},
     metrics::{Metrics, http_get},
@@ -104,6 +106,15 @@ impl Pointsman {
     /// When there is no answer within 2 s.
     pub fn http(&self, path: &str) -> Result<(u16, String)> {
         self.netns.enter(|| http_get(METRICS, path, SCRAPE))?
+    }
+
+    /// VRRP instance `index`, as the status document has it; `Null` when it does not answer or has
+    /// no such instance.
+    #[must_use]
+    pub fn vrrp(&self, index: usize) -> Value {
+        let Ok((200, text)) = self.http("/status.json") else { return Value::Null };
+        let mut status: Value = serde_json::from_str(&text).unwrap_or_default();
+        status["vrrp"][index].take()
     }
 
     /// A scrape of its metrics.

@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use lab::{
-    EchoResponder, Lab, LabError, Pointsman, ProbeClient, Result, ServiceText, pointsman_binary,
+    EchoResponder, Lab, LabError, Pointsman, ProbeClient, Result, ServiceText, VrrpText,
+    pointsman_binary,
 };
 use serde_json::Value;
 
@@ -36,22 +37,17 @@ impl Settings {
     }
 
     pub(crate) fn config(&self, lab: &Lab, index: usize) -> String {
-        let priority = self.priorities[index];
-        let millis = self.interval.as_millis();
-        let service = ServiceText::web(lab).udp().port(PORT).with("vrrp = \"VI_1\"");
         let instance = |name: &str, extra: &str| {
-            format!(
-                "\n[[vrrp]]\nname = \"{name}\"\ninterface = \"eth0\"\nvrid = 51\n\
-                 priority = {priority}\nadvert_interval = \"{millis}ms\"\n{extra}\n"
-            )
+            VrrpText::new(name, self.priorities[index], self.interval).with(extra).to_toml()
         };
+        let service = ServiceText::web(lab).with("vrrp = \"VI_1\"");
+        let text = service.udp().port(PORT).to_toml();
         if self.both_families {
             let extra = format!("{}\ngroup = \"edge\"", self.extra);
             let six = ServiceText::web_v6(lab).with("vrrp = \"VI_6\"").service_toml();
-            let instances = instance("VI_1", &extra) + &instance("VI_6", &extra);
-            return service.to_toml() + &six + &instances;
+            return text + &six + &instance("VI_1", &extra) + &instance("VI_6", &extra);
         }
-        service.to_toml() + &instance("VI_1", &self.extra)
+        text + &instance("VI_1", &self.extra)
     }
 }
 
@@ -77,7 +73,8 @@ impl Pair {
             .collect::<Result<Vec<_>>>()?;
         let start = |at: usize| lab.start_pointsman(at, &settings.config(&lab, at)).map(Some);
         let balancers = [start(0)?, start(1)?];
-        let pair = Self { balancers, _echo: echo, lab, settings: settings.clone() };
+        let settings = settings.clone();
+        let pair = Self { balancers, _echo: echo, lab, settings };
         pair.wait_active(0)?;
         pair.wait_reachable()?;
         Ok(pair)
@@ -143,10 +140,7 @@ impl Pair {
 
     /// The same of a further instance.
     pub(crate) fn nth_instance(&self, index: usize, at: usize) -> Value {
-        let Some(balancer) = &self.balancers[index] else { return Value::Null };
-        let Ok((200, text)) = balancer.http("/status.json") else { return Value::Null };
-        let status: Value = serde_json::from_str(&text).unwrap_or_default();
-        status["vrrp"][at].clone()
+        self.balancers[index].as_ref().map_or(Value::Null, |balancer| balancer.vrrp(at))
     }
 
     pub(crate) fn states(&self) -> Result<[String; 2]> {

@@ -25,7 +25,7 @@ use std::{
 };
 
 pub use report::{Latency, LoadReport};
-pub use timeline::{Bucket, Outcome, Record, Timeline};
+pub use timeline::{Bucket, Gap, Outcome, Record, Stretch, Timeline};
 
 use crate::{
     error::{LabError, Result},
@@ -138,6 +138,13 @@ impl LoadClient {
     pub fn download_rate(mut self, bytes_per_second: u64) -> Self {
         self.bytes_per_second = Some(bytes_per_second);
         self
+    }
+
+    /// As [`LoadClient::download_rate`], such that each body takes about `length`.
+    #[must_use]
+    pub fn download_time(self, length: Duration) -> Self {
+        let rate = u128::from(self.length) * 1000 / length.as_millis().max(1);
+        self.download_rate(u64::try_from(rate).unwrap_or(u64::MAX).max(1))
     }
 
     /// Starts the threads in `ns`.

@@ -149,12 +149,21 @@ impl Timeline {
     /// time before the first success and the time after the last.
     #[must_use]
     pub fn longest_gap(&self) -> Gap {
-        let mut ends: Vec<Duration> =
-            self.records.iter().filter(|r| r.outcome.is_ok()).map(|r| r.end).collect();
+        self.between(Duration::ZERO, self.length).gap
+    }
+
+    /// What ended after `from` and not after `to`. The gap counts the time before the first
+    /// success and the time after the last.
+    #[must_use]
+    pub fn between(&self, from: Duration, to: Duration) -> Stretch {
+        let inside = self.records.iter().filter(|record| from < record.end && record.end <= to);
+        let (done, failed): (Vec<&Record>, Vec<&Record>) =
+            inside.partition(|record| record.outcome.is_ok());
+        let mut ends: Vec<Duration> = done.iter().map(|record| record.end).collect();
         ends.sort_unstable();
-        ends.push(self.length);
+        ends.push(to);
         let mut gap = Gap::default();
-        let mut last = Duration::ZERO;
+        let mut last = from;
         for end in ends {
             let length = end.saturating_sub(last);
             if length > gap.length {
@@ -162,7 +171,8 @@ impl Timeline {
             }
             last = end;
         }
-        gap
+        let length = to.saturating_sub(from);
+        Stretch { length, done: done.len(), failed: failed.len(), gap }
     }
 
     /// Requests by the time at which they ended, in slices of `width` that cover the whole load.
@@ -189,6 +199,27 @@ impl Timeline {
             }
         }
         buckets
+    }
+}
+
+/// What ended within a stretch of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stretch {
+    /// How long it is.
+    pub length: Duration,
+    /// Requests that succeeded.
+    pub done: usize,
+    /// Requests that failed.
+    pub failed: usize,
+    /// The longest time without a success.
+    pub gap: Gap,
+}
+
+impl Stretch {
+    /// Successful requests a second.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        self.done as f64 / self.length.as_secs_f64().max(1e-6)
     }
 }
 
@@ -229,6 +260,20 @@ mod tests {
         assert_eq!(gap(vec![ok(10), ok(20)], 100), (20, 80));
         let failed = record(0, 50, Outcome::Reset, None);
         assert_eq!(gap(vec![ok(10), failed, ok(95)], 100), (10, 85));
+    }
+
+    #[test]
+    fn stretches_have_every_request_once() {
+        let ok = |end| record(0, end, Outcome::Ok, None);
+        let line = timeline(vec![ok(100), record(0, 150, Outcome::Reset, None), ok(200)], 1000);
+        let first = line.between(Duration::ZERO, 150 * MS);
+        let second = line.between(150 * MS, 1000 * MS);
+        assert_eq!((first.done, first.failed, second.done, second.failed), (1, 1, 1, 0));
+        assert_eq!(first.gap, Gap { begin: Duration::ZERO, length: 100 * MS });
+        assert_eq!(second.gap, Gap { begin: 200 * MS, length: 800 * MS });
+        assert!((second.rate() - 1.0 / 0.85).abs() < 1e-9, "{}", second.rate());
+        let nothing = line.between(300 * MS, 300 * MS);
+        assert_eq!((nothing.done, nothing.gap, nothing.rate()), (0, Gap::default(), 0.0));
     }
 
     #[test]
