@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use lab::{
-    EchoResponder, Lab, LabError, Pointsman, ProbeClient, Result, ServiceText, VrrpText,
+    EchoResponder, Lab, LabError, Nginx, Pointsman, ProbeClient, Result, ServiceText, VrrpText,
     pointsman_binary,
 };
 use serde_json::Value;
@@ -18,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) extra: String,
     /// A second instance for IPv6, in one group with the first.
     pub(crate) both_families: bool,
+    /// Also an HTTP service on the VIP, with nginx on the backends.
+    pub(crate) web: bool,
 }
 
 impl Settings {
@@ -28,6 +30,7 @@ impl Settings {
             priorities: [150, 100],
             extra: String::new(),
             both_families: false,
+            web: false,
         }
     }
 
@@ -41,7 +44,10 @@ impl Settings {
             VrrpText::new(name, self.priorities[index], self.interval).with(extra).to_toml()
         };
         let service = ServiceText::web(lab).with("vrrp = \"VI_1\"");
-        let text = service.udp().port(PORT).to_toml();
+        let mut text = service.clone().udp().port(PORT).to_toml();
+        if self.web {
+            text += &service.persistence("50s").service_toml();
+        }
         if self.both_families {
             let extra = format!("{}\ngroup = \"edge\"", self.extra);
             let six = ServiceText::web_v6(lab).with("vrrp = \"VI_6\"").service_toml();
@@ -56,6 +62,7 @@ impl Settings {
 pub(crate) struct Pair {
     pub(crate) balancers: [Option<Pointsman>; 2],
     _echo: Vec<EchoResponder>,
+    _web: Vec<Nginx>,
     pub(crate) lab: Lab,
     pub(crate) settings: Settings,
 }
@@ -71,10 +78,11 @@ impl Pair {
         let echo = (0..2)
             .map(|at| EchoResponder::start(lab.backend(at).netns(), address))
             .collect::<Result<Vec<_>>>()?;
+        let web = if settings.web { lab.start_web()? } else { Vec::new() };
         let start = |at: usize| lab.start_pointsman(at, &settings.config(&lab, at)).map(Some);
         let balancers = [start(0)?, start(1)?];
         let settings = settings.clone();
-        let pair = Self { balancers, _echo: echo, lab, settings };
+        let pair = Self { balancers, _echo: echo, _web: web, lab, settings };
         pair.wait_active(0)?;
         pair.wait_reachable()?;
         Ok(pair)
@@ -202,7 +210,12 @@ pub(crate) fn note(text: &str) {
 
 /// Runs of each measurement.
 pub(crate) fn runs() -> u32 {
-    if std::env::var_os("POINTSMAN_LONG").is_some_and(|value| value == "1") { 20 } else { 5 }
+    runs_of(5)
+}
+
+/// That many, or 20 in the long tests.
+pub(crate) fn runs_of(few: u32) -> u32 {
+    if std::env::var_os("POINTSMAN_LONG").is_some_and(|value| value == "1") { 20 } else { few }
 }
 
 pub(crate) const fn ms(ms: u64) -> Duration {
