@@ -8,6 +8,8 @@ use lab::{
     pcap::{Comparison, Frame, Summary, compare, mac},
 };
 
+use super::Verdict;
+
 /// What the captures say.
 pub(crate) struct Evidence {
     /// Frames towards the balancer against frames at the backend.
@@ -77,14 +79,27 @@ fn evidence(lab: &Lab, before: &[Frame], got: &[Frame]) -> Evidence {
 }
 
 impl Evidence {
+    /// What must hold.
+    pub(super) fn verdicts(&self) -> Vec<Verdict> {
+        let changes = Verdict {
+            met: self.unchanged(),
+            text: format!(
+                "{} frames on both sides of the balancer: all bytes equal but the two MAC addresses",
+                self.comparison.equal
+            ),
+        };
+        let text = "at the backend only the client's address and the VIP appear".into();
+        vec![changes, Verdict { met: self.only_client_and_vip(), text }]
+    }
+
     /// Whether every frame was forwarded once, unchanged but for its MAC addresses.
-    pub(super) fn unchanged(&self) -> bool {
+    fn unchanged(&self) -> bool {
         let Comparison { equal, only_first, only_second, cut } = self.comparison;
         equal > 0 && (only_first, only_second, cut) == (0, 0, 0)
     }
 
     /// Whether the backend saw exactly these two addresses.
-    pub(super) fn only_client_and_vip(&self) -> bool {
+    fn only_client_and_vip(&self) -> bool {
         self.addresses == BTreeSet::from([self.client, self.vip])
     }
 

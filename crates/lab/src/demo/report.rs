@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use super::{
-    Results, Run, packets,
+    Results,
+    loads::Run,
+    packets,
     svg::{Line, escape, plot},
 };
 
