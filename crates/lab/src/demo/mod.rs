@@ -1,12 +1,16 @@
 //! `pointsman-lab demo`: shows in about a minute what the product does, and checks it.
 //!
 //! Owns the order of the steps and the verdict. A statement that does not hold makes the demo fail,
-//! at the end: the report is written all the same. Each step has a file.
+//! at the end: the report is written all the same. Each step has a file: [`packets`] and [`loads`]
+//! share a lab with one balancer; the tests of the article, such as [`failover`], have one each and
+//! tell a [`story::Story`].
 
+mod failover;
 mod loads;
 mod packets;
 mod progress;
 mod report;
+mod story;
 mod svg;
 
 use std::{
@@ -23,6 +27,7 @@ use lab::{
     pointsman_binary,
 };
 use loads::Run;
+use story::Story;
 
 /// Options of the demo.
 #[derive(Debug, clap::Args)]
@@ -30,7 +35,7 @@ pub(crate) struct Options {
     /// Where the report goes.
     #[arg(long, default_value = "demo-report.html")]
     report: PathBuf,
-    /// Two seconds per step instead of nine.
+    /// Shorter steps, for a first look.
     #[arg(long)]
     quick: bool,
 }
@@ -45,6 +50,7 @@ pub(crate) struct Verdict {
 pub(crate) struct Results {
     packets: packets::Evidence,
     runs: Vec<Run>,
+    stories: Vec<Story>,
     verdicts: Vec<Verdict>,
     /// Name, address and MAC of every node.
     nodes: Vec<(String, String, String)>,
@@ -57,8 +63,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     require_tools(&["ip", "tc", "ethtool", "setpriv", "nginx", "tcpdump"])?;
     pointsman_binary()?;
     let begin = Instant::now();
-    let results = one_balancer(options, begin)?;
-    println!("3. Verdict\n");
+    let mut results = one_balancer(options, begin)?;
+    println!("3. Test II of the article: the Active balancer is lost under load, and comes back\n");
+    let (story, verdicts) = failover::run(options.quick).context("Test II")?;
+    println!("{story}");
+    results.stories.push(story);
+    results.verdicts.extend(verdicts);
+
+    println!("4. Verdict\n");
     for verdict in &results.verdicts {
         println!("  {} {}", if verdict.met { "yes" } else { "NO " }, verdict.text);
     }
@@ -84,11 +96,11 @@ fn one_balancer(options: &Options, begin: Instant) -> anyhow::Result<Results> {
     println!("{packets}");
 
     println!("2. Ten threads, a new connection for every request, persistence 50 s\n");
-    let runs = loads::show(&lab, if options.quick { 2 } else { 9 })?;
+    let runs = loads::show(&lab, if options.quick { 2 } else { 5 })?;
     let mut verdicts = packets.verdicts();
     verdicts.extend(loads::verdicts(&runs));
     let (nodes, vip) = (nodes(&lab), lab.vip().into());
-    Ok(Results { packets, runs, verdicts, nodes, vip })
+    Ok(Results { packets, runs, stories: Vec::new(), verdicts, nodes, vip })
 }
 
 fn print_lab(lab: &Lab, took: Duration) {

@@ -1,12 +1,15 @@
 //! The demo's report: one HTML file without anything from elsewhere.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
+
+use lab::LoadReport;
 
 use super::{
     Results,
     loads::Run,
     packets,
-    svg::{Line, escape, plot},
+    story::{COLUMNS, Story},
+    svg::{Line, Mark, Plot, escape},
 };
 
 /// The whole page.
@@ -19,7 +22,11 @@ pub(super) fn html(results: &Results) -> String {
     out += &packets_table(&results.packets);
     out += &table(&results.runs);
     for run in &results.runs {
-        out += &run_plot(run);
+        let title = format!("{}, {}", run.file, run.route.label());
+        let _ = write!(out, "<h3>{}</h3>\n{}", escape(&title), plot(&title, &run.report, &[], RUN));
+    }
+    for story in &results.stories {
+        out += &story_section(story);
     }
     out + "</main></body></html>\n"
 }
@@ -117,7 +124,7 @@ fn table(runs: &[Run]) -> String {
     );
     for run in runs {
         let report = &run.report;
-        let ms = |d: std::time::Duration| d.as_secs_f64() * 1000.0;
+        let ms = |d: Duration| d.as_secs_f64() * 1000.0;
         let shares = report.per_backend().into_iter().map(|(name, count)| {
             format!("{} {:.1} %", escape(&name), 100.0 * count as f64 / report.done() as f64)
         });
@@ -140,33 +147,59 @@ fn table(runs: &[Run]) -> String {
     out + "</table></div>\n"
 }
 
-/// Requests a second per backend, and failures, in slices of half a second.
-fn run_plot(run: &Run) -> String {
-    let step = std::time::Duration::from_millis(500);
-    let mut buckets = run.report.buckets(step);
+fn story_section(story: &Story) -> String {
+    let mut out = format!("<h2>{}</h2>\n<p>{}</p>\n", escape(story.title), escape(&story.about));
+    out += &plot(story.title, &story.report, &story.marks(), STORY);
+    let [first, rest @ ..] = COLUMNS;
+    let heads: String = rest.iter().map(|head| format!("<th class=\"n\">{head}</th>")).collect();
+    let _ =
+        writeln!(out, "<div class=\"wide\"><table><tr><th>{first}</th>{heads}<th>change</th></tr>");
+    for phase in &story.phases {
+        let [first, rest @ ..] = phase.cells(&story.report);
+        let cells: String =
+            rest.iter().map(|cell| format!("<td class=\"n\">{cell}</td>")).collect();
+        let change = phase.change.as_ref();
+        let change = change.map(|c| escape(&format!("{}: {}", c.what, c.why))).unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "<tr><td class=\"what\">{}</td>{cells}<td>{change}</td></tr>",
+            escape(&first)
+        );
+    }
+    out + "</table></div>\n"
+}
+
+/// Requests a second, all and per backend, and failures, in slices of `step`.
+fn plot(title: &str, report: &LoadReport, marks: &[Mark], step: Duration) -> String {
+    let mut buckets = report.buckets(step);
     // The last slice is rarely a whole one; drawn as such it would look like a drop.
     if buckets.len() > 1 {
         buckets.pop();
     }
     let per_second = |count: u64| count as f64 / step.as_secs_f64();
-    let names = run.report.timeline().backends();
+    let names = report.timeline().backends();
     let mut order: Vec<usize> = (0..names.len()).collect();
     order.sort_by_key(|number| &names[*number]);
-    let mut lines: Vec<Line> = order
-        .into_iter()
-        .map(|number| Line {
-            name: names[number].clone(),
-            values: buckets.iter().map(|bucket| per_second(bucket.per_backend[number])).collect(),
-        })
-        .collect();
-    if run.report.failed() > 0 {
-        let values = buckets.iter().map(|bucket| per_second(bucket.failed)).collect();
-        lines.push(Line { name: "failed".into(), values });
+    let mut lines = Vec::new();
+    if names.len() > 1 {
+        let values = buckets.iter().map(|bucket| per_second(bucket.ok)).collect();
+        lines.push(Line { name: "all".into(), class: "all".into(), values });
     }
-    let title = format!("{}, {}", run.file, run.route.label());
-    let drawing = plot(&title, "requests/s", step.as_secs_f64(), &lines);
-    format!("<h3>{}</h3>\n{drawing}", escape(&title))
+    lines.extend(order.into_iter().enumerate().map(|(place, number)| Line {
+        name: names[number].clone(),
+        class: format!("line-{}", place % 4),
+        values: buckets.iter().map(|bucket| per_second(bucket.per_backend[number])).collect(),
+    }));
+    if report.failed() > 0 {
+        let values = buckets.iter().map(|bucket| per_second(bucket.failed)).collect();
+        lines.push(Line { name: "failed".into(), class: "failed".into(), values });
+    }
+    Plot { title, unit: "requests/s", step: step.as_secs_f64(), lines: &lines, marks }.draw()
 }
+
+/// Length of the slices of an even load, and of one to which something happens.
+const RUN: Duration = Duration::from_millis(500);
+const STORY: Duration = Duration::from_millis(200);
 
 const HEAD: &str = r#"<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Pointsman demo</title>
@@ -184,13 +217,16 @@ svg { width: 100%; height: auto; background: var(--box); border-radius: 6px; }
 table { border-collapse: collapse; font-size: 13px; } .wide { overflow-x: auto; }
 th, td { border-bottom: 1px solid var(--rule); padding: .35rem .6rem; text-align: left;
   vertical-align: top; } .n { text-align: right; font-variant-numeric: tabular-nums; }
-.mono { font-family: ui-monospace, monospace; font-size: 12px; white-space: nowrap; }
+.what { white-space: nowrap; } .mono { font-family: ui-monospace, monospace; font-size: 12px; white-space: nowrap; }
 .verdicts { list-style: none; padding: 0; } .yes { color: var(--l2); } .no { color: var(--bad); }
 .verdicts b { display: inline-block; min-width: 2.2rem; text-transform: uppercase; }
 .grid { stroke: var(--rule); } .tick { fill: var(--dim); font-size: 11px; }
 .legend { fill: var(--fg); font-size: 12px; } .name { fill: var(--fg); font-weight: 600; }
-.node { fill: var(--bg); stroke: var(--rule); } polyline, line[class^=line] { fill: none;
-  stroke-width: 2; } .line-0 { stroke: var(--l0); } .line-1 { stroke: var(--l1); }
+.node { fill: var(--bg); stroke: var(--rule); } polyline, line[class^=line],
+.all, .failed { fill: none; stroke-width: 2; } .all { stroke: var(--fg); }
+.failed { stroke: var(--bad); }
+.mark { stroke: var(--dim); stroke-dasharray: 3 3; } .label { fill: var(--fg); font-size: 11px; }
+.line-0 { stroke: var(--l0); } .line-1 { stroke: var(--l1); }
 .line-2 { stroke: var(--l2); } .line-3 { stroke: var(--l3); }
 .request, .answer { fill: none; stroke: var(--l0); stroke-width: 2; }
 .answer { stroke: var(--l2); stroke-dasharray: 6 4; } .arrowhead { fill: var(--dim); }
@@ -205,12 +241,14 @@ mod tests {
     fn the_page_shows_every_run_and_stands_alone() {
         let page = html(&results());
         assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
-        assert_eq!(page.matches("<svg").count(), 1 + 2);
+        assert_eq!(page.matches("<svg").count(), 1 + 2 + 1);
         assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
         assert!(page.contains("<td class=\"n\">1</td>"), "the failure is in the table");
         assert!(page.contains(">failed</text>"), "and in the plot");
         assert!(page.contains("02:00:0a:4d:02:01 (lb1)"));
         assert!(page.contains("<b class=\"no\">no</b> a &lt;claim&gt;"));
+        assert!(page.contains("<td>lb2 Active: Nothing &lt;was&gt; heard.</td>"));
+        assert_eq!(page.matches("class=\"mark\"").count(), 2, "only the story has marks");
         for outside in ["http:", "https:", "<script", "<link", "url(h"] {
             assert!(!page.contains(outside), "{outside}");
         }

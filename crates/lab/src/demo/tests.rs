@@ -2,6 +2,7 @@ use lab::{LoadReport, Outcome, Record, Timeline};
 
 use super::{
     loads::{Route, Run, SOURCES, shares, verdicts},
+    story::{Change, Phase},
     *,
 };
 
@@ -26,6 +27,34 @@ fn record(index: usize, backend: Option<u16>) -> Record {
     Record { start, first_byte: None, end, outcome, backend, source, bytes: 1 }
 }
 
+/// A load of one second with a request every 10 ms, which takes 10 ms; request `failed` fails.
+pub(super) fn report(count: usize, failed: Option<usize>) -> LoadReport {
+    let at = |index: usize| Duration::from_millis(10 * index as u64);
+    let records = (0..count).map(|index| {
+        let fails = failed == Some(index);
+        let end = at(index + 1);
+        Record { start: at(index), end, ..record(index, if fails { None } else { Some(0) }) }
+    });
+    let backends = vec!["rs1".into()];
+    LoadReport::new(Timeline::new(records.collect(), backends, Vec::new(), at(100)))
+}
+
+/// Ten requests, then a change, and ten more, of which one fails; then nothing.
+pub(super) fn story() -> Story {
+    let phase = |what: &str, begin, end| Phase {
+        what: what.into(),
+        begin: Duration::from_millis(begin),
+        end: Duration::from_millis(end),
+        change: None,
+    };
+    let why = "Nothing <was> heard.".into();
+    let after = Duration::from_millis(340);
+    let change = Some(Change { what: "lb2 Active".into(), after, why });
+    let killed = Phase { change, ..phase("kill -9 lb1", 100, 1000) };
+    let phases = vec![phase("lb1 is Active", 0, 100), killed];
+    Story { title: "Test II", about: "Two & two.".into(), phases, report: report(20, Some(15)) }
+}
+
 /// Results with one good run, one with a failure, and a verdict that is not met.
 pub(super) fn results() -> Results {
     let good = run_with(Route::Vip(SOURCES), &[67, 60, 73]);
@@ -36,6 +65,7 @@ pub(super) fn results() -> Results {
     Results {
         packets: packets::tests::evidence_of_one_frame(),
         runs: vec![good, bad],
+        stories: vec![story()],
         verdicts: vec![Verdict { met: false, text: "a <claim>".into() }],
         nodes: vec![("client1".into(), "10.77.1.1".into(), "02:00:0a:4d:01:01".into())],
         vip: IpAddr::from([10, 77, 0, 100]),

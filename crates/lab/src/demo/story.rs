@@ -1,0 +1,240 @@
+//! A load while things happen to the lab: the shape of the article's tests.
+//!
+//! A [`Telling`] runs the load and notes what happens when; the [`Story`] that it leaves is what
+//! terminal and report show. What happens, and what must hold, is the business of each test.
+
+use std::{
+    fmt, thread,
+    time::{Duration, Instant},
+};
+
+use lab::{Lab, LoadClient, LoadReport, RunningLoad, Stretch};
+
+use super::{progress::Progress, svg::Mark};
+
+/// A load, and what happened meanwhile.
+pub(crate) struct Story {
+    /// For example `Test II: …`.
+    pub(super) title: &'static str,
+    /// The set-up in a sentence or two.
+    pub(super) about: String,
+    /// One after the other, without gaps.
+    pub(super) phases: Vec<Phase>,
+    pub(super) report: LoadReport,
+}
+
+/// What was done, and what the lab did about it.
+pub(super) struct Phase {
+    pub(super) what: String,
+    pub(super) begin: Duration,
+    pub(super) end: Duration,
+    pub(super) change: Option<Change>,
+}
+
+/// What the lab did, for example that the other balancer took the VIP.
+pub(super) struct Change {
+    pub(super) what: String,
+    /// From the beginning of the phase.
+    pub(super) after: Duration,
+    pub(super) why: String,
+}
+
+/// A change that was found out about, perhaps a little later.
+pub(super) struct Seen {
+    pub(super) at: Instant,
+    pub(super) why: String,
+}
+
+impl Phase {
+    /// What the load saw of it.
+    pub(super) fn stretch(&self, report: &LoadReport) -> Stretch {
+        report.timeline().between(self.begin, self.end)
+    }
+
+    /// Its figures, in the order of [`COLUMNS`].
+    pub(super) fn cells(&self, report: &LoadReport) -> [String; COLUMNS.len()] {
+        let Stretch { length, done, failed, gap } = self.stretch(report);
+        [
+            self.what.clone(),
+            format!("{:.1}", length.as_secs_f64()),
+            done.to_string(),
+            format!("{:.0}", self.stretch(report).rate()),
+            failed.to_string(),
+            format!("{} ms", gap.length.as_millis()),
+            self.change
+                .as_ref()
+                .map_or_else(String::new, |c| format!("{} ms", c.after.as_millis())),
+        ]
+    }
+}
+
+/// Heads of a table of phases.
+pub(super) const COLUMNS: [&str; 7] =
+    ["phase", "seconds", "done", "requests/s", "failed", "longest gap", "change after"];
+
+impl Story {
+    /// What was done and what came of it, for a plot.
+    pub(super) fn marks(&self) -> Vec<Mark> {
+        let mut marks = Vec::new();
+        for (index, phase) in self.phases.iter().enumerate() {
+            // Nothing was done when the first one began.
+            if index > 0 {
+                marks.push(Mark { at: phase.begin.as_secs_f64(), label: phase.what.clone() });
+            }
+            if let Some(change) = &phase.change {
+                let at = (phase.begin + change.after).as_secs_f64();
+                marks.push(Mark { at, label: change.what.clone() });
+            }
+        }
+        marks
+    }
+}
+
+impl fmt::Display for Story {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row = |cells: [&str; COLUMNS.len()]| {
+            let [what, rest @ ..] = cells;
+            write!(f, "  {what:WHAT$}")?;
+            rest.iter().try_for_each(|cell| write!(f, " {cell:>12}"))?;
+            writeln!(f)
+        };
+        row(COLUMNS)?;
+        for phase in &self.phases {
+            row(phase.cells(&self.report).each_ref().map(String::as_str))?;
+        }
+        writeln!(f)?;
+        for (phase, change) in self.phases.iter().filter_map(|p| Some((p, p.change.as_ref()?))) {
+            writeln!(f, "  {:WHAT$} {}: {}", phase.what, change.what, change.why)?;
+        }
+        Ok(())
+    }
+}
+
+/// Width of a phase's name.
+const WHAT: usize = 18;
+
+/// A story that goes on.
+pub(super) struct Telling {
+    title: &'static str,
+    about: String,
+    load: RunningLoad,
+    progress: Progress,
+    phases: Vec<Phase>,
+}
+
+impl Telling {
+    /// Starts the load; it goes on until [`Telling::end`]. The first phase is `what`.
+    pub(super) fn begin(
+        title: &'static str,
+        about: String,
+        load: LoadClient,
+        lab: &Lab,
+        what: &str,
+    ) -> anyhow::Result<Self> {
+        let load = load.duration(FOR_EVER).start(lab.client(0).netns())?;
+        let mut telling =
+            Self { title, about, load, progress: Progress::new(), phases: Vec::new() };
+        telling.phase(what);
+        Ok(telling)
+    }
+
+    /// Since the load began.
+    fn now(&self) -> Duration {
+        self.load.began().elapsed()
+    }
+
+    /// A new phase begins, and the one before it ends: to be called right before something is done.
+    pub(super) fn phase(&mut self, what: &str) {
+        let now = self.now();
+        let begin = self.close(now).unwrap_or_default();
+        self.phases.push(Phase { what: what.to_owned(), begin, end: begin, change: None });
+    }
+
+    /// Lets time pass.
+    pub(super) fn watch(&mut self, time: Duration) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        while begin.elapsed() < time {
+            thread::sleep((time - begin.elapsed()).min(Duration::from_millis(100)));
+            self.show()?;
+        }
+        Ok(())
+    }
+
+    /// Lets time pass until `look` sees the change that this phase is about: `what` in a few words.
+    /// Returns how long it took; `None` when it did not happen within 10 s.
+    pub(super) fn watch_for(
+        &mut self,
+        what: &str,
+        mut look: impl FnMut() -> Option<Seen>,
+    ) -> anyhow::Result<Option<Duration>> {
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(10) {
+            if let (Some(seen), Some(phase)) = (look(), self.phases.last_mut()) {
+                let at = seen.at.saturating_duration_since(self.load.began());
+                let after = at.saturating_sub(phase.begin);
+                phase.change = Some(Change { what: what.to_owned(), after, why: seen.why });
+                return Ok(Some(after));
+            }
+            thread::sleep(Duration::from_millis(5));
+            self.show()?;
+        }
+        Ok(None)
+    }
+
+    /// Ends the load.
+    pub(super) fn end(mut self) -> anyhow::Result<Story> {
+        let now = self.now();
+        self.close(now);
+        self.load.stop();
+        self.progress.clear()?;
+        let Self { title, about, load, phases, .. } = self;
+        Ok(Story { title, about, phases, report: load.finish() })
+    }
+
+    fn close(&mut self, now: Duration) -> Option<Duration> {
+        let last = self.phases.last_mut()?;
+        last.end = now;
+        Some(now)
+    }
+
+    fn show(&mut self) -> std::io::Result<()> {
+        let what = self.phases.last().map_or("", |phase| &phase.what);
+        self.progress.show(what, &self.load)
+    }
+}
+
+/// No story is as long.
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::story, *};
+
+    #[test]
+    fn a_row_has_what_ended_in_its_phase() {
+        let story = story();
+        let cells: Vec<_> = story.phases.iter().map(|phase| phase.cells(&story.report)).collect();
+        assert_eq!(cells[0], ["lb1 is Active", "0.1", "10", "100", "0", "10 ms", ""]);
+        assert_eq!(cells[1], ["kill -9 lb1", "0.9", "9", "10", "1", "800 ms", "340 ms"]);
+    }
+
+    #[test]
+    fn a_story_is_told_in_rows_and_sentences() {
+        let text = story().to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 5, "{text}");
+        let columns = COLUMNS.map(|head| lines[0].find(head).map(|at| at + head.len()));
+        assert!(columns.iter().all(Option::is_some), "{text}");
+        let ends = lines[2].find("340 ms").map(|at| at + "340 ms".len());
+        assert_eq!(columns[6], ends, "figures stand below their heads");
+        assert_eq!(lines[4].trim(), "kill -9 lb1        lb2 Active: Nothing <was> heard.");
+    }
+
+    #[test]
+    fn marks_are_in_order_and_none_is_at_the_beginning() {
+        let marks = story().marks();
+        let labels: Vec<&str> = marks.iter().map(|mark| mark.label.as_str()).collect();
+        assert_eq!(labels, ["kill -9 lb1", "lb2 Active"]);
+        assert_eq!((marks[0].at, marks[1].at), (0.1, 0.44));
+    }
+}
