@@ -89,6 +89,22 @@ fn addresses_that_do_not_fit() -> Result<()> {
 }
 
 #[test]
+fn vrrp_without_an_address_of_its_own() -> Result<()> {
+    let lab = lab()?;
+    let netns = lab.balancer(0).netns();
+    let vrrp = "\n[[vrrp]]\nname = \"VI_1\"\ninterface = \"eth0\"\nvrid = 51\npriority = 150\n";
+    let over_v4 = ServiceText::web(&lab).with("vrrp = \"VI_1\"").to_toml() + vrrp;
+    let over_v6 = ServiceText::web_v6(&lab).with("vrrp = \"VI_1\"").to_toml() + vrrp;
+    let own_peer = format!("{over_v4}peers = [\"10.77.2.1\", \"10.77.2.2\"]\n");
+    refused(&lab, "vrrp_peer_is_this_node", &own_peer, &[])?;
+    netns.ip("addr flush dev eth0 scope link\n")?;
+    refused(&lab, "vrrp_without_a_link_local_address", &over_v6, &[])?;
+    // Neither are the backends on its network then: all is told at once.
+    netns.ip("addr del 10.77.2.1/16 dev eth0\n")?;
+    refused(&lab, "vrrp_without_an_ipv4_address", &over_v4, &[])
+}
+
+#[test]
 fn doors_that_are_taken() -> Result<()> {
     let lab = lab()?;
     let good = good(&lab);

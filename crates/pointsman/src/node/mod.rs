@@ -10,6 +10,7 @@ mod start;
 mod track;
 mod view;
 mod vrrp;
+mod vrrp_check;
 mod vrrp_view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{self, Receiver};
 use tracing::warn;
 
 use super::devices::Device;
+use super::vrrp_check::check_vrrp;
 use super::{Inputs, Node, Schedule, StopSignals, permission};
 use crate::clock;
 use crate::netlink::{Netlink, Picture};
@@ -189,6 +190,9 @@ fn check_machine(desired: &Desired, places: &Places, picture: &Picture) -> Diagn
             let place = places.backend_address(&service.name, &backend.name);
             found.extend(check_backend(desired, backend.address, &place, picture));
         }
+    }
+    for instance in &desired.vrrp {
+        found.extend(check_vrrp(desired, instance, places, picture));
     }
     Diagnostics::from_iter(found)
 }

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::Node;
 use super::hooks::Hooks;
 use super::track::Tracking;
+use super::vrrp_check::primary;
 use crate::clock;
 use crate::netlink::Picture;
 use crate::vrrp::{Happening, Home, Instance, Order, Told, Unit, VrrpLoop, Wire};
@@ -236,14 +237,7 @@ impl Node {
             let Some((port, link)) = port.and_then(|port| Some((port, port.link?))) else {
                 return (None, false);
             };
-            let v4 = member.vips.first().is_some_and(IpAddr::is_ipv4);
-            let own = port.networks.iter().map(|network| network.address);
-            let primary = own.filter(|ip| !member.vips.contains(ip)).find(|ip| match ip {
-                IpAddr::V4(_) => v4,
-                // RFC 9568 §5.1.2.1: the link-local address.
-                IpAddr::V6(ip) => !v4 && ip.is_unicast_link_local(),
-            });
-            let home = primary.map(|primary| Home {
+            let home = primary(&port.networks, &member.vips).map(|primary| Home {
                 interface: port.name.clone(),
                 ifindex: link.ifindex,
                 mac: link.mac,

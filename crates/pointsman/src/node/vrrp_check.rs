@@ -1,0 +1,63 @@
+//! What VRRP needs of the machine: an address to send adverts from.
+
+use std::net::IpAddr;
+
+use config::{Desired, Diagnostic, Places};
+use control::Network;
+
+use crate::netlink::Picture;
+
+/// The node's own address that speaks for `vips`: of their family, and for IPv6 the link-local one
+/// (RFC 9568 §5.1.2.1).
+pub(super) fn primary(networks: &[Network], vips: &[IpAddr]) -> Option<IpAddr> {
+    let v4 = vips.first().is_some_and(IpAddr::is_ipv4);
+    let own = networks.iter().map(|network| network.address);
+    own.filter(|ip| !vips.contains(ip)).find(|ip| match ip {
+        IpAddr::V4(_) => v4,
+        IpAddr::V6(ip) => !v4 && ip.is_unicast_link_local(),
+    })
+}
+
+/// What an instance asks and its interface does not have. A missing interface is told elsewhere.
+pub(super) fn check_vrrp(
+    desired: &Desired,
+    wanted: &control::Vrrp,
+    places: &Places,
+    picture: &Picture,
+) -> Option<Diagnostic> {
+    let control::Vrrp { name, interface, peers, .. } = wanted;
+    let link = picture.links.get(interface)?;
+    let networks = picture.networks.get(&link.ifindex).map(Vec::as_slice).unwrap_or_default();
+    let vips = desired.vips_of(name);
+    let Some(own) = primary(networks, &vips) else {
+        let v4 = vips.first().is_some_and(IpAddr::is_ipv4);
+        return Some(no_address(wanted, v4, places));
+    };
+    peers.contains(&own).then(|| {
+        Diagnostic::error(
+            &places.vrrp_setting(name, "peers"),
+            format!("{own} is this node's own address on {interface}"),
+        )
+        .with_label("a node is not its own peer")
+        .with_help(format!("list the other nodes only: remove \"{own}\""))
+    })
+}
+
+fn no_address(wanted: &control::Vrrp, v4: bool, places: &Places) -> Diagnostic {
+    let control::Vrrp { name, interface, .. } = wanted;
+    let (family, help) = if v4 {
+        let own = "of its own beside the VIPs";
+        let how = format!("`ip address add ADDRESS/PREFIX dev {interface}`");
+        ("IPv4", format!("give this node an IPv4 address {own}: {how}"))
+    } else {
+        let enable = format!("`sysctl -w net.ipv6.conf.{interface}.disable_ipv6=0`");
+        let how = format!("{enable}, or `ip address add fe80::1/64 dev {interface}`");
+        ("link-local IPv6", format!("let the kernel make one: {how}"))
+    };
+    Diagnostic::error(
+        &places.vrrp_setting(name, "interface"),
+        format!("interface {interface} has no {family} address of this node"),
+    )
+    .with_label(format!("{name} has nothing to send its adverts from"))
+    .with_help(help)
+}
