@@ -110,6 +110,12 @@ static __always_inline enum kind parse_arp(struct frame *frame)
 		return KIND_OTHER;
 	if ((void *)(arp + 1) > frame->end)
 		return KIND_MALFORMED;
+	/*
+	 * Sender and target alike: no question but an announcement (RFC 5227 §3). The VIP guard, a
+	 * packet socket, wants to see it.
+	 */
+	if (!__builtin_memcmp(arp->sender_ip, arp->target_ip, sizeof(arp->target_ip)))
+		return KIND_OTHER;
 	about_ipv4(frame, arp->target_ip);
 	return KIND_NEIGHBOUR;
 }

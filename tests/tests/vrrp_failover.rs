@@ -43,6 +43,7 @@ fn a_stopped_active_is_replaced_within_its_skew() -> Result<()> {
         let report = probes.finish();
         assert!(report.longest_outage() <= ms(40), "preempting, run {run}: {report:?}");
     }
+    pair.check_no_claims();
     pair.check_packets();
     Ok(())
 }
@@ -63,6 +64,7 @@ fn resigning_takes_as_long_and_the_vips_stay_away() -> Result<()> {
         assert!(report.longest_outage() <= limit, "run {run}: {report:?}");
         pair.wait_active(0)?;
     }
+    pair.check_no_claims();
     pair.check_packets();
     Ok(())
 }

@@ -44,6 +44,7 @@ fn a_frozen_active_never_answers_beside_its_successor() -> Result<()> {
             log[before..].lines().filter_map(|line| line.split("Entering ").nth(1)).collect();
         assert!(entered[0].starts_with("BACKUP"), "{entered:?}");
     }
+    pair.check_no_claims();
     pair.check_packets();
     Ok(())
 }

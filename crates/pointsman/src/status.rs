@@ -189,12 +189,29 @@ pub struct Vrrp {
     pub overflowed: u64,
     /// Gratuitous ARP and neighbour advertisements sent.
     pub announced: u64,
+    /// Claims of other stations to a VIP that was active here.
+    pub foreign_claims: u64,
+    /// The last one of them.
+    pub last_foreign_claim: Option<ForeignClaim>,
     /// Messages not believed, by reason; every reason is listed.
     pub rejected: Vec<Count>,
     /// Transitions so far.
     pub transitions: Vec<VrrpTransitions>,
     /// Timers of the Active state by how late they were.
     pub late: Late,
+}
+
+/// Another station that answered for a VIP, or announced it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ForeignClaim {
+    /// The VIP.
+    pub vip: String,
+    /// Where it was said to be.
+    pub mac: String,
+    /// The backend with that MAC address, if it is one.
+    pub backend: Option<String>,
+    /// Seconds since.
+    pub age_seconds: f64,
 }
 
 /// A router that was heard.

@@ -71,15 +71,17 @@ pub fn switch_on(socket: BorrowedFd<'_>, level: i32, option: i32) -> io::Result<
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Binds a packet socket to a device, for sending only (protocol 0).
+/// Binds a packet socket to a device. From then on it receives frames of one EtherType (not those
+/// that this node sends).
 ///
 /// # Errors
 /// What bind(2) returns.
-pub fn bind_packet(socket: BorrowedFd<'_>, ifindex: u32) -> io::Result<()> {
+pub fn bind_packet(socket: BorrowedFd<'_>, ifindex: u32, ethertype: u16) -> io::Result<()> {
     // SAFETY: an all-zero sockaddr_ll is valid: it is integers.
     let mut address: libc::sockaddr_ll = unsafe { MaybeUninit::zeroed().assume_init() };
     address.sll_family = u16::try_from(libc::AF_PACKET).unwrap_or(0);
     address.sll_ifindex = ifindex.cast_signed();
+    address.sll_protocol = ethertype.to_be();
     let len = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).unwrap_or(0);
     // SAFETY: `address` is a valid sockaddr_ll of the length given, and outlives the call.
     let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) };

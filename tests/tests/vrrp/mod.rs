@@ -174,6 +174,15 @@ impl Pair {
         }
     }
 
+    /// No take-over looked like a foreign claim to the VIPs.
+    pub(crate) fn check_no_claims(&self) {
+        for index in 0..2 {
+            let instance = self.instance(index);
+            let claims = instance["foreign_claims"].as_u64().unwrap_or(0);
+            assert_eq!(claims, 0, "{instance:#}");
+        }
+    }
+
     pub(crate) fn late(&self, what: &str) -> LabError {
         let logs = self.balancers.iter().flatten().map(Pointsman::log);
         let what = format!("{what}\n{}", logs.collect::<Vec<_>>().join("\n-----\n"));
@@ -198,6 +207,7 @@ pub(crate) fn kill_and_measure(mut pair: Pair, runs: u32, limit: Duration) -> Re
     }
     note(&format!("kill -9 at {:?} adverts: {outages:?}", pair.settings.interval));
     assert!(outages.iter().all(|outage| *outage <= limit), "{outages:?}");
+    pair.check_no_claims();
     pair.check_packets();
     Ok(())
 }

@@ -13,6 +13,7 @@
 //! | `group` | instances that are Active together or not at all |
 //! | `track`, `script` | effective priority and its reasons |
 //! | `announce` | gratuitous ARP and unsolicited neighbour advertisements |
+//! | `guard` | who else claims a VIP |
 //!
 //! # Being Active is a lease
 //!
@@ -76,6 +77,7 @@ mod config;
 mod election;
 mod filter;
 mod group;
+pub mod guard;
 mod packet;
 mod peers;
 mod reject;
@@ -92,6 +94,7 @@ pub use checksum::PROTOCOL;
 pub use config::{AnnounceTimes, ChecksumMode, Config, ConfigError, Handover};
 pub use filter::accept;
 pub use group::Group;
+pub use guard::{Claim, Guard};
 pub use packet::{
     Addresses, Advert, ChecksumStyle, EncodeError, Envelope, GROUP_V4, GROUP_V6, MAX_CENTISECONDS,
     MAX_MESSAGE_LEN, MAX_TTL, MAX_VIPS_V4, MAX_VIPS_V6, Outgoing, Version, Vrid, decode, encode,

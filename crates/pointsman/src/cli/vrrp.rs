@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Exit, complain, default_socket, say};
 use crate::serve::control_socket::{AskError, Resign, ask, ask_with};
-use crate::status::{Status, Vrrp as Instance};
+use crate::status::{ForeignClaim, Status, Vrrp as Instance};
 
 /// Show the VRRP instances, or have them give their VIPs away
 #[derive(Debug, Args)]
@@ -118,6 +118,15 @@ fn write_instance(out: &mut String, instance: &Instance) -> std::fmt::Result {
             out,
             "  peer {}: priority {}, heard {:.2} s ago, {} adverts",
             peer.address, peer.priority, peer.age_seconds, peer.adverts
+        )?;
+    }
+    if let Some(claim) = &instance.last_foreign_claim {
+        let ForeignClaim { vip, mac, backend, age_seconds } = claim;
+        let who = backend.as_ref().map(|name| format!(", backend {name}")).unwrap_or_default();
+        writeln!(
+            out,
+            "  claimed by others: {} times, last {vip} by {mac}{who}, {age_seconds:.1} s ago",
+            instance.foreign_claims
         )?;
     }
     let rejected: u64 = instance.rejected.iter().map(|count| count.value).sum();

@@ -32,6 +32,11 @@ pub(super) fn add(page: &Page, status: &Status) -> prometheus::Result<()> {
         "Gratuitous ARP and unsolicited neighbour advertisements sent.",
         labels,
     )?;
+    let claims = page.counter(
+        "vrrp_foreign_vip_total",
+        "Claims of other stations to a VIP that was active here.",
+        labels,
+    )?;
     let stalls =
         page.counter("vrrp_stalls_total", "Times that the VRRP thread did not run.", labels)?;
     let peer = page.gauge(
@@ -54,6 +59,7 @@ pub(super) fn add(page: &Page, status: &Status) -> prometheus::Result<()> {
         received.with_label_values(at).inc_by(instance.received);
         overflowed.with_label_values(at).inc_by(instance.overflowed);
         announced.with_label_values(at).inc_by(instance.announced);
+        claims.with_label_values(at).inc_by(instance.foreign_claims);
         stalls.with_label_values(at).inc_by(instance.stalls);
         for heard in &instance.peers {
             peer.with_label_values(&[at[0], &heard.address]).set(heard.age_seconds);

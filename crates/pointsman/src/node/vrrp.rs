@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use control::vrrp::{Config, Event, StateName};
+use control::vrrp::{Claim, Config, Event, StateName};
 use dataplane::{PortId, Tick};
 use tokio::net::UnixStream;
 use tracing::{info, warn};
@@ -99,8 +99,9 @@ impl Vrrp {
         self.thread.tell(order);
     }
 
-    /// Writes the log line of what happened, and runs the hook.
-    fn report(&mut self, told: Told) {
+    /// Writes the log line of what happened, and runs the hook. `backend` is the one that claims a
+    /// VIP, if it is one.
+    fn report(&mut self, told: Told, backend: Option<&str>) {
         let Some(member) = self.members.get(told.instance) else { return };
         let wanted = &member.wanted;
         let (name, interface) = (&wanted.name, &wanted.interface);
@@ -124,6 +125,13 @@ impl Vrrp {
                 info!(
                     "({name}) Sending {what} on {interface} for {vips}, {count} each: {}",
                     why.help()
+                );
+            }
+            Happening::Claimed(claim) => {
+                let Claim { vip, mac } = claim;
+                let who = backend.map(|backend| mistake(backend, vip)).unwrap_or_default();
+                warn!(
+                    "({name}) {mac} claims the VIP {vip}, which is active here{who}; announcing it again"
                 );
             }
             Happening::Rejected(reject) => warn!("({name}) advert not believed: {reject}"),
@@ -269,10 +277,16 @@ impl Node {
 
     /// What the VRRP thread did.
     pub(super) fn on_vrrp_news(&mut self) {
-        let Some(vrrp) = &mut self.vrrp else { return };
-        let news: Vec<Told> = vrrp.thread.told().collect();
+        let news: Vec<Told> = self.vrrp.iter().flat_map(|vrrp| vrrp.thread.told()).collect();
         for told in news {
-            vrrp.report(told);
+            let backend = if let Happening::Claimed(claim) = told.what {
+                self.backend_at(claim.mac)
+            } else {
+                None
+            };
+            if let Some(vrrp) = &mut self.vrrp {
+                vrrp.report(told, backend.as_deref());
+            }
         }
     }
 
@@ -309,6 +323,16 @@ pub(super) async fn rung(bell: Option<&UnixStream>) {
         // Emptied before the news are read: what comes later rings again.
         while bell.try_read(&mut [0; 256]).is_ok_and(|count| count > 0) {}
     }
+}
+
+/// The classic mistake of direct routing, and its remedy.
+fn mistake(backend: &str, vip: IpAddr) -> String {
+    let remedy = if vip.is_ipv4() {
+        "there, set net.ipv4.conf.all.arp_ignore=1 and net.ipv4.conf.all.arp_announce=2"
+    } else {
+        "there, the VIP must be an address of lo only"
+    };
+    format!(" (it is the backend {backend}: {remedy})")
 }
 
 /// What the state machine needs.

@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use control::vrrp::{ChecksumStyle, Peer, Reason, Reject, StateName, Version};
+use dataplane::Mac;
 
 use super::Node;
 use super::vrrp::{Member, state_of};
-use crate::status::{Count, Late, Vrrp, VrrpPeer, VrrpTransitions};
+use crate::status::{Count, ForeignClaim, Late, Vrrp, VrrpPeer, VrrpTransitions};
 use crate::vrrp::{Counters, LATE_BOUNDS, Report};
 
 impl Node {
@@ -17,8 +18,27 @@ impl Node {
         vrrp.members
             .iter()
             .zip(&reports)
-            .map(|(member, report)| show(member, report, now))
+            .map(|(member, report)| {
+                let mut shown = show(member, report, now);
+                shown.last_foreign_claim = report.claim.map(|(claim, at)| ForeignClaim {
+                    vip: claim.vip.to_string(),
+                    mac: claim.mac.to_string(),
+                    backend: self.backend_at(claim.mac),
+                    age_seconds: now.saturating_duration_since(at).as_secs_f64(),
+                });
+                shown
+            })
             .collect()
+    }
+
+    /// The name of the backend that has a MAC address.
+    pub(super) fn backend_at(&self, mac: Mac) -> Option<String> {
+        let mut services = self.controller.services();
+        services.find_map(|service| {
+            let at = |usable: &Result<(_, Mac), _>| usable.as_ref().is_ok_and(|way| way.1 == mac);
+            let found = service.backends.iter().find(|backend| at(&backend.usable));
+            found.map(|backend| backend.name.to_owned())
+        })
     }
 }
 
@@ -71,6 +91,8 @@ fn show(member: &Member, report: &Report, now: Instant) -> Vrrp {
         received: counters.received,
         overflowed: counters.overflowed,
         announced: counters.announced,
+        foreign_claims: counters.claimed,
+        last_foreign_claim: None,
         rejected: Reject::ALL
             .iter()
             .zip(counters.rejected)

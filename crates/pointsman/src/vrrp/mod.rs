@@ -1,10 +1,12 @@
-//! The VRRP thread: adverts in and out, leases, gratuitous ARP, and the standalone lease.
+//! The VRRP thread: adverts in and out, leases, gratuitous ARP, the VIP guard, and the standalone
+//! lease.
 //!
 //! It decides nothing: [`control::vrrp`] does. It shares no lock that anybody can block it with,
 //! writes no log (the control thread does, from [`Told`]), and takes what it needs by orders: the
 //! sockets, which the control thread opens, and what that knows of links and priorities.
 //! Whether this node forwards it finds out by itself, from the workers' heartbeats.
 
+mod link;
 mod report;
 mod thread;
 mod unit;
@@ -19,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use control::vrrp::{Announce, Event, Reason, Reject, StateName};
+use control::vrrp::{Announce, Claim, Event, Reason, Reject, StateName};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use dataplane::{InstanceSlot, PortId};
 use rustix::event::{EventfdFlags, eventfd};
@@ -98,6 +100,8 @@ pub enum Happening {
     Released,
     /// They were announced.
     Announced(u8, Announce),
+    /// Another station claims a VIP that is active here; each claim at most once a minute.
+    Claimed(Claim),
     /// A message was not believed; at most once a second per reason.
     Rejected(Reject),
     /// An advert could not be sent; once until one can.

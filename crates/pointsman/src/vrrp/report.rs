@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use control::vrrp::{Peer, Reason, Reject, Router, StateName, Status};
+use control::vrrp::{Claim, Peer, Reason, Reject, Router, StateName, Status};
 
 /// One instance. Plain data: copied as a whole.
 #[derive(Clone, Copy, Debug, Default)]
@@ -11,6 +11,8 @@ pub struct Report {
     pub status: Option<Status>,
     /// Who was heard.
     pub peers: [Option<Peer>; PEERS],
+    /// The last time that another station claimed a VIP while it was active here.
+    pub claim: Option<(Claim, Instant)>,
     /// What was counted since start.
     pub counters: Counters,
 }
@@ -28,6 +30,8 @@ pub struct Counters {
     pub overflowed: u64,
     /// Announcements sent: frames.
     pub announced: u64,
+    /// Claims of other stations to a VIP that was active here.
+    pub claimed: u64,
     /// Messages not believed, by [`Reject::index`].
     pub rejected: [u64; Reject::ALL.len()],
     /// Transitions by state entered and [`Reason::index`].
@@ -46,6 +50,7 @@ impl Default for Counters {
             received: 0,
             overflowed: 0,
             announced: 0,
+            claimed: 0,
             rejected: [0; _],
             transitions: [[0; _]; _],
             late: [0; _],

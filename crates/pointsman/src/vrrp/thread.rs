@@ -192,6 +192,7 @@ impl Thread {
             old.shut_down(&mut self.desk);
             for (instance, wire) in old.members() {
                 let _ = epoll::delete(&self.epoll, wire);
+                let _ = epoll::delete(&self.epoll, wire.link());
                 self.desk.report(instance).status = None;
             }
         }
@@ -200,6 +201,7 @@ impl Thread {
         for (_, wire) in unit.members() {
             // It fails only for want of memory; then its socket is read when its timer ends.
             let _ = epoll::add(&self.epoll, wire, data, epoll::EventFlags::IN);
+            let _ = epoll::add(&self.epoll, wire.link(), data, epoll::EventFlags::IN);
         }
         unit.start(&mut self.desk);
         *place = Some(unit);

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use control::vrrp::{Action, Config, ConfigError, Event, Group, Router, StateName};
+use control::vrrp::{Action, Config, ConfigError, Event, Group, Guard, Router, StateName};
 
 use super::thread::Desk;
 use super::wire::Wire;
@@ -21,6 +21,7 @@ struct Member {
     /// Its position among all instances.
     instance: usize,
     wire: Wire,
+    guard: Guard,
     since: Instant,
     failing: bool,
 }
@@ -37,8 +38,9 @@ impl Unit {
         let mut routers = Vec::with_capacity(members.len());
         let mut list = Vec::with_capacity(members.len());
         for (instance, config, wire) in members {
+            let guard = Guard::new(wire.link().mac(), config.vips.clone());
             routers.push(Router::new(config)?);
-            list.push(Member { instance, wire, since: Instant::now(), failing: false });
+            list.push(Member { instance, wire, guard, since: Instant::now(), failing: false });
         }
         Ok(Self { group: Group::new(routers), members: list })
     }
@@ -118,6 +120,34 @@ impl Unit {
                 }
             }
         }
+        self.watch_claims(&mut buffer, desk);
+    }
+
+    /// Takes what other stations say about the VIPs. Without the lease it is none of our business,
+    /// and is taken all the same: it must not be there any more when we have it.
+    fn watch_claims(&mut self, buffer: &mut [u8], desk: &mut Desk) {
+        for at in 0..self.members.len() {
+            for _ in 0..BURST {
+                let (Some(member), Some(router)) =
+                    (self.members.get_mut(at), self.group.members().get(at))
+                else {
+                    break;
+                };
+                let Ok(frame) = member.wire.link().next(buffer) else { break };
+                let now = Instant::now();
+                let Some(seen) = member.guard.see(frame, router.lease_until(), now) else {
+                    continue;
+                };
+                let instance = member.instance;
+                desk.report(instance).claim = member.guard.last();
+                desk.counters(instance).claimed += 1;
+                if seen.tell {
+                    desk.tell(instance, Happening::Claimed(seen.claim));
+                }
+                self.group.handle(at, Event::Announce, now);
+                self.carry_out(desk);
+            }
+        }
     }
 
     /// Does what is due; returns when to call again.
@@ -136,7 +166,14 @@ impl Unit {
             self.group.handle_timeout(now);
             self.carry_out(desk);
         }
-        self.group.next_deadline()
+        let now = Instant::now();
+        for member in &mut self.members {
+            if member.guard.handle_timeout(now) {
+                member.wire.link().ask();
+            }
+        }
+        let guards = self.members.iter().filter_map(|member| member.guard.next_deadline());
+        guards.chain(self.group.next_deadline()).min()
     }
 
     pub(super) fn show(&self, desk: &mut Desk) {
@@ -154,15 +191,17 @@ impl Unit {
                 Action::SendAdvert { priority } => self.advertise(at, priority, desk),
                 Action::Activate { until } => {
                     desk.set_lease(instance, Some(until));
+                    member.guard.activated(Instant::now());
                     desk.tell(instance, Happening::Taken);
                 }
                 Action::Renew { until } => desk.set_lease(instance, Some(until)),
                 Action::Deactivate => {
                     desk.set_lease(instance, None);
+                    member.guard.released();
                     desk.tell(instance, Happening::Released);
                 }
                 Action::AnnounceBurst { count, why } => {
-                    desk.counters(instance).announced += member.wire.announce(count);
+                    desk.counters(instance).announced += member.wire.link().announce(count);
                     desk.tell(instance, Happening::Announced(count, why));
                 }
                 Action::Transition { from, to, reason } => {

@@ -1,16 +1,17 @@
-//! The sockets of one instance: adverts in, adverts out, announcements out.
+//! The sockets of one instance for adverts.
 //!
-//! Three of them: a raw socket that is bound to an address hears no multicast, and one that is not
+//! Two of them: a raw socket that is bound to an address hears no multicast, and one that is not
 //! sends from whatever address the kernel likes.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use control::vrrp::{Config, Envelope, GROUP_V4, GROUP_V6, MAX_TTL, PROTOCOL, announce};
+use control::vrrp::{Config, Envelope, GROUP_V4, GROUP_V6, MAX_TTL, PROTOCOL};
 use dataplane::Mac;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockFilter, Socket, Type};
 
+use super::link::Link;
 use crate::sys;
 
 /// Where an instance lives.
@@ -31,10 +32,8 @@ pub struct Home {
 pub struct Wire {
     receive: Socket,
     send: Socket,
-    packets: Socket,
+    link: Link,
     targets: Vec<(IpAddr, SockAddr)>,
-    vips: Vec<IpAddr>,
-    mac: Mac,
     v4: bool,
     overflowed: u32,
 }
@@ -66,18 +65,13 @@ impl Wire {
         // It sends only: what arrives for the node's address must not fill its queue.
         send.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])?;
         prepare_sending(&send, home)?;
-        let packets = Socket::new(Domain::PACKET, Type::RAW, None)?;
-        packets.set_nonblocking(true)?;
-        sys::bind_packet(packets.as_fd(), home.ifindex)?;
         let group = [config.group()];
         let targets: &[IpAddr] = if config.unicast { &config.peers } else { &group };
         Ok(Self {
             receive,
             send,
-            packets,
+            link: Link::open(config, home)?,
             targets: targets.iter().map(|to| (*to, address(*to, home.ifindex).into())).collect(),
-            vips: config.vips.clone(),
-            mac: home.mac,
             v4,
             overflowed: 0,
         })
@@ -123,17 +117,9 @@ impl Wire {
         Ok(message.map(|(message, from)| (message, from, lost)))
     }
 
-    /// Announces every VIP `count` times; returns how many frames the kernel took.
-    pub fn announce(&self, count: u8) -> u64 {
-        let mut sent = 0;
-        for _ in 0..count {
-            for vip in &self.vips {
-                // Answers to neighbour solicitations do not set the Router flag either.
-                let frame = announce::announcement(self.mac, *vip, false);
-                sent += u64::from(self.packets.send(frame.as_bytes()).is_ok());
-            }
-        }
-        sent
+    /// Where announcements go and claims come from.
+    pub(super) const fn link(&self) -> &Link {
+        &self.link
     }
 }
 

@@ -62,7 +62,11 @@ fn about(frame: &[u8]) -> Option<About> {
             about_ipv6(rest, &packet[40..], group)
         }
         0x0806 => match take::<8>(rest, 0)? {
-            [0, 1, 8, 0, 6, 4, 0, 1] => Some(About::WhoHas(mapped(take(rest, 24)?))),
+            [0, 1, 8, 0, 6, 4, 0, 1] => {
+                let target = take(rest, 24)?;
+                let announces = take(rest, 14) == Some(target);
+                Some(if announces { About::Nothing } else { About::WhoHas(mapped(target)) })
+            }
             _ => Some(About::Nothing),
         },
         _ => Some(About::Nothing),
