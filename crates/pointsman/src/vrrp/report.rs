@@ -91,11 +91,12 @@ impl Report {
 }
 
 /// Upper bounds of the histogram of lateness.
-pub const LATE_BOUNDS: [Duration; 6] = [
+pub const LATE_BOUNDS: [Duration; 7] = [
     Duration::from_micros(50),
     Duration::from_micros(200),
     Duration::from_millis(1),
     Duration::from_millis(5),
+    Duration::from_millis(10),
     Duration::from_millis(20),
     Duration::from_millis(100),
 ];
@@ -111,11 +112,11 @@ mod tests {
     fn lateness_falls_into_the_first_bound_that_holds_it() {
         let mut counters = Counters::default();
         let due = Instant::now();
-        let late = [0, 50, 51, 1_000, 99_000, 5_000_000];
+        let late = [0, 50, 51, 1_000, 10_001, 99_000, 5_000_000];
         for micros in late {
             counters.note_lateness(due, due + Duration::from_micros(micros));
         }
-        assert_eq!(counters.late, [2, 1, 1, 0, 0, 1, 1]);
+        assert_eq!(counters.late, [2, 1, 1, 0, 0, 1, 1, 1]);
         assert_eq!(counters.late_sum, Duration::from_micros(late.iter().sum()));
     }
 }
