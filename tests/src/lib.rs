@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod flood;
+pub mod freezer;
 pub mod lifecycle;
 pub mod raw;
 
