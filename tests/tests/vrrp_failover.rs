@@ -4,7 +4,7 @@ mod vrrp;
 
 use std::time::Duration;
 
-use lab::Result;
+use lab::{Lab, Result};
 use vrrp::{Pair, Settings, ms, runs};
 
 /// `kill -9`: the other node waits 3 adverts and its skew, then listens for 1/16 advert.
@@ -67,4 +67,35 @@ fn resigning_takes_as_long_and_the_vips_stay_away() -> Result<()> {
     pair.check_no_claims();
     pair.check_packets();
     Ok(())
+}
+
+/// A node that comes back does not take the VIPs before it knows its backends, which the other one
+/// does.
+#[test]
+fn a_returning_node_waits_for_its_backends() -> Result<()> {
+    let mut pair = Pair::start(&Settings::fast())?;
+    for _ in 0..runs().min(5) {
+        pair.kill_first()?;
+        pair.wait_active(1)?;
+        // As after a reboot; and the backends do not hear the first question.
+        pair.lab.balancer(0).netns().ip("neigh flush dev eth0\n")?;
+        cut_off(&pair.lab, true)?;
+        let probes = pair.probe()?;
+        pair.restart_first()?;
+        pair.wait(ms(600));
+        assert_eq!(pair.states()?, ["initialize", "active"]);
+        cut_off(&pair.lab, false)?;
+        pair.wait_active(0)?;
+        pair.wait(ms(300));
+        let report = probes.finish();
+        assert!(report.longest_outage() <= ms(40), "{report:?}");
+    }
+    pair.check_packets();
+    Ok(())
+}
+
+/// Whether the first balancer and the backends are cut off from each other, and from nobody else.
+fn cut_off(lab: &Lab, cut: bool) -> Result<()> {
+    let nodes = [lab.balancer(0), lab.backend(0), lab.backend(1)];
+    nodes.into_iter().try_for_each(|node| lab.isolate(node, cut))
 }

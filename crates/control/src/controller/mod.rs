@@ -200,6 +200,11 @@ impl Controller {
         self.generation > 0 && self.waiting.is_empty()
     }
 
+    /// Whether the MAC of some backend is being asked for: neither known nor given up.
+    pub fn resolving(&self) -> bool {
+        self.states.values().any(|state| state.usable == Err(Unusable::Resolving))
+    }
+
     /// VIPs in the map.
     pub fn steered(&self) -> impl Iterator<Item = Addr> + '_ {
         self.steered.keys().copied()

@@ -29,6 +29,7 @@ pub(super) struct Vrrp {
     /// Whether each link of this machine is up.
     links: BTreeMap<String, bool>,
     hooks: Hooks,
+    started: Tick,
 }
 
 /// Members that share their fate, and their sockets.
@@ -52,6 +53,8 @@ pub(super) struct Member {
 }
 
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// How long start waits for the MACs of the backends: two questions may get lost.
+const RESOLVE_WAIT: Duration = Duration::from_millis(2500);
 
 impl Vrrp {
     /// Readable when the thread has news; to be waited for in the control runtime.
@@ -189,8 +192,14 @@ impl Node {
         }
         let thread =
             VrrpLoop::start(self.steer.leases(), fixed).context("cannot start the VRRP thread")?;
-        let mut vrrp =
-            Vrrp { thread, members, units, links: BTreeMap::new(), hooks: Hooks::default() };
+        let mut vrrp = Vrrp {
+            thread,
+            members,
+            units,
+            links: BTreeMap::new(),
+            hooks: Hooks::default(),
+            started: clock::now(),
+        };
         vrrp.see_links(picture);
         self.vrrp = Some(vrrp);
         self.tell_vrrp_of_workers();
@@ -201,7 +210,7 @@ impl Node {
     pub(super) fn follow_vrrp(&mut self, now: Tick) {
         let homes = self.homes();
         let services = self.services_up();
-        let steered = self.controller.all_steered();
+        let (steered, resolving) = (self.controller.all_steered(), self.controller.resolving());
         let Some(vrrp) = &mut self.vrrp else { return };
         vrrp.thread.beat();
         vrrp.hooks.reap(now);
@@ -215,8 +224,10 @@ impl Node {
                 vrrp.thread.tell(Order::Link(at, *link));
             }
         }
-        // A VIP must be known to the XDP program before it becomes active.
-        if !steered && vrrp.members.iter().all(|member| member.home.is_none()) {
+        // A VIP must be known to the XDP program before it becomes active. And a node that comes back
+        // must not take it from one that has its backends, to drop what comes for those it has not.
+        let early = !steered || (resolving && now < vrrp.started + RESOLVE_WAIT);
+        if early && vrrp.members.iter().all(|member| member.home.is_none()) {
             return;
         }
         let stale: Vec<usize> = vrrp

@@ -53,7 +53,7 @@ fn show(member: &Member, report: &Report, now: Instant) -> Vrrp {
     let tracker = tracking.tracker();
     let (reason, why) = match status {
         Some(status) => (status.reason.name(), status.reason.help()),
-        None => ("no_address", "The interface or the node's own address on it is missing."),
+        None => ("waiting", "It waits for the interface, an address on it, or the backends' MACs."),
     };
     Vrrp {
         name: wanted.name.clone(),
