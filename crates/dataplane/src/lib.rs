@@ -36,7 +36,8 @@ pub use handshakes::Handshakes;
 pub use key::{FlowKey, Protocol, ServiceKey};
 pub use mailbox::{Mailbox, Message, Parcel};
 pub use packet::{
-    MAX_EXTENSIONS, Packet, TcpFields, answer, parse, parse_into, rewrite_macs, source_mac,
+    ANSWER_GROWTH, MAX_EXTENSIONS, Packet, RESET_LEN, Sender, TcpFields, answer, parse, parse_into,
+    reset, rewrite_macs, sender, source_mac, unreachable, write_reset,
 };
 pub use pending::{Choice, PendingKey, PendingTable};
 pub use persistence::{

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use super::checksum::{Sum, updated};
 use super::neighbour::{self, ARP_LEN, Solicitation};
+use super::transport::ICMPV6;
 use super::{Packet, ethernet, icmp, ipv4, ipv6, parse, source_mac};
 use crate::addr::{Addr, Mac};
 
@@ -39,10 +40,24 @@ pub fn answer(buffer: &mut [u8], len: usize, own: Mac) -> Option<usize> {
         }
         _ => return None,
     };
-    let (destination, rest) = link.split_first_chunk_mut::<6>()?;
-    *destination = to.0;
-    *rest.first_chunk_mut::<6>()? = own.0;
+    address(link, to, own)?;
     link_len.checked_add(answer_len)
+}
+
+/// Who is to get an answer to a frame from `src` to `dst`; `None` if nobody is: one of the two is
+/// no host, or the frame came from or to a group of stations.
+pub(super) fn asker(frame: &[u8], src: Addr, dst: Addr) -> Option<Mac> {
+    let to = Mac(*frame.first_chunk::<6>()?);
+    let source = source_mac(frame)?;
+    (to.is_unicast() && source.is_unicast() && answerable(src, dst)).then_some(source)
+}
+
+/// Writes the Ethernet addresses of an answer.
+pub(super) fn address(link: &mut [u8], to: Mac, own: Mac) -> Option<()> {
+    let (destination, rest) = link.split_first_chunk_mut::<6>()?;
+    *rest.first_chunk_mut::<6>()? = own.0;
+    *destination = to.0;
+    Some(())
 }
 
 /// RFC 826: swaps the halves, and the sender is the target's owner. A probe (RFC 5227), whose
@@ -87,7 +102,7 @@ fn advertise(room: &mut [u8], own: Mac, link_source: Mac) -> Option<(Mac, usize)
     let [a, b, c, d, e, f] = own.0;
     *fixed = [neighbour::ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0];
     *option.first_chunk_mut()? = [neighbour::TARGET_LINK_LAYER, 1, a, b, c, d, e, f];
-    let [high, low] = Sum::icmpv6(target, to, message).checksum();
+    let [high, low] = Sum::upper(target, to, ICMPV6, message).checksum();
     (message[2], message[3]) = (high, low);
 
     [header[4], header[5]] = ADVERTISEMENT_BYTES;
@@ -170,7 +185,7 @@ const OVERRIDE: u8 = 0x20;
 const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 const ALL_NODES_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
 /// What IANA recommends as the initial TTL and hop limit.
-const TTL: u8 = 64;
+pub(super) const TTL: u8 = 64;
 const END_OF_OPTIONS: u8 = 0;
 
 #[cfg(test)]

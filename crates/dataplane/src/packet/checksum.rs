@@ -1,6 +1,5 @@
 //! The Internet checksum (RFC 1071) and its incremental update (RFC 1624).
 
-use super::transport::ICMPV6;
 use crate::addr::Addr;
 
 /// A running one's-complement sum of big-endian 16-bit words.
@@ -8,15 +7,18 @@ use crate::addr::Addr;
 pub(super) struct Sum(u64);
 
 impl Sum {
-    /// The pseudo header of ICMPv6 (RFC 8200 §8.1).
-    pub(super) fn icmpv6(src: Addr, dst: Addr, message: &[u8]) -> Self {
+    /// A message behind IP with its pseudo header (RFC 9293 §3.1, RFC 8200 §8.1).
+    ///
+    /// One form serves both families: the sum is the same in any order, and what makes an IPv4
+    /// address a mapped one adds 0xffff, which is nothing in one's complement.
+    pub(super) fn upper(src: Addr, dst: Addr, protocol: u8, message: &[u8]) -> Self {
         // No message from a frame is longer than 32 bits can say.
         let len = u32::try_from(message.len()).unwrap_or(u32::MAX);
         Self::default()
             .add(&src.octets())
             .add(&dst.octets())
             .add(&len.to_be_bytes())
-            .add(&[0, ICMPV6])
+            .add(&[0, protocol])
             .add(message)
     }
 

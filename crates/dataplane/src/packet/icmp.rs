@@ -99,3 +99,7 @@ pub(super) const ECHO_REQUEST: [u8; 2] = [8, 0];
 pub(super) const ECHO_REPLY: [u8; 2] = [0, 0];
 pub(super) const ECHO_REQUEST_V6: [u8; 2] = [128, 0];
 pub(super) const ECHO_REPLY_V6: [u8; 2] = [129, 0];
+
+/// Type and code of a closed port.
+pub(super) const PORT_UNREACHABLE: [u8; 2] = [UNREACHABLE, 3];
+pub(super) const PORT_UNREACHABLE_V6: [u8; 2] = [1, 4];

@@ -1,6 +1,8 @@
 //! IPv4 (RFC 791): a client's packet, or the beginning of one that an ICMP error quotes.
 
 use super::Packet;
+use super::answer::TTL;
+use super::checksum::Sum;
 use super::icmp::{self, Quote};
 use super::transport::{self, Extent, ICMP, TCP, UDP};
 use crate::addr::Addr;
@@ -72,6 +74,40 @@ pub(super) fn quoted(bytes: &[u8]) -> Quote {
     Quote::new(src, dst, header[9], body)
 }
 
+/// What is behind the header of a packet that [`parse`] took; `None` if the header is damaged: an
+/// answer has a checksum of its own, which must not launder a wrong one.
+pub(super) fn upper(bytes: &[u8]) -> Option<(&[u8], Extent)> {
+    let header_len = header_len(bytes)?;
+    let header = bytes.first_chunk::<HEADER>()?;
+    let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    let extent = if is_fragment(header) { Extent::FirstFragment } else { Extent::Whole };
+    Some((bytes.get(header_len..total)?, extent))
+}
+
+/// The length of the header with its options; `None` if it is damaged.
+pub(super) fn header_len(bytes: &[u8]) -> Option<usize> {
+    let header_len = usize::from(bytes.first()? & 0xf) << 2;
+    let header = bytes.get(..header_len)?;
+    (Sum::default().add(header).checksum() == [0, 0]).then_some(header_len)
+}
+
+/// Writes the header of a packet that starts here with `body_len` bytes behind it, not to be
+/// fragmented, so that it needs no identification (RFC 6864 §4.1).
+pub(super) fn write_header(
+    header: &mut [u8; HEADER],
+    src: Addr,
+    dst: Addr,
+    protocol: u8,
+    body_len: usize,
+) -> Option<()> {
+    let [high, low] = u16::try_from(HEADER.checked_add(body_len)?).ok()?.to_be_bytes();
+    let ([.., a, b, c, d], [.., e, f, g, h]) = (src.octets(), dst.octets());
+    *header =
+        [0x45, 0, high, low, 0, 0, DONT_FRAGMENT, 0, TTL, protocol, 0, 0, a, b, c, d, e, f, g, h];
+    [header[10], header[11]] = Sum::default().add(header).checksum();
+    Some(())
+}
+
 /// Bytes between the fixed header and the body: more than [`MAX_OPTIONS`] when the version is not 4
 /// or the header length (IHL) is below 5.
 const fn options_len(header: &[u8; HEADER]) -> usize {
@@ -101,5 +137,9 @@ const fn fragment_field(header: &[u8; HEADER], mask: u16) -> bool {
 
 /// The header without options.
 pub(super) const HEADER: usize = 20;
+/// What an ICMP error quotes behind the header (RFC 792).
+pub(super) const QUOTED: usize = 8;
+/// In the upper half of the fragment field.
+const DONT_FRAGMENT: u8 = 0x40;
 /// An IHL of 15.
 const MAX_OPTIONS: usize = 40;

@@ -1,5 +1,6 @@
 //! IPv6 (RFC 8200) and its extension headers.
 
+use super::answer::TTL;
 use super::icmp::{self, Quote};
 use super::transport::{self, Extent, ICMPV6, TCP, UDP};
 use super::{MAX_EXTENSIONS, Packet};
@@ -63,6 +64,35 @@ pub(super) fn quoted(bytes: &[u8]) -> Quote {
         Walk::LaterFragment { .. } | Walk::Unwalkable => Quote::NoFlow,
         Walk::Malformed => Quote::Malformed,
     }
+}
+
+/// What is behind the headers of a packet that [`parse`] took.
+pub(super) fn upper(bytes: &[u8]) -> Option<(&[u8], Extent)> {
+    let header = bytes.first_chunk::<HEADER>()?;
+    match walk(header[6], bytes.get(HEADER..packet_len(bytes)?)?) {
+        Walk::Upper { body, extent, .. } => Some((body, extent)),
+        Walk::LaterFragment { .. } | Walk::Unwalkable | Walk::Malformed => None,
+    }
+}
+
+/// The length of the packet with its header.
+pub(super) fn packet_len(bytes: &[u8]) -> Option<usize> {
+    let header = bytes.first_chunk::<HEADER>()?;
+    HEADER.checked_add(u16::from_be_bytes([header[4], header[5]]).into())
+}
+
+/// Writes the header of a packet that starts here with `body_len` bytes behind it.
+pub(super) fn write_header(
+    header: &mut [u8; HEADER],
+    src: Addr,
+    dst: Addr,
+    next: u8,
+    body_len: usize,
+) -> Option<()> {
+    let [high, low] = u16::try_from(body_len).ok()?.to_be_bytes();
+    *header.first_chunk_mut()? = [0x60, 0, 0, 0, high, low, next, TTL];
+    set_addresses(header, src, dst);
+    Some(())
 }
 
 /// What is found behind the extension headers.

@@ -1,5 +1,6 @@
 //! What the packet path knows about a frame, and the three things it may do to one: read it
-//! ([`parse`]), point it at a backend ([`rewrite_macs`]), turn it into an answer ([`answer`]).
+//! ([`parse`]), point it at a backend ([`rewrite_macs`]), turn it into an answer ([`answer`],
+//! [`reset`], [`unreachable`]).
 //!
 //! No bytes can cause a panic: headers are read through `&[u8; N]`, whose type proves the bounds,
 //! and the lints below refuse everything else. Lengths come from the IP header, never from the
@@ -21,11 +22,15 @@ mod icmp;
 mod ipv4;
 mod ipv6;
 mod neighbour;
+mod reset;
 mod rewrite;
 mod transport;
+mod unreachable;
 
 pub use answer::answer;
-pub use rewrite::{rewrite_macs, source_mac};
+pub use reset::{RESET_LEN, reset, write_reset};
+pub use rewrite::{Sender, rewrite_macs, sender, source_mac};
+pub use unreachable::unreachable;
 
 use crate::addr::Addr;
 use crate::key::{FlowKey, Protocol};
@@ -142,6 +147,9 @@ fn parse_any(frame: &[u8]) -> Packet {
         _ => Packet::Other { dst: Addr::default() },
     }
 }
+
+/// How many bytes an answer may be longer than its question: the headers of an ICMPv6 error.
+pub const ANSWER_GROWTH: usize = ipv6::HEADER + icmp::HEADER;
 
 /// IPv6 extension headers that are walked over before a packet is given up as [`Packet::Other`].
 pub const MAX_EXTENSIONS: usize = 8;

@@ -2,6 +2,7 @@
 
 use super::Packet;
 use super::checksum::Sum;
+use super::transport::ICMPV6;
 use crate::addr::{Addr, Mac};
 
 /// A request or a probe (RFC 5227), but not an announcement, in which sender and target are the
@@ -45,7 +46,7 @@ impl Solicitation {
             && fixed[1] == 0
             && !is_multicast(target)
             && (!probe || (source.is_none() && dst == solicited_node(target)))
-            && Sum::icmpv6(src, dst, message).checksum() == [0, 0];
+            && Sum::upper(src, dst, ICMPV6, message).checksum() == [0, 0];
         sound.then_some(Self { target, source })
     }
 }

@@ -20,8 +20,31 @@ pub fn rewrite_macs(frame: &mut [u8], header: &[u8; 12]) -> bool {
 /// The frame's Ethernet source; `None` when it is shorter than an Ethernet header.
 #[inline]
 pub fn source_mac(frame: &[u8]) -> Option<Mac> {
-    let [_, _, _, _, _, _, a, b, c, d, e, f, ..] = *frame.first_chunk::<{ ethernet::HEADER }>()?;
-    Some(Mac([a, b, c, d, e, f]))
+    Some(sender(frame)?.mac)
+}
+
+/// Who sent a frame, and how: the eight bytes from its Ethernet source on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sender {
+    /// The Ethernet source.
+    pub mac: Mac,
+    ethertype: [u8; 2],
+}
+
+impl Sender {
+    /// The source of a frame without VLAN tags: a new frame to it finds the way.
+    pub fn untagged(self) -> Option<Mac> {
+        let ethertype = u16::from_be_bytes(self.ethertype);
+        matches!(ethertype, ethernet::IPV4 | ethernet::IPV6).then_some(self.mac)
+    }
+}
+
+/// Who sent the frame; `None` when it is shorter than an Ethernet header.
+#[inline]
+pub fn sender(frame: &[u8]) -> Option<Sender> {
+    let [_, _, _, _, _, _, a, b, c, d, e, f, g, h] =
+        *frame.first_chunk::<{ ethernet::HEADER }>()?;
+    Some(Sender { mac: Mac([a, b, c, d, e, f]), ethertype: [g, h] })
 }
 
 #[cfg(test)]
