@@ -152,6 +152,7 @@ fn snapshot(shape: Shape) -> Snapshot {
             instance: INSTANCE,
             usable: true,
             eligible: true,
+            shunned: false,
             fate: dataplane::Fate::Unreachable,
         }
     };

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
 
+use crate::handshakes::{HandshakeWatch, Handshakes};
 use crate::slots::{BackendSlot, ServiceSlot};
 use crate::verdict::DropReason;
 
@@ -66,6 +67,7 @@ pub struct WorkerCounters {
     /// By reason, indexed by [`DropReason::index`].
     dropped: [Counter; DropReason::ALL.len()],
     backends: Box<[BackendCounters; MAX_BACKENDS]>,
+    handshakes: Box<[HandshakeWatch; MAX_BACKENDS]>,
     services: Box<[ServiceCounters; MAX_SERVICES]>,
 }
 
@@ -78,10 +80,14 @@ pub struct Totals {
     pub adopted: Counter,
     /// Frames rewritten for a backend and put on a TX ring.
     pub forwarded: Counter,
-    /// ARP, NA and echo replies put on the TX ring.
+    /// ARP, NA and echo replies, resets and ICMP errors put on the TX ring.
     pub answered: Counter,
     /// Frames copied to another worker's mailbox.
     pub handed_over: Counter,
+    /// Resets that nobody asked for put on the TX ring: no part of the equation.
+    pub originated: Counter,
+    /// The same that the TX ring refused.
+    pub originated_lost: Counter,
     /// New connections whose flow found no room: forwarded by the deterministic hash.
     pub flow_table_full: Counter,
     /// Mid-stream packets without history, placed by the deterministic hash.
@@ -104,6 +110,10 @@ pub struct BackendCounters {
     pub inactive: Gauge,
     /// Scheduler choices not yet confirmed by an ACK; abandoned ones decay.
     pub half_open: Gauge,
+    /// New connections tried: SYNs, but for the retransmissions that were recognised.
+    pub attempts: Counter,
+    /// Its clients' flows that ended with a reset on its behalf.
+    pub resets: Counter,
 }
 
 impl BackendCounters {
@@ -123,6 +133,8 @@ pub struct ServiceCounters {
     pub bytes: Counter,
     /// Frames dropped after the service was known.
     pub dropped: Counter,
+    /// New connections refused with an answer.
+    pub rejected: Counter,
 }
 
 impl Default for WorkerCounters {
@@ -131,6 +143,7 @@ impl Default for WorkerCounters {
             totals: CachePadded::default(),
             dropped: std::array::from_fn(|_| Counter::default()),
             backends: Box::new(std::array::from_fn(|_| BackendCounters::default())),
+            handshakes: Box::new(std::array::from_fn(|_| HandshakeWatch::default())),
             services: Box::new(std::array::from_fn(|_| ServiceCounters::default())),
         }
     }
@@ -148,6 +161,16 @@ impl WorkerCounters {
     #[inline]
     pub fn backend(&self, slot: BackendSlot) -> &BackendCounters {
         &self.backends[slot.index().min(MAX_BACKENDS - 1)]
+    }
+
+    /// Which of a backend's new connections this worker saw answered.
+    pub fn handshakes(&self, slot: BackendSlot) -> Handshakes {
+        self.watch(slot).handshakes()
+    }
+
+    /// Where the worker notes them.
+    pub(crate) fn watch(&self, slot: BackendSlot) -> &HandshakeWatch {
+        &self.handshakes[slot.index().min(MAX_BACKENDS - 1)]
     }
 
     /// The counters of a service; slots past the end (none are given out) share the last entry.

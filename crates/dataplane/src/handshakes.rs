@@ -1,5 +1,10 @@
 //! Which new connections of a backend are answered: what makes a silent backend suspected before
 //! its next check.
+//!
+//! Only the client's half is seen: an ACK behind a SYN means that the backend answered in between.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use crate::tick::Tick;
 
@@ -7,7 +12,157 @@ use crate::tick::Tick;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Handshakes {
     /// The oldest SYNs of different 5-tuples (a hash tells them apart) that no ACK followed yet.
+    /// Their time is up to 0.3 ms early.
     pub waiting: [Option<(u32, Tick)>; 2],
     /// When a handshake was last seen to complete.
     pub completed: Option<Tick>,
+}
+
+/// Where a worker notes them. Single writer (the worker), any number of readers.
+#[derive(Debug, Default)]
+pub(crate) struct HandshakeWatch {
+    /// [`Waiting`] each; 0: nobody waits here.
+    waiting: [AtomicU64; 2],
+    /// In nanoseconds; 0: never.
+    completed: AtomicU64,
+}
+
+impl HandshakeWatch {
+    /// A SYN went to the backend; `tag` is a hash of its 5-tuple. Whether it was noted: not if it
+    /// waits already (then this is a retransmission), or if two others do.
+    pub(crate) fn attempt(&self, tag: u32, now: Tick) -> bool {
+        let new = Waiting::new(tag, now);
+        let waits = |slot: &AtomicU64| {
+            Waiting::read(slot).filter(|waiting| now.saturating_since(waiting.since()) < STALE)
+        };
+        let [first, second] = &self.waiting;
+        let slot = match (waits(first), waits(second)) {
+            (Some(one), _) if one.tag() == new.tag() => return false,
+            (_, Some(other)) if other.tag() == new.tag() => return false,
+            (None, _) => first,
+            (_, None) => second,
+            (Some(_), Some(_)) => return false,
+        };
+        slot.store(new.0, Relaxed);
+        true
+    }
+
+    /// A handshake of the backend completed: nobody has reason to wait any more.
+    pub(crate) fn complete(&self, now: Tick) {
+        self.completed.store(now.as_nanos().max(1), Relaxed);
+        for slot in &self.waiting {
+            slot.store(0, Relaxed);
+        }
+    }
+
+    /// What is known, possibly a moment old.
+    pub(crate) fn handshakes(&self) -> Handshakes {
+        let completed = self.completed.load(Relaxed);
+        let waiting = |slot| Waiting::read(slot).map(|waiting| (waiting.tag(), waiting.since()));
+        let [first, second] = &self.waiting;
+        Handshakes {
+            waiting: [waiting(first), waiting(second)],
+            completed: (completed != 0).then_some(Tick::from_nanos(completed)),
+        }
+    }
+}
+
+/// Who waits and since when, in one word, so that a reader never mixes two of them: a tag of 24
+/// bits that is not 0, and 40 bits of 2^18 ns, which last nine years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Waiting(u64);
+
+impl Waiting {
+    fn new(tag: u32, now: Tick) -> Self {
+        let tag = u64::from(tag >> (u32::BITS - TAG_BITS)).max(1);
+        Self(tag << TIME_BITS | (now.as_nanos() >> UNIT_SHIFT) & TIME_MASK)
+    }
+
+    fn read(slot: &AtomicU64) -> Option<Self> {
+        match slot.load(Relaxed) {
+            0 => None,
+            word => Some(Self(word)),
+        }
+    }
+
+    const fn tag(self) -> u32 {
+        (self.0 >> TIME_BITS) as u32
+    }
+
+    const fn since(self) -> Tick {
+        Tick::from_nanos((self.0 & TIME_MASK) << UNIT_SHIFT)
+    }
+}
+
+/// Long after whoever waits was noticed, and longer than a client takes for its second SYN.
+const STALE: Duration = Duration::from_secs(3);
+
+const TAG_BITS: u32 = 24;
+const TIME_BITS: u32 = 40;
+const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+const UNIT_SHIFT: u32 = 18;
+
+const _: () = assert!(size_of::<HandshakeWatch>() == 24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Tick = Tick::from_nanos(1_000_000_000_000);
+    const A: u32 = 0x0100_0000;
+    const B: u32 = 0x0200_0000;
+    const C: u32 = 0x0300_0000;
+
+    fn after(ms: u64) -> Tick {
+        START + Duration::from_millis(ms)
+    }
+
+    fn tags(watch: &HandshakeWatch) -> [Option<u32>; 2] {
+        watch.handshakes().waiting.map(|waiting| waiting.map(|(tag, _)| tag << 8))
+    }
+
+    #[test]
+    fn the_two_oldest_wait() {
+        let watch = HandshakeWatch::default();
+        assert_eq!(watch.handshakes(), Handshakes::default());
+        // When, whose SYN, whether it is noted, who waits.
+        let table = [
+            (0, A, true, [Some(A), None]),
+            (100, A, false, [Some(A), None]),
+            (200, B, true, [Some(A), Some(B)]),
+            (300, C, false, [Some(A), Some(B)]),
+            (1000, A, false, [Some(A), Some(B)]),
+            (2999, C, false, [Some(A), Some(B)]),
+            (3000, C, true, [Some(C), Some(B)]),
+            (3001, B, false, [Some(C), Some(B)]),
+            (3200, B, true, [Some(C), Some(B)]),
+        ];
+        for (ms, tag, noted, waiting) in table {
+            assert_eq!(watch.attempt(tag, after(ms)), noted, "{ms} ms");
+            assert_eq!(tags(&watch), waiting, "{ms} ms");
+        }
+        let since = watch.handshakes().waiting[0].expect("C waits").1;
+        let early = after(3000).saturating_since(since);
+        assert!(since <= after(3000) && early < Duration::from_micros(300), "{early:?}");
+    }
+
+    #[test]
+    fn one_answer_lets_nobody_wait() {
+        let watch = HandshakeWatch::default();
+        watch.attempt(A, after(0));
+        watch.attempt(B, after(1));
+        watch.complete(after(2));
+        let expected = Handshakes { waiting: [None; 2], completed: Some(after(2)) };
+        assert_eq!(watch.handshakes(), expected);
+        assert!(watch.attempt(A, after(3)), "a new attempt");
+        assert_eq!(watch.handshakes().completed, Some(after(2)));
+    }
+
+    #[test]
+    fn no_tag_looks_like_a_free_place() {
+        let watch = HandshakeWatch::default();
+        assert!(watch.attempt(0, Tick::default()));
+        assert_eq!(watch.handshakes().waiting[0], Some((1, Tick::default())));
+        assert!(!watch.attempt(0, Tick::default()), "it is one 5-tuple");
+    }
 }

@@ -11,6 +11,7 @@ mod forward;
 mod guard;
 mod handshakes;
 mod key;
+mod limiter;
 mod mailbox;
 mod packet;
 mod pending;
@@ -28,7 +29,7 @@ pub use counters::{
 };
 pub use flow::{
     EndedFlow, Flow, FlowHash, FlowId, FlowState, FlowTable, Found, Membership, NewFlow, Origin,
-    TableFull, Timeouts, Transition,
+    Orphan, TableFull, Timeouts, Transition,
 };
 pub use forward::{BURST, Burst, Forwarder, SharedTables};
 pub use guard::LoopGuard;

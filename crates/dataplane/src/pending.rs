@@ -170,7 +170,7 @@ pub struct PendingKey(u64);
 
 impl PendingKey {
     /// Never 0, so that no choice looks like an empty word.
-    const fn tag(self) -> u32 {
+    pub(crate) const fn tag(self) -> u32 {
         let tag = low(self.0);
         if tag == 0 { 1 } else { tag }
     }

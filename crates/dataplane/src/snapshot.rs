@@ -66,7 +66,8 @@ pub struct Persistence {
     pub prefix_v4: u8,
     /// Bits that count for IPv6 sources, 1–128.
     pub prefix_v6: u8,
-    /// Whether clients of a backend with weight 0 keep coming back to it.
+    /// Whether clients of a backend with weight 0 keep coming back to it, unless it is
+    /// [shunned](Hop::shunned).
     pub sticky_when_drained: bool,
 }
 
@@ -91,8 +92,12 @@ pub struct Hop {
     pub instance: InstanceSlot,
     /// Whether frames can be sent to it: it exists and its MAC is known.
     pub usable: bool,
-    /// Whether it may take new sources: usable and weight above 0.
+    /// Whether it may take new sources: usable and weight above 0. The scheduler's members are
+    /// exactly those.
     pub eligible: bool,
+    /// Whether its own clients, too, are to connect elsewhere, although it is usable: it is
+    /// suspected, or down and keeps its flows. Then it is not eligible.
+    pub shunned: bool,
     /// What becomes of its flows while it is not usable.
     pub fate: Fate,
 }
@@ -118,6 +123,7 @@ impl Hop {
         instance: InstanceSlot(u16::MAX),
         usable: false,
         eligible: false,
+        shunned: false,
         fate: Fate::Unreachable,
     };
 }
@@ -187,6 +193,11 @@ impl Snapshot {
     pub fn vip(&self, address: Addr) -> Option<&Vip> {
         let at = self.vips.binary_search_by_key(&address, |vip| vip.address).ok()?;
         self.vips.get(at)
+    }
+
+    /// All hops, by backend slot.
+    pub fn hops(&self) -> &[Hop] {
+        &self.hops
     }
 
     /// All services, sorted by key.

@@ -7,7 +7,8 @@ use crate::slots::PortId;
 pub enum Verdict {
     /// Rewritten for a backend: transmit on this port.
     Forward(PortId),
-    /// Turned in place into an answer (ARP, NA, echo reply): transmit on the port it came from.
+    /// Turned in place into an answer (ARP, NA, echo reply, reset, ICMP error): transmit on the port
+    /// it came from.
     Answer,
     /// Copy to the other workers, one of which may hold the flow it belongs to.
     HandOver,
@@ -49,6 +50,7 @@ drop_reasons! {
     Fragment => "fragment", "A later fragment of a datagram whose backend is not known.";
     NoBackend => "no_backend", "The service has no backend that may take a new connection.";
     NoNeighbour => "no_neighbour", "The flow's backend has no known MAC address.";
+    BackendDown => "backend_down", "The flow's backend is down and its client is not told (again).";
     Loop => "loop", "The source MAC is our own, a peer's or that of a backend of the same VIP.";
     Unsupported => "unsupported", "Traffic to a VIP that is neither balanced nor answered.";
     NoFlow => "no_flow", "An ICMP error about a flow that no worker knows.";

@@ -179,6 +179,7 @@ impl Controller {
                     instance,
                     usable: true,
                     eligible: backend.weight > 0,
+                    shunned: false,
                     fate: dataplane::Fate::Unreachable,
                 };
             }

@@ -1,7 +1,7 @@
 //! How the table lies in memory: one line of tags that tells where a key may be, and one line per
 //! entry that holds everything about it.
 
-use crate::addr::Addr;
+use crate::addr::{Addr, Mac};
 use crate::key::{FlowKey, Protocol};
 use crate::packet::TcpFields;
 use crate::persistence::{Epoch, TemplateKey, TemplateRef};
@@ -53,10 +53,11 @@ pub(super) struct Record {
     dst_port: u16,
     pub(super) backend: BackendSlot,
     pub(super) service: ServiceSlot,
-    protocol: Protocol,
+    /// Where the client's frames came from when that was last looked at; all zero: not known, or
+    /// of no use.
+    client: Mac,
     /// `None`: the entry is free.
     pub(super) state: Option<FlowState>,
-    has_ack: bool,
     /// Of the template's source, in the 128-bit form.
     prefix_len: u8,
 }
@@ -73,9 +74,8 @@ impl Record {
         dst_port: 0,
         backend: BackendSlot(0),
         service: ServiceSlot(0),
-        protocol: Protocol::Tcp,
+        client: Mac([0; 6]),
         state: None,
-        has_ack: false,
         prefix_len: 0,
     };
 
@@ -89,9 +89,8 @@ impl Record {
             dst_port: key.dst_port,
             backend: new.backend,
             service: new.service,
-            protocol: key.protocol,
+            client: new.client,
             state: Some(state),
-            has_ack: new.last_ack.is_some(),
             ..Self::FREE
         };
         if let Some(template) = new.template {
@@ -106,7 +105,15 @@ impl Record {
             dst: self.dst,
             src_port: self.src_port,
             dst_port: self.dst_port,
-            protocol: self.protocol,
+            protocol: self.protocol(),
+        }
+    }
+
+    /// A free entry's says nothing.
+    const fn protocol(&self) -> Protocol {
+        match self.state {
+            Some(state) => state.protocol(),
+            None => Protocol::Tcp,
         }
     }
 
@@ -130,7 +137,17 @@ impl Record {
     #[inline]
     pub(super) const fn acknowledge(&mut self, tcp: TcpFields) {
         self.last_ack = tcp.ack;
-        self.has_ack = true;
+    }
+
+    /// Takes note of where the client's frames come from now.
+    pub(super) const fn came_from(&mut self, client: Mac) {
+        self.client = client;
+    }
+
+    /// Where a reset to the client would go, and its sequence number; `None` if it cannot be sent.
+    pub(super) fn resettable(&self) -> Option<(Mac, u32)> {
+        let open = matches!(self.state, Some(FlowState::PickedUp | FlowState::Established));
+        (open && self.client.is_unicast()).then_some((self.client, self.last_ack))
     }
 
     pub(super) fn view(&self, state: FlowState) -> Flow {
@@ -138,7 +155,7 @@ impl Record {
             service: self.service,
             backend: self.backend,
             state,
-            last_ack: self.has_ack.then_some(self.last_ack),
+            last_ack: (state.protocol() == Protocol::Tcp).then_some(self.last_ack),
             template: self.template(),
         }
     }

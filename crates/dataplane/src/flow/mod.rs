@@ -17,15 +17,18 @@
 
 mod entry;
 pub(crate) mod hash;
+mod orphan;
 mod place;
 mod state;
 mod table;
 mod timeouts;
 
+pub use orphan::Orphan;
 pub use state::{FlowState, Transition};
 pub use table::FlowTable;
 pub use timeouts::Timeouts;
 
+use crate::addr::Mac;
 use crate::key::FlowKey;
 use crate::persistence::{Epoch, TemplateRef};
 use crate::slots::{BackendSlot, ServiceSlot};
@@ -63,7 +66,7 @@ pub struct Flow {
     /// How far it has come.
     pub state: FlowState,
     /// The client's last acknowledgment number: the sequence number that a reset on behalf of the
-    /// backend would carry (RFC 5961 §3.2). `None` before the first ACK, and for UDP.
+    /// backend would carry (RFC 5961 §3.2). `None` for UDP.
     pub last_ack: Option<u32>,
     /// The template that it holds, or held while it lived.
     pub template: Option<TemplateRef>,
@@ -78,8 +81,12 @@ pub struct NewFlow {
     pub backend: BackendSlot,
     /// How it came to be known.
     pub origin: Origin,
-    /// The acknowledgment number of its first packet, if that has one.
+    /// The acknowledgment number of its first packet. `None` for UDP: a segment without one makes
+    /// no flow that lives.
     pub last_ack: Option<u32>,
+    /// Where a reset to the client would go: the Ethernet source of its first packet. All zero if
+    /// no frame can simply be sent there.
+    pub client: Mac,
     /// The template that it joined.
     pub template: Option<Membership>,
 }

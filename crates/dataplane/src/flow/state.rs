@@ -1,5 +1,7 @@
 //! What a client's half of a connection tells about it.
 
+use crate::key::Protocol;
+
 /// Where a flow stands, as ip_vs keeps it in direct routing: only the client's packets are seen
 /// (`ip_vs_proto_tcp.c`, the input-only table).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +30,15 @@ impl FlowState {
         }
     }
 
+    /// The protocol of a flow in this state.
+    #[inline]
+    pub const fn protocol(self) -> Protocol {
+        match self {
+            Self::PickedUp | Self::Established | Self::Closing | Self::Reset => Protocol::Tcp,
+            Self::Udp => Protocol::Udp,
+        }
+    }
+
     /// Lower-case name for dumps.
     pub const fn name(self) -> &'static str {
         match self {
@@ -50,6 +61,8 @@ pub enum Transition {
     Ended,
     /// A packet of a flow whose life is over, at most once per second and flow.
     Trailing,
+    /// A SYN on an established connection: forged, or of a client that knows nothing of it.
+    Repeated,
     /// A SYN that begins a new connection on this 5-tuple. The entry is as it was: remove it.
     NewConnection,
 }
@@ -88,6 +101,8 @@ impl Segment {
 pub(super) enum Step {
     /// Nothing but that it was seen.
     Stay,
+    /// The same, but worth a thought.
+    Repeat,
     /// To `Established`.
     Confirm,
     /// From a live state to this one.
@@ -101,7 +116,7 @@ pub(super) enum Step {
 /// ```text
 ///              ACK          FIN         RST        SYN
 /// PickedUp     Established  Closing !   Reset !    new connection
-/// Established  stay         Closing !   Reset !    stay
+/// Established  stay         Closing !   Reset !    repeated
 /// Closing      stay         stay        Reset      new connection
 /// Reset        stay         stay        stay       new connection
 /// ```
@@ -110,9 +125,10 @@ pub(super) enum Step {
 pub(super) const fn step(state: FlowState, segment: Segment) -> Step {
     use FlowState::{Closing, Established, PickedUp, Reset, Udp};
     match (state, segment) {
-        (Established, Segment::Ack | Segment::Syn | Segment::Other)
-        | (PickedUp, Segment::Other)
-        | (Udp, _) => Step::Stay,
+        (Established, Segment::Ack | Segment::Other) | (PickedUp, Segment::Other) | (Udp, _) => {
+            Step::Stay
+        }
+        (Established, Segment::Syn) => Step::Repeat,
         (PickedUp, Segment::Ack) => Step::Confirm,
         (PickedUp | Established, Segment::Fin) => Step::End(Closing),
         (PickedUp | Established, Segment::Rst) => Step::End(Reset),
@@ -134,11 +150,11 @@ mod tests {
     #[test]
     fn every_state_and_segment() {
         use FlowState::{Closing, Established, PickedUp, Reset, Udp};
-        use Step::{Confirm, End, Renew, Stay, Trail};
+        use Step::{Confirm, End, Renew, Repeat, Stay, Trail};
         let segments = [Segment::Ack, Segment::Fin, Segment::Rst, Segment::Syn, Segment::Other];
         let table = [
             (PickedUp, [Confirm, End(Closing), End(Reset), Renew, Stay]),
-            (Established, [Stay, End(Closing), End(Reset), Stay, Stay]),
+            (Established, [Stay, End(Closing), End(Reset), Repeat, Stay]),
             (Closing, [Trail(Closing), Trail(Closing), Trail(Reset), Renew, Trail(Closing)]),
             (Reset, [Trail(Reset), Trail(Reset), Trail(Reset), Renew, Trail(Reset)]),
             (Udp, [Stay; 5]),
@@ -157,7 +173,7 @@ mod tests {
                 match step(state, Segment::of(flags)) {
                     Step::End(to) => assert!(state.is_live() && !to.is_live()),
                     Step::Trail(to) => assert!(!state.is_live() && !to.is_live()),
-                    Step::Stay | Step::Confirm => assert!(state.is_live()),
+                    Step::Stay | Step::Confirm | Step::Repeat => assert!(state.is_live()),
                     Step::Renew => assert_ne!(state, Established),
                 }
             }

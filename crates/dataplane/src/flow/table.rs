@@ -253,6 +253,7 @@ impl FlowTable {
         }
         match step {
             Step::Stay | Step::Renew => None,
+            Step::Repeat => Some(Transition::Repeated),
             Step::Confirm => {
                 record.state = Some(FlowState::Established);
                 Some(Transition::Confirmed)

@@ -13,6 +13,8 @@ const FIN: u8 = 0x11;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
+/// No flags at all: a datagram.
+const UDP: u8 = 0xff;
 
 fn key(number: u32) -> FlowKey {
     let [a, b, c, d] = number.to_be_bytes();
@@ -25,12 +27,18 @@ fn key(number: u32) -> FlowKey {
     }
 }
 
+fn key_of(number: u32, origin: Origin) -> FlowKey {
+    let protocol = if origin == Origin::Udp { Protocol::Udp } else { Protocol::Tcp };
+    FlowKey { protocol, ..key(number) }
+}
+
 fn flow(origin: Origin) -> NewFlow {
     NewFlow {
         service: ServiceSlot(3),
         backend: BackendSlot(7),
         origin,
         last_ack: None,
+        client: Mac::default(),
         template: None,
     }
 }
@@ -156,12 +164,13 @@ fn idle_flows_expire_when_their_state_says() {
     for (what, origin, segments, idle_ms) in table_of {
         for start in [0, 1_000_000, (1 << 32) - 1, (1 << 32) - 500_000] {
             let mut table = table(16);
-            let id = insert(&mut table, &key(1), &flow(origin), millis(start));
+            let key = key_of(1, origin);
+            let id = insert(&mut table, &key, &flow(origin), millis(start));
             for &flags in segments {
                 table.observe(id, tcp(flags), millis(start));
             }
-            assert!(find(&table, &key(1), millis(start + idle_ms - 1)).is_some(), "{what}");
-            assert!(find(&table, &key(1), millis(start + idle_ms)).is_none(), "{what}");
+            assert!(find(&table, &key, millis(start + idle_ms - 1)).is_some(), "{what}");
+            assert!(find(&table, &key, millis(start + idle_ms)).is_none(), "{what}");
             let mut ends = Vec::new();
             let all = table.buckets();
             table.sweep(millis(start + idle_ms - 1), all, &mut |gone| ends.push(gone.at));
@@ -249,12 +258,13 @@ fn full_buckets_make_room_in_order() {
 #[test]
 fn the_last_ack_is_kept() {
     let mut table = table(16);
-    let id = insert(&mut table, &key(1), &flow(Origin::PickUp), millis(0));
+    let new = NewFlow { last_ack: Some(4), ..flow(Origin::PickUp) };
+    let id = insert(&mut table, &key(1), &new, millis(0));
     let mut seen = |flags: u8, ack: u32| {
         table.observe(id, Some(TcpFields { flags, ack }), millis(0));
         table.get(id).and_then(|flow| flow.last_ack)
     };
-    assert_eq!(seen(0, 5), None, "no ACK flag");
+    assert_eq!(seen(0, 5), Some(4), "no ACK flag");
     assert_eq!(seen(ACK, 6), Some(6));
     assert_eq!(seen(ACK, 0), Some(0));
     assert_eq!(seen(RST, 8), Some(0));
@@ -288,10 +298,10 @@ fn pages_cover_the_table_once() {
 #[test]
 fn new_timeouts_hold_at_once() {
     let mut table = table(16);
-    insert(&mut table, &key(1), &flow(Origin::Udp), millis(0));
+    insert(&mut table, &key_of(1, Origin::Udp), &flow(Origin::Udp), millis(0));
     table.set_timeouts(&Timeouts { udp: Duration::from_secs(1), ..Timeouts::default() });
-    assert!(find(&table, &key(1), millis(999)).is_some());
-    assert!(find(&table, &key(1), millis(1000)).is_none());
+    assert!(find(&table, &key_of(1, Origin::Udp), millis(999)).is_some());
+    assert!(find(&table, &key_of(1, Origin::Udp), millis(1000)).is_none());
 }
 
 /// What may happen to a table.
@@ -305,7 +315,7 @@ enum Event {
 }
 
 fn events(numbers: u32) -> impl Strategy<Value = Vec<Event>> {
-    let flags = prop::sample::select(vec![ACK, ACK, ACK, FIN, RST, SYN, 0]);
+    let flags = prop::sample::select(vec![ACK, ACK, ACK, FIN, RST, SYN, 0, UDP]);
     let origin = prop::sample::select(vec![Origin::Handshake, Origin::PickUp, Origin::Udp]);
     let event = prop_oneof![
         4 => (0..numbers, flags).prop_map(|(number, flags)| Event::Packet { number, flags }),
@@ -360,8 +370,9 @@ impl Pair {
 
     fn run(&mut self, event: &Event) {
         match *event {
+            Event::Packet { number, flags: UDP } => self.packet(&key_of(number, Origin::Udp), UDP),
             Event::Packet { number, flags } => self.packet(&key(number), flags),
-            Event::Insert { number, origin } => self.insert(&key(number), origin),
+            Event::Insert { number, origin } => self.insert(&key_of(number, origin), origin),
             Event::Remove { number } => {
                 if let Some(id) = find(&self.table, &key(number), millis(self.now)) {
                     let gone = self.table.remove(id, millis(self.now)).expect("just found");
@@ -389,6 +400,9 @@ impl Pair {
             Some(Transition::Ended) => {
                 assert!(was_live);
                 self.ended += 1;
+            }
+            Some(Transition::Repeated) => {
+                assert!(flags == SYN && flow.state == FlowState::Established);
             }
             Some(Transition::Confirmed) => assert_eq!(flow.state, FlowState::PickedUp),
             Some(Transition::Trailing) => assert!(!was_live),

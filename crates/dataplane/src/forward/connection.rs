@@ -7,11 +7,13 @@
 
 use std::sync::Arc;
 
-use super::{Decision, Forwarder, Scene, SharedTables, drop_for};
+use super::reset::unreachable_for;
+use super::{Decision, Forwarder, Scene, SharedTables, Work, drop_for};
+use crate::addr::Mac;
 use crate::flow::{FlowHash, FlowId, Found, Membership, NewFlow, Origin, Transition};
 use crate::key::{FlowKey, Protocol};
 use crate::packet::TcpFields;
-use crate::pending::PendingKey;
+use crate::pending::{Choice, PendingKey};
 use crate::persistence::TemplateKey;
 use crate::scheduler::{self, Load};
 use crate::slots::BackendSlot;
@@ -25,6 +27,8 @@ pub(super) struct Visit<'a> {
     /// The template's key and prefix length; `None` without persistence.
     pub(super) template: Option<(TemplateKey, u8)>,
     pub(super) pending: PendingKey,
+    /// The 5-tuple's own: where a connection went that does not follow its source's template.
+    connection: PendingKey,
     /// Input of the scheduler: of the source prefix, else of the 5-tuple.
     pub(super) hash: u64,
 }
@@ -45,6 +49,7 @@ impl<'a> Visit<'a> {
 
     /// A visit to a known service.
     pub(super) fn of(tables: &SharedTables, service: &'a Arc<Service>, key: &FlowKey) -> Self {
+        let connection = tables.pending.flow_key(key);
         match &service.persistence {
             Some(persistence) => {
                 let len = persistence.prefix_len(key.src);
@@ -53,13 +58,15 @@ impl<'a> Visit<'a> {
                     service,
                     template: Some((TemplateKey { service: service.slot, source }, len)),
                     pending: tables.pending.source_key(service.slot, source),
+                    connection,
                     hash: scheduler::source_hash(source),
                 }
             }
             None => Self {
                 service,
                 template: None,
-                pending: tables.pending.flow_key(key),
+                pending: connection,
+                connection,
                 hash: scheduler::flow_hash(key),
             },
         }
@@ -77,10 +84,20 @@ impl<'a> Visit<'a> {
         hop.usable && hop.service == self.service.slot
     }
 
+    /// Whether the backend belongs to this service and is down: what went to it is lost.
+    fn lost(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
+        let hop = snapshot.hop(backend);
+        hop.service == self.service.slot && unreachable_for(hop) == DropReason::BackendDown
+    }
+
     /// Whether a client whose template names this backend goes there with a new connection.
     fn returns_to(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
         let sticky = self.service.persistence.is_some_and(|p| p.sticky_when_drained);
-        if sticky { self.usable(snapshot, backend) } else { self.eligible(snapshot, backend) }
+        if sticky {
+            self.usable(snapshot, backend) && !snapshot.hop(backend).shunned
+        } else {
+            self.eligible(snapshot, backend)
+        }
     }
 }
 
@@ -89,6 +106,8 @@ impl<'a> Visit<'a> {
 enum History {
     /// The pending choice of its SYN: this is the handshake's ACK.
     Pending,
+    /// The same of a SYN that passed over its source's template.
+    Detour,
     /// The template: the flow came from another queue, or its pending choice was overwritten.
     Template,
     /// None: placed by the deterministic hash.
@@ -104,9 +123,11 @@ impl Forwarder {
         scene: &Scene<'_>,
         (id, key): (FlowId, &FlowKey),
         transition: Option<Transition>,
-        tcp: TcpFields,
+        (work, tcp): (&Work, TcpFields),
     ) -> Option<Decision> {
         let flow = self.flows.get(id)?;
+        self.flows.came_from(id, work.source.untagged().unwrap_or_default());
+        let hop = scene.snapshot.hop(flow.backend);
         match transition {
             Some(Transition::Confirmed) => self.attach(scene, id, key, flow.backend),
             Some(Transition::Ended) => {
@@ -126,16 +147,21 @@ impl Forwarder {
                 self.let_go(scene.now, id);
                 return None;
             }
-            None => {}
+            Some(Transition::Repeated) | None => {}
         }
-        if scene.snapshot.hop(flow.backend).usable {
-            return Some(Ok(flow.backend));
-        }
-        if tcp.opens() {
+        // A client that wants to connect is let go to another backend, whatever it had here.
+        if tcp.opens() && (hop.shunned || !hop.usable) {
             self.let_go(scene.now, id);
             return None;
         }
-        Some(drop_for(DropReason::NoNeighbour))
+        if hop.usable {
+            return Some(Ok(flow.backend));
+        }
+        let decision = self.refuse(scene, flow.backend, key, tcp);
+        if decision == Err(Verdict::Answer) {
+            self.let_go(scene.now, id);
+        }
+        Some(decision)
     }
 
     /// A flow that was picked up turned out to be a connection: it holds its source's template, if
@@ -163,7 +189,12 @@ impl Forwarder {
     #[inline(never)]
     pub(super) fn open_tcp(&mut self, scene: &Scene<'_>, key: &FlowKey) -> Decision {
         let visit = Visit::find(&self.shared, scene.snapshot, key)?;
-        self.choose(scene, &visit)
+        let Choice { backend, fresh } = self.choose(scene, &visit)?;
+        if scene.active(visit.service.instance) {
+            let noted = self.counters.watch(backend).attempt(visit.connection.tag(), scene.now);
+            self.counters.backend(backend).attempts.add((noted || fresh).into());
+        }
+        Ok(backend)
     }
 
     /// The first packets of a UDP flow: the first one chooses, the second one confirms.
@@ -177,18 +208,25 @@ impl Forwarder {
     ) -> Decision {
         let visit = Visit::find(&self.shared, scene.snapshot, key)?;
         let known = self.shared.pending.lookup(visit.pending, scene.now);
-        let backend = self.choose(scene, &visit)?;
+        let Choice { backend, .. } = self.choose(scene, &visit)?;
         if known == Some(backend) {
-            let flow = Newcomer { hash, key, backend, origin: Origin::Udp, last_ack: None };
+            // UDP has nothing to reset.
+            let (last_ack, client) = (None, Mac::default());
+            let flow = Newcomer { hash, key, backend, origin: Origin::Udp, last_ack, client };
             self.enter(scene, &visit, &flow);
         }
         Ok(backend)
     }
 
-    fn choose(&mut self, scene: &Scene<'_>, visit: &Visit<'_>) -> Decision {
+    fn choose(&mut self, scene: &Scene<'_>, visit: &Visit<'_>) -> Result<Choice, Verdict> {
         let snapshot = scene.snapshot;
-        let returning =
-            self.template_of(scene, visit).filter(|backend| visit.returns_to(snapshot, *backend));
+        let template = self.template_of(scene, visit);
+        // A retransmission follows its SYN, though the template may be good again by now.
+        let detour = self.detour(scene, visit, template);
+        if let Some(backend) = detour.filter(|backend| visit.eligible(snapshot, *backend)) {
+            return Ok(Choice { backend, fresh: false });
+        }
+        let returning = template.filter(|backend| visit.returns_to(snapshot, *backend));
         let choice = self.shared.pending.choose_or_join(
             visit.pending,
             scene.now,
@@ -199,19 +237,36 @@ impl Forwarder {
             },
         );
         let Some(choice) = choice else {
-            self.counters.service(visit.service.slot).dropped.add(1);
-            return drop_for(DropReason::NoBackend);
+            return Err(self.turn_away(scene, visit));
         };
+        if template.is_some_and(|backend| backend != choice.backend) {
+            let elsewhere = || Some(choice.backend);
+            let pending = &self.shared.pending;
+            pending.choose_or_join(visit.connection, scene.now, elsewhere, |backend| {
+                backend == choice.backend
+            });
+        }
         if choice.fresh {
             self.counters.backend(choice.backend).half_open.add(1);
             // Between the two look-ups another worker may have turned the pending choice into a
             // template: then that is where this client goes.
             let raced = self.template_of(scene, visit);
             if let Some(backend) = raced.filter(|backend| visit.returns_to(snapshot, *backend)) {
-                return Ok(backend);
+                return Ok(Choice { backend, fresh: true });
             }
         }
-        Ok(choice.backend)
+        Ok(choice)
+    }
+
+    /// Where a connection went because its source's template named a backend that took nobody.
+    fn detour(
+        &self,
+        scene: &Scene<'_>,
+        visit: &Visit<'_>,
+        template: Option<BackendSlot>,
+    ) -> Option<BackendSlot> {
+        template?;
+        self.shared.pending.lookup(visit.connection, scene.now)
     }
 
     /// A backend for a source without history. When no template will remember it, that is one that
@@ -230,7 +285,7 @@ impl Forwarder {
     pub(super) fn resume_tcp(
         &mut self,
         scene: &Scene<'_>,
-        hash: FlowHash,
+        work: &Work,
         key: &FlowKey,
         tcp: TcpFields,
     ) -> Decision {
@@ -239,45 +294,60 @@ impl Forwarder {
             self.counters.service(visit.service.slot).dropped.add(1);
             return drop_for(DropReason::NoBackend);
         };
+        if !visit.usable(scene.snapshot, backend) {
+            return self.refuse(scene, backend, key, tcp);
+        }
         // The last packet of a connection must not start a flow, but it ends one that came from
-        // another queue.
-        if tcp.ends() && history != History::Template {
+        // another queue. What acknowledges nothing is of no connection that was ever established.
+        if (tcp.ends() && history != History::Template) || !(tcp.ends() || tcp.acknowledges()) {
             return Ok(backend);
+        }
+        if matches!(history, History::Pending | History::Detour) {
+            self.counters.watch(backend).complete(scene.now);
         }
         let origin = match history {
             History::None => Origin::PickUp,
-            History::Pending | History::Template => Origin::Handshake,
+            History::Pending | History::Detour | History::Template => Origin::Handshake,
         };
-        let flow = Newcomer { hash, key, backend, origin, last_ack: Some(tcp.ack) };
+        let (hash, client) = (work.hash, work.source.untagged().unwrap_or_default());
+        let flow = Newcomer { hash, key, backend, origin, last_ack: Some(tcp.ack), client };
         self.enter(scene, &visit, &flow);
-        if history == History::Template && !self.moved.is_full() {
+        // A detour may be remembered for longer than its handshake takes.
+        let moved = matches!(history, History::Detour | History::Template);
+        if moved && !self.moved.is_full() {
             self.moved.push(*key);
         }
         if tcp.ends()
             && let Some(Found { id, .. }) = self.flows.find(hash, key, scene.now)
         {
             let transition = self.flows.observe(id, Some(tcp), scene.now);
-            return self.changed(scene, (id, key), transition, tcp).unwrap_or(Ok(backend));
+            let changed = self.changed(scene, (id, key), transition, (work, tcp));
+            return changed.unwrap_or(Ok(backend));
         }
         Ok(backend)
     }
 
-    /// The backend of a source with a past; the deterministic hash for one without.
+    /// The backend of a source with a past; the deterministic hash for one without. It may be one
+    /// that is lost: then so is whatever the packet belongs to.
     fn history(&self, scene: &Scene<'_>, visit: &Visit<'_>) -> Option<(BackendSlot, History)> {
         let snapshot = scene.snapshot;
         let template = self.template_of(scene, visit);
+        let detour = self.detour(scene, visit, template);
         let pending = self.shared.pending.lookup(visit.pending, scene.now);
-        // A SYN passes over the template of a backend that takes nobody new: so does its ACK.
-        let overruled = template.is_some_and(|backend| !visit.returns_to(snapshot, backend));
-        let found = match (pending, template) {
-            (Some(pending), Some(template)) if !overruled && pending != template => {
-                Some((template, History::Template))
+        let found = match (detour, template, pending) {
+            // A SYN passed over the template of a backend that took nobody new: so does its ACK.
+            (Some(detour), _, _) => Some((detour, History::Detour)),
+            (None, Some(template), Some(pending))
+                if template == pending || !visit.usable(snapshot, template) =>
+            {
+                Some((pending, History::Pending))
             }
-            (Some(pending), _) => Some((pending, History::Pending)),
-            (None, Some(template)) => Some((template, History::Template)),
-            (None, None) => None,
+            (None, Some(template), _) => Some((template, History::Template)),
+            (None, None, Some(pending)) => Some((pending, History::Pending)),
+            (None, None, None) => None,
         };
-        found.filter(|(backend, _)| visit.usable(snapshot, *backend)).or_else(|| {
+        let known = |backend| visit.usable(snapshot, backend) || visit.lost(snapshot, backend);
+        found.filter(|(backend, _)| known(*backend)).or_else(|| {
             let backend = visit.service.scheduler.stable(visit.hash)?;
             self.counters.totals.picked_up.add(1);
             Some((backend, History::None))
@@ -303,6 +373,7 @@ impl Forwarder {
             backend,
             origin: newcomer.origin,
             last_ack: newcomer.last_ack,
+            client: newcomer.client,
             template,
         };
         let Self { flows, shared, counters, .. } = self;
@@ -323,6 +394,10 @@ impl Forwarder {
         let remembered = visit.template.is_none() || template.is_some();
         if remembered && shared.pending.take(visit.pending, scene.now).is_some() {
             to_backend.half_open.add(-1);
+        }
+        if template.is_some() {
+            // What the template says is no detour any more.
+            shared.pending.take(visit.connection, scene.now);
         }
     }
 
@@ -350,6 +425,7 @@ struct Newcomer<'a> {
     backend: BackendSlot,
     origin: Origin,
     last_ack: Option<u32>,
+    client: Mac,
 }
 
 /// A backend's connections over all workers. Choices whose ACK has not come count as connections:

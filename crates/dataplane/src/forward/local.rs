@@ -2,6 +2,7 @@
 //! neighbour solicitations, echo requests, ICMP errors, later fragments.
 
 use super::connection::{Visit, portless};
+use super::reset::unreachable_for;
 use super::{Burst, Decision, Forwarder, Scene, drop_for};
 use crate::addr::{Addr, Mac};
 use crate::key::FlowKey;
@@ -135,9 +136,24 @@ impl Forwarder {
     /// Writes the answer in place.
     #[cold]
     #[inline(never)]
-    pub(super) fn answer<B: Burst + ?Sized>(&mut self, frames: &mut B, index: usize) -> Verdict {
+    pub(super) fn answer<B: Burst + ?Sized>(
+        &mut self,
+        frames: &mut B,
+        index: usize,
+        packet: &Packet,
+    ) -> Verdict {
         let mac = self.mac;
-        if frames.transform(index, &mut |buffer, len| packet::answer(buffer, len, mac)) {
+        let answer = match packet {
+            Packet::Tcp(..) => packet::reset,
+            Packet::Udp(_) => packet::unreachable,
+            Packet::Fragment { .. }
+            | Packet::IcmpError(_)
+            | Packet::EchoRequest { .. }
+            | Packet::WhoHas { .. }
+            | Packet::Other { .. }
+            | Packet::Malformed => packet::answer,
+        };
+        if frames.transform(index, &mut |buffer, len| answer(buffer, len, mac)) {
             return Verdict::Answer;
         }
         self.counters.dropped(DropReason::Malformed).add(1);
@@ -146,5 +162,6 @@ impl Forwarder {
 }
 
 fn usable(snapshot: &Snapshot, backend: BackendSlot) -> Decision {
-    if snapshot.hop(backend).usable { Ok(backend) } else { drop_for(DropReason::NoNeighbour) }
+    let hop = snapshot.hop(backend);
+    if hop.usable { Ok(backend) } else { drop_for(unreachable_for(hop)) }
 }

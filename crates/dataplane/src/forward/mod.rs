@@ -7,6 +7,7 @@
 
 mod connection;
 mod local;
+mod reset;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,11 +16,12 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
+use self::reset::{Limits, Walk};
 use crate::addr::Mac;
 use crate::counters::WorkerCounters;
 use crate::flow::{EndedFlow, FlowHash, FlowTable, Found, Timeouts};
 use crate::key::FlowKey;
-use crate::packet::{self, Packet, TcpFields};
+use crate::packet::{self, Packet, Sender, TcpFields};
 use crate::pending::PendingTable;
 use crate::persistence::PersistenceTable;
 use crate::slots::{BackendSlot, InstanceSlot, PortId};
@@ -74,6 +76,8 @@ pub struct Forwarder {
     swept: Tick,
     next_decay: Tick,
     decay_interval: Duration,
+    limits: Limits,
+    walk: Walk,
 }
 
 /// One frame between the passes.
@@ -81,7 +85,7 @@ pub struct Forwarder {
 struct Work {
     packet: Packet,
     hash: FlowHash,
-    source: Mac,
+    source: Sender,
     len: u32,
 }
 
@@ -119,9 +123,10 @@ impl Forwarder {
         let idle = Work {
             packet: Packet::Malformed,
             hash: FlowHash::default(),
-            source: Mac::default(),
+            source: Sender::default(),
             len: 0,
         };
+        let walk = Walk::new(flows.capacity());
         Self {
             port,
             mac,
@@ -133,6 +138,8 @@ impl Forwarder {
             swept: Tick::default(),
             next_decay: Tick::default(),
             decay_interval: timeouts.half_open / 8,
+            limits: Limits::new(),
+            walk,
         }
     }
 
@@ -166,7 +173,7 @@ impl Forwarder {
                     packet::rewrite_macs(frames.frame(index), &hop.macs);
                     Verdict::Forward(hop.port)
                 }
-                Err(Verdict::Answer) => self.answer(frames, index),
+                Err(Verdict::Answer) => self.answer(frames, index, &work.packet),
                 Err(verdict) => verdict,
             });
         }
@@ -179,7 +186,7 @@ impl Forwarder {
         for (index, work) in work.iter_mut().enumerate() {
             let frame = frames.frame(index);
             packet::parse_into(frame, &mut work.packet);
-            work.source = packet::source_mac(frame).unwrap_or_default();
+            work.source = packet::sender(frame).unwrap_or_default();
             work.len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
             if let Packet::Tcp(key, _) | Packet::Udp(key) = &work.packet {
                 work.hash = self.flows.hash(key);
@@ -203,11 +210,11 @@ impl Forwarder {
     fn decide(&mut self, scene: &Scene<'_>, work: &Work) -> Decision {
         match &work.packet {
             Packet::Tcp(key, tcp) => {
-                refuse_loop(scene, work.source, key)?;
-                self.tcp(scene, work.hash, key, *tcp)
+                refuse_loop(scene, work.source.mac, key)?;
+                self.tcp(scene, work, key, *tcp)
             }
             Packet::Udp(key) => {
-                refuse_loop(scene, work.source, key)?;
+                refuse_loop(scene, work.source.mac, key)?;
                 self.udp(scene, work.hash, key)
             }
             other @ (Packet::Fragment { .. }
@@ -215,29 +222,23 @@ impl Forwarder {
             | Packet::EchoRequest { .. }
             | Packet::WhoHas { .. }
             | Packet::Other { .. }
-            | Packet::Malformed) => self.local(scene, work.source, other),
+            | Packet::Malformed) => self.local(scene, work.source.mac, other),
         }
     }
 
     /// TCP: a known flow in one look-up, else a new connection or one that arrives mid-stream.
     #[inline(always)]
-    fn tcp(
-        &mut self,
-        scene: &Scene<'_>,
-        hash: FlowHash,
-        key: &FlowKey,
-        tcp: TcpFields,
-    ) -> Decision {
-        if let Some(Found { id, backend }) = self.flows.find(hash, key, scene.now) {
+    fn tcp(&mut self, scene: &Scene<'_>, work: &Work, key: &FlowKey, tcp: TcpFields) -> Decision {
+        if let Some(Found { id, backend }) = self.flows.find(work.hash, key, scene.now) {
             let transition = self.flows.observe(id, Some(tcp), scene.now);
             if transition.is_none() && scene.snapshot.hop(backend).usable {
                 return Ok(backend);
             }
-            if let Some(decision) = self.changed(scene, (id, key), transition, tcp) {
+            if let Some(decision) = self.changed(scene, (id, key), transition, (work, tcp)) {
                 return decision;
             }
         }
-        if tcp.opens() { self.open_tcp(scene, key) } else { self.resume_tcp(scene, hash, key, tcp) }
+        if tcp.opens() { self.open_tcp(scene, key) } else { self.resume_tcp(scene, work, key, tcp) }
     }
 
     /// UDP: a known flow in one look-up, else the first packets of one.

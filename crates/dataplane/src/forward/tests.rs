@@ -2,11 +2,15 @@
 //! time passed in.
 
 mod bytes;
+mod down;
 mod frames;
 mod full;
+mod handshakes;
 mod kit;
 mod lifecycle;
 mod moves;
 mod properties;
 mod spread;
+mod told;
+mod unasked;
 mod verdicts;

@@ -11,6 +11,7 @@ use super::neighbour::{self, ARP_LEN, Solicitation};
 use super::transport::ICMPV6;
 use super::{Packet, ethernet, icmp, ipv4, ipv6, parse, source_mac};
 use crate::addr::{Addr, Mac};
+use crate::key::FlowKey;
 
 /// Turns the request in `buffer[..len]` into its answer from the address asked for, at `own`.
 ///
@@ -158,6 +159,11 @@ fn turn_echo(head: &mut [u8; 4], reply: [u8; 2]) {
     let [new_high, new_low] = updated([high, low], [kind, code], reply);
     let [new_kind, new_code] = reply;
     *head = [new_kind, new_code, new_high, new_low];
+}
+
+/// Whether a packet of this 5-tuple may be answered at all.
+pub(crate) fn is_answerable(key: &FlowKey) -> bool {
+    answerable(key.src, key.dst)
 }
 
 fn answerable(src: Addr, dst: Addr) -> bool {

@@ -28,6 +28,7 @@ mod transport;
 mod unreachable;
 
 pub use answer::answer;
+pub(crate) use answer::is_answerable;
 pub use reset::{RESET_LEN, reset, write_reset};
 pub use rewrite::{Sender, rewrite_macs, sender, source_mac};
 pub use unreachable::unreachable;
@@ -89,6 +90,18 @@ impl TcpFields {
     #[inline]
     pub const fn opens(self) -> bool {
         self.flags & (SYN | ACK | RST) == SYN
+    }
+
+    /// Whether this is a reset.
+    #[inline]
+    pub const fn resets(self) -> bool {
+        self.flags & RST != 0
+    }
+
+    /// Whether it acknowledges anything, as all segments of a connection but its first do.
+    #[inline]
+    pub const fn acknowledges(self) -> bool {
+        self.flags & ACK != 0
     }
 
     /// Whether the client sends nothing more after this: FIN or RST.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::addr::Addr;
+use crate::addr::{Addr, Mac};
 use crate::flow::{
     EndedFlow, FlowState, FlowTable, Membership, NewFlow, Origin, Timeouts, Transition,
 };
@@ -220,7 +220,14 @@ impl Node {
         let Self { flows, templates, now, .. } = self;
         let table = &mut flows[packet.worker];
         let template = epoch.map(|epoch| Membership { epoch, prefix_len: PREFIX_LEN });
-        let new = NewFlow { service: SERVICE, backend, origin, last_ack: None, template };
+        let new = NewFlow {
+            service: SERVICE,
+            backend,
+            origin,
+            last_ack: None,
+            client: Mac::default(),
+            template,
+        };
         let key = packet.key();
         let hash = table.hash(&key);
         let id = table.insert(hash, &key, &new, *now, &mut |gone| leave(templates, &gone));

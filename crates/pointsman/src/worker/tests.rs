@@ -237,6 +237,7 @@ fn snapshot(links: Vec<WorkerLink>) -> Snapshot {
             instance: InstanceSlot(0),
             usable: true,
             eligible: true,
+            shunned: false,
             fate: dataplane::Fate::Unreachable,
         }
     };

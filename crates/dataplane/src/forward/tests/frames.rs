@@ -27,6 +27,7 @@ pub(super) struct Client {
     vip: Addr,
     port: u16,
     mac: Mac,
+    acked: u32,
 }
 
 impl Client {
@@ -39,6 +40,7 @@ impl Client {
             vip,
             port: 80,
             mac: CLIENT_MAC,
+            acked: 9,
         }
     }
 
@@ -63,6 +65,11 @@ impl Client {
         Self { mac, ..self }
     }
 
+    /// With another acknowledgment number.
+    pub(super) fn acked(self, acked: u32) -> Self {
+        Self { acked, ..self }
+    }
+
     pub(super) fn syn(self) -> Vec<u8> {
         self.tcp(SYN)
     }
@@ -83,10 +90,38 @@ impl Client {
         let mut segment = etherparse::TcpHeader::new(self.source_port, self.port, 7, 1024);
         (segment.fin, segment.syn) = (flags & FIN != 0, flags & SYN != 0);
         (segment.rst, segment.ack) = (flags & RST != 0, flags & ACK != 0);
-        segment.acknowledgment_number = 9;
+        segment.acknowledgment_number = self.acked;
         let mut bytes = Vec::new();
         PacketBuilder::ip(self.ip()).tcp_header(segment).write(&mut bytes, b"payload").unwrap();
         self.framed(&bytes)
+    }
+
+    /// What ends this connection for the client: a reset from the VIP.
+    pub(super) fn told(self, seq: u32) -> Vec<u8> {
+        let mut segment = etherparse::TcpHeader::new(self.port, self.source_port, seq, 0);
+        segment.rst = true;
+        self.back(segment)
+    }
+
+    /// What refuses it.
+    pub(super) fn refused(self) -> Vec<u8> {
+        let mut segment = etherparse::TcpHeader::new(self.port, self.source_port, 0, 0);
+        (segment.rst, segment.ack) = (true, true);
+        // The payload, and the SYN.
+        segment.acknowledgment_number = 7 + 7 + 1;
+        self.back(segment)
+    }
+
+    fn back(self, segment: etherparse::TcpHeader) -> Vec<u8> {
+        let mut ip = headers(self.vip, self.source);
+        match &mut ip {
+            IpHeaders::Ipv4(header, _) => header.time_to_live = 64,
+            IpHeaders::Ipv6(header, _) => header.hop_limit = 64,
+        }
+        let mut bytes = Vec::new();
+        PacketBuilder::ip(ip).tcp_header(segment).write(&mut bytes, &[]).unwrap();
+        let ethertype = if self.source.is_v4() { [0x08, 0x00] } else { [0x86, 0xdd] };
+        [&self.mac.0[..], &GATEWAY_MAC.0, &ethertype, &bytes].concat()
     }
 
     pub(super) fn udp(self) -> Vec<u8> {

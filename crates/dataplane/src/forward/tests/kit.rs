@@ -14,6 +14,7 @@ use crate::forward::{BURST, Burst, Forwarder, SharedTables, end_flow};
 use crate::guard::LoopGuard;
 use crate::key::{Protocol, ServiceKey};
 use crate::mailbox::Mailbox;
+use crate::packet::ANSWER_GROWTH;
 use crate::pending::PendingTable;
 use crate::persistence::PersistenceTable;
 use crate::scheduler::{Member, Scheduler, SchedulerKind};
@@ -41,6 +42,9 @@ pub(super) struct Backend {
     pub(super) address: Addr,
     pub(super) weight: u32,
     pub(super) usable: bool,
+    pub(super) shunned: bool,
+    /// While it is not usable.
+    pub(super) fate: crate::Fate,
     pub(super) port: PortId,
 }
 
@@ -51,6 +55,7 @@ pub(super) struct Offer {
     pub(super) instance: InstanceSlot,
     pub(super) persistence: Option<Persistence>,
     pub(super) scheduler: Scheduler,
+    pub(super) reject: bool,
 }
 
 /// What is configured, to be changed between snapshots.
@@ -96,7 +101,8 @@ impl Site {
         let of_vip = self.vips.iter().find(|other| other.address == vip).expect("a VIP first");
         let instance = of_vip.instance;
         let scheduler = Scheduler::new(kind, key, &[]);
-        self.offers.push(Offer { key, instance, persistence: None, scheduler });
+        let persistence = None;
+        self.offers.push(Offer { key, instance, persistence, scheduler, reject: false });
         self
     }
 
@@ -119,7 +125,15 @@ impl Site {
 
     pub(super) fn backend(&mut self, address: Addr, weight: u32) -> &mut Self {
         let (service, port) = (self.offers.len() - 1, PortId(0));
-        self.backends.push(Backend { service, address, weight, usable: true, port });
+        self.backends.push(Backend {
+            service,
+            address,
+            weight,
+            usable: true,
+            shunned: false,
+            fate: crate::Fate::Unreachable,
+            port,
+        });
         self
     }
 
@@ -129,7 +143,7 @@ impl Site {
         let build = |(at, offer): (usize, &mut Offer)| {
             let mine = backends.iter().enumerate().filter(|(_, backend)| backend.service == at);
             let members: Vec<Member> = mine
-                .filter(|(_, backend)| backend.usable)
+                .filter(|(_, backend)| backend.usable && !backend.shunned)
                 .map(|(slot, backend)| Member {
                     slot: slot_of(slot),
                     address: backend.address,
@@ -143,7 +157,7 @@ impl Site {
                 instance: offer.instance,
                 persistence: offer.persistence,
                 scheduler: offer.scheduler.clone(),
-                reject: false,
+                reject: offer.reject,
             })
         };
         offers.iter_mut().enumerate().map(build).collect()
@@ -156,8 +170,9 @@ impl Site {
             service: ServiceSlot(u16::try_from(backend.service).unwrap()),
             instance: self.offers[backend.service].instance,
             usable: backend.usable,
-            eligible: backend.usable && backend.weight > 0,
-            fate: crate::Fate::Unreachable,
+            eligible: backend.usable && backend.weight > 0 && !backend.shunned,
+            shunned: backend.shunned,
+            fate: backend.fate,
         };
         self.backends.iter().enumerate().map(hop).collect()
     }
@@ -169,6 +184,19 @@ impl Site {
         let own = [own_mac(PortId(0)), own_mac(PortId(1))];
         LoopGuard::new(own, self.backends.iter().enumerate().map(of_vip))
     }
+}
+
+/// What the control plane may think of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    Up,
+    Suspected,
+    /// Down, and its flows stay.
+    Kept,
+    /// Down, and its clients are told.
+    Reset,
+    /// Down, and its frames are dropped.
+    Discarded,
 }
 
 /// Where a frame went.
@@ -265,6 +293,30 @@ impl Node {
     pub(super) fn set(&mut self, slot: u16, change: impl FnOnce(&mut Backend)) {
         change(&mut self.site.backends[usize::from(slot)]);
         self.apply();
+    }
+
+    /// What a check found out about a backend.
+    pub(super) fn health(&mut self, slot: u16, health: Health) {
+        self.set(slot, |backend| {
+            (backend.usable, backend.shunned, backend.fate) = match health {
+                Health::Up => (true, false, crate::Fate::Unreachable),
+                Health::Suspected | Health::Kept => (true, true, crate::Fate::Unreachable),
+                Health::Reset => (false, false, crate::Fate::Reset),
+                Health::Discarded => (false, false, crate::Fate::Discard),
+            };
+        });
+    }
+
+    /// Turns of a worker until it has told everyone; the frames that it sends.
+    pub(super) fn tell(&mut self, worker: usize) -> Vec<Vec<u8>> {
+        let mut sent = Vec::new();
+        let forwarder = &mut self.workers[worker];
+        let mut send = |frame: &[u8]| {
+            sent.push(frame.to_vec());
+            true
+        };
+        while forwarder.reset_flows(self.now, &self.snapshot, &self.leases, &mut send) > 0 {}
+        sent
     }
 
     /// A burst on one worker; its frames come back as they leave.
@@ -470,7 +522,7 @@ impl Burst for Frames<'_> {
     ) -> bool {
         let frame = &mut self.0[index];
         let len = frame.len();
-        frame.resize(len + 8, 0);
+        frame.resize(len + ANSWER_GROWTH, 0);
         let answered = answer(frame, len);
         frame.truncate(answered.unwrap_or(len));
         answered.is_some()

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::frames::{ACK, Client, FIN, RST};
-use super::kit::{EVERY_SCHEDULER, Fate, Node, Site, Sizes, VIP};
+use super::frames::{ACK, Client, FIN, RST, SYN};
+use super::kit::{EVERY_SCHEDULER, Fate, Health, Node, Site, Sizes, VIP};
 use crate::forward::Forwarder;
 use crate::scheduler::SchedulerKind;
 use crate::slots::BackendSlot;
@@ -41,11 +41,20 @@ enum Event {
     Pass(u64),
     Weight(u16, u32),
     Reach(u16, bool),
+    Check(u16, Health),
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let (client, worker, backend) = (0..3_u32, 0..WORKERS, 0..BACKENDS);
     let flags = prop::sample::select(vec![ACK, ACK, ACK, ACK | FIN, ACK | FIN, FIN, RST]);
+    let health = prop::sample::select(vec![
+        Health::Up,
+        Health::Up,
+        Health::Suspected,
+        Health::Kept,
+        Health::Reset,
+        Health::Discarded,
+    ]);
     let pass = prop_oneof![Just(1), 2..49_u64, 50..70_u64, 110..130_u64, 880..960_u64];
     let event = prop_oneof![
         4 => (client.clone(), worker.clone(), worker.clone())
@@ -59,7 +68,9 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         ),
         3 => pass.prop_map(Event::Pass),
         1 => (backend.clone(), 0..2_u32).prop_map(|(slot, weight)| Event::Weight(slot, weight)),
-        1 => (backend, any::<bool>()).prop_map(|(slot, usable)| Event::Reach(slot, usable)),
+        1 => (backend.clone(), any::<bool>())
+            .prop_map(|(slot, usable)| Event::Reach(slot, usable)),
+        2 => (backend, health).prop_map(|(slot, health)| Event::Check(slot, health)),
     ];
     prop::collection::vec(event, 1..150)
 }
@@ -172,9 +183,21 @@ impl Run {
                 }
             }
             Event::Reach(slot, usable) => {
+                self.node.health(slot, Health::Up);
                 self.node.set(slot, |backend| backend.usable = usable);
                 if !usable {
                     self.model.forget(slot);
+                }
+            }
+            Event::Check(slot, health) => {
+                self.node.health(slot, health);
+                if health != Health::Up {
+                    self.model.forget(slot);
+                }
+                // Some workers are told of it later.
+                let worker = usize::from(slot) % WORKERS;
+                for frame in self.node.tell(worker) {
+                    assert_eq!(frame[0..6], super::frames::CLIENT_MAC.0);
                 }
             }
         }
@@ -198,14 +221,26 @@ impl Run {
 
     /// Sends a frame and compares where it goes with where it has to.
     fn check(&mut self, worker: usize, frame: Vec<u8>, owed: Option<u16>) -> Option<u16> {
+        let opens = frame[14 + 20 + 13] & SYN != 0;
         let fate = self.node.send(worker, frame);
         if let Some(owed) = owed {
             assert_eq!(fate, Fate::To(owed));
         }
         match fate {
-            Fate::To(backend) => Some(backend),
-            Fate::Dropped(DropReason::NoBackend | DropReason::NoNeighbour) => None,
-            other @ (Fate::Answered | Fate::HandedOver | Fate::Dropped(_)) => panic!("{other:?}"),
+            Fate::To(backend) => {
+                let hop = self.node.snapshot.hop(BackendSlot(backend));
+                assert!(hop.usable, "a packet to a backend that is down");
+                assert!(!(opens && hop.shunned), "a SYN to a backend that is suspected");
+                Some(backend)
+            }
+            Fate::Answered => {
+                assert!(!opens, "no service rejects");
+                None
+            }
+            Fate::Dropped(
+                DropReason::NoBackend | DropReason::NoNeighbour | DropReason::BackendDown,
+            ) => None,
+            other @ (Fate::HandedOver | Fate::Dropped(_)) => panic!("{other:?}"),
         }
     }
 

@@ -359,7 +359,7 @@ fn questions_about_active_vips_are_answered() {
     );
     let mut node = Node::new(site());
     for question in [web().who_has(), web6().who_has(), web().echo(), web6().echo()] {
-        let mut expected = [&question[..], &[0; 8]].concat();
+        let mut expected = [&question[..], &[0; packet::ANSWER_GROWTH]].concat();
         let len = packet::answer(&mut expected, question.len(), own_mac(PortId(0))).unwrap();
         let mut frames = vec![question];
         assert_eq!(node.burst(0, &mut frames), [Fate::Answered]);

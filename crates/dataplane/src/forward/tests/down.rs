@@ -1,0 +1,177 @@
+//! Backends that are suspected or down: who goes elsewhere, and who stays.
+
+use super::frames::Client;
+use super::kit::{EVERY_SCHEDULER, Fate, Health, Node, Site, VIP};
+use crate::key::Protocol;
+use crate::scheduler::SchedulerKind;
+use crate::verdict::DropReason;
+
+const UNWELL: [Health; 4] = [Health::Suspected, Health::Kept, Health::Reset, Health::Discarded];
+
+fn client() -> Client {
+    Client::new(1, VIP)
+}
+
+/// With and without persistence.
+const SITES: [fn(SchedulerKind, &[u32]) -> Site; 2] = [Site::web, Site::forgetful];
+
+#[test]
+fn a_retransmitted_syn_goes_elsewhere_and_all_follow() {
+    for kind in EVERY_SCHEDULER {
+        for (health, site) in UNWELL.iter().flat_map(|health| SITES.map(|site| (health, site))) {
+            let mut node = Node::new(site(kind, &[1; 4]));
+            let first = node.to(0, client().syn());
+            node.health(first, *health);
+            let second = node.to(1, client().syn());
+            assert_ne!(second, first, "{kind:?} {health:?}");
+            for worker in 0..4 {
+                assert_eq!(node.to(worker, client().syn()), second, "{kind:?} {health:?}");
+            }
+            assert_eq!(node.to(2, client().ack()), second, "{kind:?} {health:?}");
+            node.health(first, Health::Up);
+            assert_eq!(node.to(2, client().ack()), second, "{kind:?} {health:?}");
+            node.check_equation();
+        }
+    }
+}
+
+#[test]
+fn persistence_follows_the_completed_handshake() {
+    for health in UNWELL {
+        let mut node = Node::new(Site::web(SchedulerKind::Rr, &[1; 4]));
+        let first = node.open((0, 1), client());
+        node.health(first, health);
+        let second = node.open((2, 3), client().from(2));
+        assert_ne!(second, first, "{health:?}");
+        node.health(first, Health::Up);
+        for port in 3..9 {
+            let workers = (usize::from(port % 4), usize::from(port % 3));
+            assert_eq!(node.open(workers, client().from(port)), second, "{health:?}");
+        }
+        assert_eq!(node.live_flows(client()), Some(7), "{health:?}: of the new template");
+        node.check_equation();
+    }
+}
+
+/// The suspicion was false, and is over before the handshake is.
+#[test]
+fn a_connection_that_was_sent_elsewhere_stays_there() {
+    let mut node = Node::new(Site::web(SchedulerKind::Rr, &[1; 4]));
+    let first = node.open((0, 1), client());
+    node.health(first, Health::Suspected);
+    let second = node.to(0, client().from(2).syn());
+    assert_ne!(second, first);
+    node.health(first, Health::Up);
+    assert_eq!(node.to(1, client().from(2).syn()), second, "its retransmission");
+    assert_eq!(node.open((0, 2), client().from(3)), first, "another of the same source");
+    assert_eq!(node.to(1, client().from(2).ack()), second, "its ACK");
+    for worker in 0..4 {
+        assert_eq!(node.to(worker, client().from(2).ack()), second, "it moves");
+        assert_eq!(node.to(worker, client().ack()), first, "and so does the oldest");
+    }
+    node.check_equation();
+}
+
+#[test]
+fn established_flows_stay_with_a_backend_that_is_suspected_or_keeps_them() {
+    for (health, site) in
+        [Health::Suspected, Health::Kept].into_iter().flat_map(|health| SITES.map(|s| (health, s)))
+    {
+        let mut node = Node::new(site(SchedulerKind::Maglev, &[1; 4]));
+        let backend = node.open((0, 1), client());
+        node.health(backend, health);
+        for _ in 0..3 {
+            assert_eq!(node.to(1, client().ack()), backend, "{health:?}");
+        }
+        assert_eq!(node.to(1, client().fin()), backend, "{health:?}");
+        assert!(node.tell(1).is_empty(), "nobody is told");
+    }
+}
+
+/// Its queue changes while its source connects elsewhere.
+#[test]
+fn a_flow_that_moves_does_not_follow_a_new_connection_of_its_source() {
+    let mut node = Node::new(Site::web(SchedulerKind::Rr, &[1; 4]));
+    let first = node.open((0, 1), client());
+    node.health(first, Health::Suspected);
+    let second = node.to(0, client().from(2).syn());
+    assert_ne!(second, first);
+    assert_eq!(node.to(3, client().ack()), first);
+    assert_eq!(node.to(2, client().from(2).ack()), second);
+}
+
+#[test]
+fn a_syn_on_an_established_tuple() {
+    for health in UNWELL {
+        let mut node = Node::new(Site::web(SchedulerKind::Rr, &[1; 4]));
+        let first = node.open((0, 0), client());
+        assert_eq!(node.to(0, client().syn()), first, "forged, perhaps: the flow stays");
+        node.health(first, health);
+        let second = node.to(0, client().syn());
+        assert_ne!(second, first, "{health:?}");
+        assert_eq!(node.to(1, client().syn()), second, "{health:?}");
+        assert_eq!(node.to(0, client().ack()), second, "{health:?}");
+        assert_eq!((node.active(first), node.active(second)), (0, 1), "{health:?}");
+        node.check_equation();
+    }
+}
+
+#[test]
+fn nobody_sticks_to_a_backend_that_is_unwell() {
+    for health in UNWELL {
+        let mut site = Site::web(SchedulerKind::Rr, &[1; 4]);
+        site.sticky_when_drained();
+        let mut node = Node::new(site);
+        let backend = node.open((0, 1), client().from(1));
+        node.set(backend, |backend| backend.weight = 0);
+        assert_eq!(node.open((2, 3), client().from(2)), backend);
+        node.health(backend, health);
+        assert_ne!(node.open((2, 3), client().from(3)), backend, "{health:?}");
+    }
+}
+
+#[test]
+fn datagrams_start_anew_where_the_backend_is_gone() {
+    for (health, stays) in [
+        (Health::Suspected, true),
+        (Health::Kept, true),
+        (Health::Reset, false),
+        (Health::Discarded, false),
+    ] {
+        let mut site = Site::default();
+        site.vip(VIP, 0, None).service(VIP, Protocol::Udp, (53, 53), SchedulerKind::Rr);
+        site.persistent(50);
+        for last in 1..=3 {
+            site.backend(crate::Addr::from_v4([172, 16, 0, last]), 1);
+        }
+        let mut node = Node::new(site);
+        let client = client().to(53);
+        assert_eq!((node.to(0, client.udp()), node.to(0, client.udp())), (0, 0));
+        node.health(0, health);
+        let next = node.to(0, client.udp());
+        assert_eq!(next == 0, stays, "{health:?}");
+        for worker in [0, 0, 1, 2] {
+            let at = node.to(worker, client.udp());
+            assert!(worker > 0 && stays || at == next, "{health:?}, worker {worker}: {at}");
+        }
+        assert!(node.tell(0).is_empty(), "UDP has nothing to reset");
+        node.check_equation();
+    }
+}
+
+#[test]
+fn frames_for_a_backend_that_is_down_are_dropped_if_told_so() {
+    let mut node = Node::new(Site::web(SchedulerKind::Rr, &[1; 2]));
+    let backend = node.open((0, 0), client());
+    node.health(backend, Health::Discarded);
+    let down = Fate::Dropped(DropReason::BackendDown);
+    for frame in [client().ack(), client().fin(), client().too_big(etherparse::IpNumber::TCP)] {
+        assert_eq!(node.send(0, frame), down);
+    }
+    assert_eq!(node.send(1, client().from(2).ack()), down, "as the template says");
+    assert!(node.tell(0).is_empty());
+    // Back again: whoever waited goes on.
+    node.health(backend, Health::Up);
+    assert_eq!(node.to(1, client().from(2).ack()), backend);
+    node.check_equation();
+}
