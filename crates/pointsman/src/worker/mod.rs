@@ -13,8 +13,8 @@ use std::sync::atomic::AtomicU64;
 
 use arrayvec::ArrayVec;
 use dataplane::{
-    BURST, Burst, DropReason, Forwarder, Mailbox, Message, PortId, Snapshot, Tick, Verdict,
-    WorkerCounters, WorkerLink,
+    ANSWER_GROWTH, BURST, Burst, DropReason, Forwarder, Mailbox, Message, PortId, Snapshot, Tick,
+    Verdict, WorkerCounters, WorkerLink,
 };
 use xsk::{Batch, Flushed, Frame, Port, Rings};
 
@@ -63,7 +63,8 @@ impl Worker {
         Self { id, forwarder, counters, mailbox, sent: Sent::default() }
     }
 
-    /// One burst: takes what came, decides, sends. Returns how many frames and messages it took.
+    /// One burst: takes what came, decides, sends. Returns how much it did: frames and messages, and
+    /// what it looked at for clients to be told that their backend is lost.
     pub fn turn<R: Rings>(
         &mut self,
         port: &mut Port<R>,
@@ -82,8 +83,9 @@ impl Worker {
         }
         let messages = self.read_mailbox(port, now, snapshot, leases);
         self.flush(port);
+        let reset = self.reset_flows(port, now, snapshot, leases);
         self.forwarder.housekeep(now);
-        received + messages
+        received + messages + reset
     }
 
     /// Puts every frame of the burst where its verdict says.
@@ -236,6 +238,35 @@ impl Worker {
         }
     }
 
+    /// Sends resets that nobody asked for. They are no part of what was received, so they are
+    /// flushed and booked by themselves, after all that was.
+    fn reset_flows<R: Rings>(
+        &mut self,
+        port: &mut Port<R>,
+        now: Tick,
+        snapshot: &Snapshot,
+        leases: &[AtomicU64],
+    ) -> usize {
+        // What waits on the ring goes first: with the link down, nobody is told for nothing.
+        if port.kick_pending() {
+            return 0;
+        }
+        let mut send = |frame: &[u8]| match port.copy_in(frame) {
+            Some(frame) => {
+                port.send(frame);
+                true
+            }
+            None => false,
+        };
+        let done = self.forwarder.reset_flows(now, snapshot, leases, &mut send);
+        if done > 0 {
+            let Flushed { sent, refused } = port.flush();
+            self.counters.totals.originated.add(sent as u64);
+            self.counters.totals.originated_lost.add(refused as u64);
+        }
+        done
+    }
+
     /// Ends every flow: the worker stops for good.
     pub fn end_all_flows(&mut self, now: Tick) {
         self.forwarder.end_all_flows(now);
@@ -282,16 +313,12 @@ impl<R: Rings> Burst for Frames<'_, R> {
     ) -> bool {
         let frame = &mut self.batch[index];
         let len = frame.len();
-        // An answer may be longer than the question by one option (RFC 4861 §4.6.1).
-        if !self.port.resize(frame, len + ANSWER_GROWTH) {
-            return false;
-        }
+        // A frame that fills its buffer stays as long as it is: not every answer needs more.
+        self.port.resize(frame, len + ANSWER_GROWTH);
         let answered = answer(self.port.bytes(frame), len);
         self.port.resize(frame, answered.unwrap_or(len)) && answered.is_some()
     }
 }
-
-const ANSWER_GROWTH: usize = 8;
 
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,8 @@ use xsk::{Errno, MemoryConfig, MemoryKernel, MemoryRings, memory_port};
 
 use super::*;
 
+mod resets;
+
 const VIP: [u8; 4] = [192, 0, 2, 10];
 const CLIENT_MAC: [u8; 6] = [2, 0xcc, 0, 0, 0, 1];
 const SYN: u8 = 0x02;
@@ -68,11 +70,12 @@ struct Sizes {
     frames: u32,
     ring: u32,
     mailbox: usize,
+    flows: usize,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { frames: 512, ring: 64, mailbox: 64 }
+        Self { frames: 512, ring: 64, mailbox: 64, flows: 4096 }
     }
 }
 
@@ -80,15 +83,15 @@ impl Rig {
     fn new(sizes: Sizes) -> Self {
         let timeouts = Timeouts::default();
         let shared = Arc::new(SharedTables {
-            pending: PendingTable::new(4096, 1, timeouts.half_open),
-            persistence: PersistenceTable::new(4096, 1),
+            pending: PendingTable::new(sizes.flows, 1, timeouts.half_open),
+            persistence: PersistenceTable::new(sizes.flows, 1),
         });
         let ids = [(0, 0), (0, 1), (1, 0)];
         let seat = |(port, queue): (u16, u32)| {
             let id = WorkerId { port: PortId(port), queue };
             let counters: Arc<WorkerCounters> = Arc::default();
             let mailbox = Arc::new(Mailbox::new(sizes.mailbox, 1500, || ()));
-            let flows = FlowTable::new(4096, 1, &timeouts);
+            let flows = FlowTable::new(sizes.flows, 1, &timeouts);
             let (shared, mac) = (Arc::clone(&shared), own_mac(id.port));
             let books = Arc::clone(&counters);
             let forwarder = Forwarder::new(id.port, mac, flows, &timeouts, shared, books);
@@ -145,8 +148,8 @@ impl Rig {
         let census = kernel.census();
         assert_eq!(census.user, accounting.free, "worker {at}");
         assert_eq!(census.tx + census.wire, accounting.tx, "worker {at}");
-        let Totals { forwarded, answered, .. } = &*counters.totals;
-        let sent = forwarded.value() + answered.value();
+        let Totals { forwarded, answered, originated, .. } = &*counters.totals;
+        let sent = forwarded.value() + answered.value() + originated.value();
         assert_eq!(sent, port.counters().transmitted, "worker {at}");
     }
 
@@ -170,6 +173,10 @@ impl Rig {
         self.total(at, |totals| &totals.answered)
     }
 
+    fn originated(&self, at: usize) -> u64 {
+        self.total(at, |totals| &totals.originated)
+    }
+
     fn dropped(&self, at: usize, reason: DropReason) -> u64 {
         self.seats[at].counters.dropped(reason).value()
     }
@@ -177,6 +184,18 @@ impl Rig {
     /// All that the worker's kernel sent.
     fn sent(&self, at: usize) -> Vec<Vec<u8>> {
         std::iter::from_fn(|| self.seats[at].kernel.take_transmitted()).collect()
+    }
+
+    /// A check found out about a backend.
+    fn health(&mut self, slot: u16, fate: Option<dataplane::Fate>) {
+        let old = &self.snapshot;
+        let mut hops = old.hops().to_vec();
+        let hop = &mut hops[usize::from(slot)];
+        (hop.usable, hop.eligible) = (fate.is_none(), fate.is_none());
+        hop.fate = fate.unwrap_or_default();
+        let (services, vips) = (old.services().to_vec(), old.vips().to_vec());
+        let (guard, workers) = (old.guard.clone(), old.workers.clone());
+        self.snapshot = Snapshot::new(old.generation + 1, services, vips, hops, guard, workers);
     }
 
     fn heal(&self) {
@@ -266,8 +285,13 @@ fn framed(ethertype: [u8; 2], packet: &[u8]) -> Vec<u8> {
 }
 
 fn tcp(client: u16, port: u16, flags: u8) -> Vec<u8> {
+    segment(client, port, flags, 0)
+}
+
+fn segment(client: u16, port: u16, flags: u8, acked: u32) -> Vec<u8> {
     let mut header = etherparse::TcpHeader::new(40_000, port, 1, 1024);
     (header.syn, header.ack) = (flags & SYN != 0, flags & ACK != 0);
+    header.acknowledgment_number = acked;
     let mut bytes = Vec::new();
     PacketBuilder::ipv4(source(client), VIP, 60)
         .tcp_header(header)
@@ -352,7 +376,7 @@ fn every_errno_of_the_kick_costs_no_frame() {
 #[test]
 fn a_device_that_does_not_send_fills_its_ring_and_recovers() {
     for errno in ERRORS {
-        let mut rig = Rig::new(Sizes { frames: 512, ring: 16, mailbox: 8 });
+        let mut rig = Rig::new(Sizes { ring: 16, mailbox: 8, ..Sizes::default() });
         rig.seats[0].kernel.fail_kicks(Some(errno));
         for _ in 0..10 {
             rig.inject(0, many(16, web));
@@ -397,7 +421,7 @@ fn refused_answers_are_not_booked_as_forwarded_ones() {
         ((9, 0), true, (6, 0)),
     ];
     for ((syns, echoes), syns_first, booked) in cases {
-        let mut rig = Rig::new(Sizes { frames: 512, ring: 16, mailbox: 8 });
+        let mut rig = Rig::new(Sizes { ring: 16, mailbox: 8, ..Sizes::default() });
         rig.seats[0].kernel.fail_kicks(Some(Errno::NETDOWN));
         rig.inject(0, many(10, web));
         rig.turn(0);
@@ -455,7 +479,7 @@ fn a_bounded_budget_and_late_completion_lose_nothing() {
 /// Twice as many frames as the other side takes, for a while.
 #[test]
 fn after_an_overload_everything_is_forwarded_again() {
-    let mut rig = Rig::new(Sizes { frames: 256, ring: 64, mailbox: 8 });
+    let mut rig = Rig::new(Sizes { frames: 256, mailbox: 8, ..Sizes::default() });
     rig.seats[0].kernel.budget(Some(16));
     let (mut offered, mut accepted) = (0, 0);
     for _ in 0..500 {
@@ -578,7 +602,7 @@ fn without_a_socket_messages_are_refused_and_booked() {
 
 #[test]
 fn without_a_free_frame_a_message_is_dropped() {
-    let mut rig = Rig::new(Sizes { frames: 64, ring: 64, mailbox: 64 });
+    let mut rig = Rig::new(Sizes { frames: 64, ..Sizes::default() });
     rig.seats[2].kernel.complete_later(true);
     for _ in 0..6 {
         rig.inject(0, many(24, |client| tcp(client, FAR, SYN)));
@@ -654,6 +678,8 @@ enum Event {
     /// The worker has no socket for a moment.
     Unbound(usize),
     Lease(bool),
+    /// What a check found out about a backend.
+    Check(u16, Option<dataplane::Fate>),
     Pass(u64),
 }
 
@@ -661,6 +687,12 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let at = 0..3_usize;
     let errno = prop::sample::select(ERRORS.to_vec());
     let yes = any::<bool>();
+    let fate = prop::option::of(prop::sample::select(vec![
+        dataplane::Fate::Reset,
+        dataplane::Fate::Reset,
+        dataplane::Fate::Discard,
+        dataplane::Fate::Unreachable,
+    ]));
     let event = prop_oneof![
         12 => (at.clone(), 0..10_u8, 0..40_u16, 1..40_u16)
             .prop_map(|(at, kind, first, count)| Event::Inject(at, kind, first, count)),
@@ -678,6 +710,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => at.clone().prop_map(Event::Drive),
         1 => at.prop_map(Event::Unbound),
         1 => yes.prop_map(Event::Lease),
+        2 => (0..6_u16, fate).prop_map(|(slot, fate)| Event::Check(slot, fate)),
         1 => (1..200_u64).prop_map(Event::Pass),
     ];
     prop::collection::vec(event, 1..120)
@@ -729,6 +762,7 @@ impl Rig {
             Event::Lease(active) => {
                 self.leases[0].store(if active { u64::MAX } else { 0 }, Relaxed);
             }
+            Event::Check(slot, fate) => self.health(slot, fate),
             Event::Pass(seconds) => self.now = self.now + Duration::from_secs(seconds),
         }
     }
@@ -744,7 +778,7 @@ proptest! {
         ring in prop::sample::select(vec![8, 16, 64]),
         mailbox in prop::sample::select(vec![1, 4, 64]),
     ) {
-        let mut rig = Rig::new(Sizes { frames, ring, mailbox });
+        let mut rig = Rig::new(Sizes { frames, ring, mailbox, ..Sizes::default() });
         for event in events {
             rig.apply(event);
         }
@@ -759,7 +793,8 @@ proptest! {
             rig.inject(at, many(4, echo));
             rig.turn(at);
             prop_assert_eq!(rig.answered(at) - before, 4);
-            prop_assert_eq!(kernel.transmitted(), rig.forwarded(at) + rig.answered(at));
+            let sent = rig.forwarded(at) + rig.answered(at) + rig.originated(at);
+            prop_assert_eq!(kernel.transmitted(), sent);
         }
     }
 }

@@ -222,7 +222,8 @@ impl WorkerThread {
         if !self.mailbox.try_sleep() {
             return;
         }
-        let limit = if port.kick_pending() { Duration::from_millis(1) } else { BEAT };
+        let unfinished = port.kick_pending() || self.worker.forwarder().is_resetting();
+        let limit = if unfinished { Duration::from_millis(1) } else { BEAT };
         if let Err(error) = self.sleep(port, limit) {
             warn!(%error, "poll failed");
             std::thread::sleep(Duration::from_millis(1));
