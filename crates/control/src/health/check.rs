@@ -35,6 +35,26 @@ pub struct Check {
     pub sentinel: bool,
 }
 
+impl Check {
+    /// What tells it from other checks of a backend: `http /health`, `tcp :8080`, `ping`.
+    pub fn label(&self) -> String {
+        let mut label = self.kind.name().to_owned();
+        if let Some(port) = self.port {
+            label.push_str(&format!(" :{port}"));
+        }
+        let detail = match &self.kind {
+            CheckKind::Http(http) => Some(&http.path),
+            CheckKind::Script(argv) => argv.first(),
+            CheckKind::Tcp(_) | CheckKind::Udp(_) | CheckKind::Ping => None,
+        };
+        if let Some(detail) = detail {
+            label.push(' ');
+            label.push_str(detail);
+        }
+        label
+    }
+}
+
 /// Which address a probe goes to. Either way the frames go to the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeTarget {
@@ -57,6 +77,20 @@ pub enum CheckKind {
     Ping,
     /// A program and its arguments, no shell; it passes if it exits with 0.
     Script(Vec<String>),
+}
+
+impl CheckKind {
+    /// As it is configured; the metric label.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Http(HttpCheck { tls: None, .. }) => "http",
+            Self::Http(HttpCheck { tls: Some(_), .. }) => "https",
+            Self::Tcp(_) => "tcp",
+            Self::Udp(_) => "udp",
+            Self::Ping => "ping",
+            Self::Script(_) => "script",
+        }
+    }
 }
 
 /// An HTTP request and the answers that pass.

@@ -66,6 +66,14 @@ impl Failure {
         "local",
     ];
 
+    /// Whether it says that the server is not reached, and not only that it answers wrongly.
+    pub const fn is_of_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused | Self::Reset | Self::Closed | Self::Timeout | Self::Unreachable
+        )
+    }
+
     /// Whether the host is there and says that nobody listens: what a dead server looks like.
     pub const fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused | Self::Reset)

@@ -1,14 +1,75 @@
 //! Health of backends: what is checked, and what the results amount to.
 //!
 //! Pure: probes are made elsewhere, their outcomes and `now` are passed in.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `check`, `failure` | what is asked, and why an answer is none |
+//! | `monitor`, `action`, `report` | one backend: the machine, its contract, what it tells |
+//! | `checker` | one check: when it is probed |
+//! | `verdict` | `rise` and `fall` |
+//! | `confirm` | the tries after the loss of a sentinel |
+//! | `passive` | when handshakes are a reason to look |
+//! | `dampener`, `hold_off` | limits: of going up and down, of hints |
+//!
+//! # Rules
+//!
+//! * The first result of a check decides at once, later ones need `rise` or `fall` in a row. All
+//!   checks must pass.
+//! * After a first failure a check goes on at `fast_interval` until it is decided, while it is down
+//!   at `down_interval`.
+//! * A backend is *suspected* from the first failure of its connection (refused, reset, closed,
+//!   timed out, unreachable) or a trigger, until a check passes or it is down. An answer that is
+//!   merely wrong (status, content, TLS, exit code) suspects nobody: the server is there, and may be
+//!   right the next time. It only counts towards `fall`.
+//! * The loss of a sentinel is no verdict. Refused or reset at once and 5 ms later, or in two of
+//!   three tries the last of which is 20 ms later, is one, without waiting for `fall`. No sign of it
+//!   stays otherwise. Servers that close every kept connection are looked at more and more seldom,
+//!   down to once per `interval`.
+//! * A trigger ([`unanswered`]) counts as one failure, never as the last one, and starts all checks.
+//!   After a wrong one others are ignored for 1 s, then twice as long up to 30 s, and anew after a
+//!   minute without any: a flood of forged SYNs starts no storm and takes nobody down.
+//! * What the node itself could not probe ([`Failure::Local`]) says nothing of the server: it is
+//!   counted and changes nothing. So a node without file descriptors does not lose all its backends.
+//! * A probe that nobody watched, because the process stood still, is made anew once.
+//! * Who went down is held down by the [`Dampener`], however its checks pass.
+//!
+//! # How a driver uses it
+//!
+//! One [`Monitor`] per backend of a service. Each call, of whatever reason, is followed by
+//! [`Monitor::poll_action`] until `None`:
+//!
+//! | action | what to do |
+//! |---|---|
+//! | `Start` | make the probe on a new connection; [`Monitor::probe_ended`] when it ends, with [`Failure::Timeout`] when `timeout` is over |
+//! | `Cancel` | drop the probe |
+//! | `Changed` | publish [`Monitor::condition`], log the transition with the backend's name |
+//!
+//! Then arm a timer with [`Monitor::next_deadline`]. Outcomes that wait are to be reported before
+//! [`Monitor::handle_timeout`] is called: they ended before.
 
+mod action;
 mod check;
+mod checker;
+mod confirm;
+mod dampener;
 mod failure;
+mod hold_off;
+mod jitter;
+mod monitor;
+mod passive;
+mod report;
+mod verdict;
 
+pub use action::{Action, Probe, Reason, State, Transition, Trouble};
 pub use check::{
     BodyPattern, Check, CheckKind, HttpCheck, ProbeTarget, StatusSet, TcpCheck, TlsCheck, UdpCheck,
 };
+pub use dampener::Dampener;
 pub use failure::Failure;
+pub use monitor::Monitor;
+pub use passive::{PATIENCE, unanswered};
+pub use report::{CheckReport, CheckState, Report, Tally};
 
 /// What is known of a backend, as the packet path has to take it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

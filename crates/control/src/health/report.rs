@@ -1,0 +1,113 @@
+//! What an operator can ask of a monitor.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dataplane::Tick;
+
+use super::Failure;
+use super::action::{State, Transition};
+
+/// A backend as its checks see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The state.
+    pub state: State,
+    /// Since when it has this state.
+    pub since: Tick,
+    /// Since when it is in service (up or suspected), or out of it.
+    pub decided_since: Tick,
+    /// The transition to this state. `None`: there was none yet.
+    pub last: Option<Transition>,
+    /// Although its checks may pass, it stays down until then.
+    pub held_down_until: Option<Tick>,
+    /// How often it went into service or out of it.
+    pub transitions: u64,
+    /// How often it was suspected.
+    pub suspicions: u64,
+    /// Triggers that were not looked into: the last one was wrong, and not long ago.
+    pub triggers_ignored: u64,
+    /// Its checks, as configured.
+    pub checks: Vec<CheckReport>,
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckReport {
+    /// `http`, `https`, `tcp`, `udp`, `ping` or `script`.
+    pub kind: &'static str,
+    /// The kind and what tells it from others of its kind.
+    pub label: String,
+    /// What it says.
+    pub state: CheckState,
+    /// When it starts next. `None`: it is running.
+    pub next_start: Option<Tick>,
+    /// Its results so far.
+    pub tally: Tally,
+}
+
+/// What a check says of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckState {
+    /// No result yet.
+    Checking,
+    /// It passes.
+    Passing,
+    /// The last answers were wrong, but not yet `fall` of them.
+    Failing,
+    /// So, and it is doubtful whether anybody is there.
+    Suspected,
+    /// It failed `fall` times in a row and did not yet pass `rise` times.
+    Down,
+}
+
+impl CheckState {
+    /// As metrics and JSON have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Checking => "checking",
+            Self::Passing => "passing",
+            Self::Failing => "failing",
+            Self::Suspected => "suspected",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// Results of a check. Those of unchanged checks survive a reload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Successes since the last failure.
+    pub passed: u32,
+    /// Failures since the last success.
+    pub failed: u32,
+    /// The last failure and when it was.
+    pub last_failure: Option<(Failure, Tick)>,
+    /// How long the last probe took.
+    pub last_duration: Option<Duration>,
+    /// All successes.
+    pub successes: u64,
+    /// All failures, by [`Failure::name`].
+    pub failures: BTreeMap<&'static str, u64>,
+    /// How often the sentinel was lost while it was up.
+    pub sentinel_losses: u64,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, outcome: &Result<(), Failure>, took: Duration, now: Tick) {
+        self.last_duration = Some(took);
+        match outcome {
+            Ok(()) => {
+                self.successes += 1;
+                self.passed = self.passed.saturating_add(1);
+                self.failed = 0;
+            }
+            Err(failure) => {
+                *self.failures.entry(failure.name()).or_default() += 1;
+                self.last_failure = Some((failure.clone(), now));
+                self.failed = self.failed.saturating_add(1);
+                self.passed = 0;
+            }
+        }
+    }
+}
