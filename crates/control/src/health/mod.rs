@@ -82,3 +82,6 @@ pub enum Condition {
     /// It is down.
     Down,
 }
+
+#[cfg(test)]
+mod tests;

@@ -250,6 +250,7 @@ impl Monitor {
     }
 
     fn assess(&mut self, now: Tick) -> State {
+        self.held_back &= self.is_sound();
         let checkers = &self.checkers;
         let out = self.state == State::Down;
         if checkers.is_empty() {
