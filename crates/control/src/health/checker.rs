@@ -143,20 +143,12 @@ impl Checker {
     }
 
     /// Gives up a probe that should have ended; its serial.
-    ///
-    /// One that is found late was not watched: this process stood still, and the outcome may be on
-    /// its way. It is made anew and counts as nothing, but not twice in a row.
     pub(super) fn give_up_if_overdue(&mut self, now: Tick, jitter: &mut Jitter) -> Option<u32> {
         let Phase::Running { serial, give_up_at } = self.phase else { return None };
         if now < give_up_at {
             return None;
         }
-        if now.saturating_since(give_up_at) > STALL && !self.unwatched {
-            self.unwatched = true;
-            self.phase = Phase::Waiting { start_at: now };
-        } else {
-            self.conclude(Err(Failure::Timeout), now, jitter);
-        }
+        self.ended(serial, Err(Failure::Timeout), now, jitter);
         Some(serial)
     }
 
@@ -168,10 +160,25 @@ impl Checker {
         now: Tick,
         jitter: &mut Jitter,
     ) {
-        if matches!(self.phase, Phase::Running { serial: running, .. } if running == serial) {
-            self.unwatched = false;
-            self.conclude(outcome, now, jitter);
+        let Phase::Running { serial: running, give_up_at } = self.phase else { return };
+        if running != serial {
+            return;
         }
+        if outcome == Err(Failure::Timeout) && self.excuses(give_up_at, now) {
+            self.phase = Phase::Waiting { start_at: now };
+            return;
+        }
+        self.unwatched = false;
+        self.conclude(outcome, now, jitter);
+    }
+
+    /// Whether a probe that timed out proves nothing: it is found so late that this process stood
+    /// still, and the answer may be on its way. It is made anew, but not twice in a row.
+    fn excuses(&mut self, give_up_at: Tick, now: Tick) -> bool {
+        let late = now.saturating_since(give_up_at) > STALL;
+        let excused = late && !self.unwatched;
+        self.unwatched |= excused;
+        excused
     }
 
     /// The kept connection ended: what happens to the probe that is running.

@@ -37,6 +37,10 @@ fn a_stall_is_no_failure_but_two_are() {
             ],
         );
     }
+    // The driver's own timer is as late.
+    bench.play("next");
+    bench.now = bench.now + Duration::from_secs(5);
+    assert_eq!(bench.play("timeout"), "start 0; UP 320");
 }
 
 #[test]
