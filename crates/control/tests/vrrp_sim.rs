@@ -2,49 +2,17 @@
 //!
 //! `POINTSMAN_SEED=n` replays one hour with a trace, `POINTSMAN_SEEDS=n` runs another number.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use seeds::{number, run_all};
 use sim::{BrokenPromise, SECOND, Sabotage, Stats, Violation, run};
 
+mod seeds;
 mod sim;
 
 const HOUR: u64 = 3600 * SECOND;
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
-}
-
-/// Runs seeds `0..count` on all processors; the lowest seed that fails, or the sums.
-fn hours(count: u64, sabotage: Sabotage) -> Result<Stats, Violation> {
-    let next = AtomicU64::new(0);
-    let result = Mutex::new((Stats::default(), None::<Violation>));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= count {
-                        return;
-                    }
-                    let outcome = run(seed, HOUR, sabotage, false);
-                    let mut result = result.lock().unwrap();
-                    match outcome {
-                        Ok(stats) => result.0.add(&stats),
-                        Err(violation) => {
-                            next.store(count, Ordering::Relaxed);
-                            if result.1.as_ref().is_none_or(|v| v.seed > violation.seed) {
-                                result.1 = Some(*violation);
-                            }
-                        }
-                    }
-                }
-            });
-        }
-    });
-    let (stats, violation) = result.into_inner().unwrap();
-    violation.map_or(Ok(stats), Err)
+/// Runs seeds `0..count`.
+fn hours(count: u64, sabotage: Sabotage) -> Result<Stats, Box<Violation>> {
+    run_all(count, |seed| run(seed, HOUR, sabotage, false), Stats::add)
 }
 
 #[test]

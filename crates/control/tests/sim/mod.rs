@@ -14,14 +14,14 @@ use faults::Profile;
 use invariants::{Broken, UNABLE_LIMIT, Watch};
 use link::{Links, Weather};
 use node::{Condition, Node, Packet};
-use rng::Rng;
+
+use crate::seeds::rng::{self, Rng};
 
 mod clock;
 mod faults;
 mod invariants;
 mod link;
 mod node;
-mod rng;
 
 pub(crate) use invariants::{Broken as BrokenPromise, Violation};
 
