@@ -309,14 +309,17 @@ impl Checker {
         }
         match tries.tried(refused) {
             Next::Again => self.confirmation = Some(tries),
-            Next::Dead => self.verdict = Verdict::DOWN,
+            Next::Dead => {
+                self.verdict = Verdict::DOWN;
+                self.losses.confirmed();
+            }
             Next::Refuted => {
                 self.confirmation = None;
-                self.losses.refuted(now);
-                let until = self.losses.until();
-                self.loss = self.loss.map(|loss| Loss { look_at: until, ..loss });
                 if passed {
                     self.signs = None;
+                    self.losses.refuted(now);
+                    let until = self.losses.until();
+                    self.loss = self.loss.map(|loss| Loss { look_at: until, ..loss });
                 }
             }
         }
@@ -363,7 +366,7 @@ impl Signs {
 /// The driver ends a probe at its timeout; this is for what it forgot.
 const GRACE: Duration = Duration::from_millis(20);
 /// Whoever comes later than this did not watch.
-const STALL: Duration = Duration::from_millis(100);
+const STALL: Duration = Duration::from_millis(30);
 /// Whatever the configuration says.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 /// Between two losses that are looked into, if the first was nothing; it grows up to `interval`.

@@ -41,6 +41,12 @@ impl HoldOff {
         self.until = now + self.gap;
     }
 
+    /// What the hint said was right: the next one is as good as the first.
+    pub(super) const fn confirmed(&mut self) {
+        self.gap = Duration::ZERO;
+        self.until = Tick::from_nanos(0);
+    }
+
     /// The end of the last gap.
     pub(super) const fn until(&self) -> Tick {
         self.until
@@ -90,9 +96,16 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_that_was_right_costs_no_gap() {
+    fn a_hint_that_was_right_ends_the_gaps() {
         let mut hold = HoldOff::new(Duration::from_secs(1), Duration::from_secs(30));
-        assert_eq!(hold.hint(seconds(0)), None);
-        assert_eq!(hold.hint(seconds(0)), None);
+        for at in [0, 1, 3] {
+            assert_eq!(hold.hint(seconds(at)), None);
+            hold.refuted(seconds(at));
+        }
+        assert_eq!(hold.hint(seconds(7)), None);
+        hold.confirmed();
+        assert_eq!(hold.hint(seconds(7)), None);
+        hold.refuted(seconds(7));
+        assert_eq!(hold.until(), seconds(8));
     }
 }

@@ -31,7 +31,8 @@
 //!   minute without any: a flood of forged SYNs starts no storm and takes nobody down.
 //! * What the node itself could not probe ([`Failure::Local`]) says nothing of the server: it is
 //!   counted and changes nothing. So a node without file descriptors does not lose all its backends.
-//! * A probe that nobody watched, because the process stood still, is made anew once.
+//! * A probe whose time-out is found 50 ms late or later was not watched, because the process stood
+//!   still: it is made anew, and counts as nothing. A second one in a row counts.
 //! * Who went down is held down by the [`Dampener`], however its checks pass.
 //!
 //! # How a driver uses it

@@ -240,7 +240,9 @@ impl Monitor {
         let state = self.assess(now);
         if self.triggered && !self.checkers.iter().any(Checker::is_triggered) {
             self.triggered = false;
-            if state != State::Down {
+            if state == State::Down {
+                self.triggers.confirmed();
+            } else {
                 self.triggers.refuted(now);
             }
         }
