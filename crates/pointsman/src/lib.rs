@@ -16,6 +16,7 @@ pub mod clock;
 pub mod metrics;
 pub mod netlink;
 pub mod node;
+mod process;
 pub mod serve;
 pub mod status;
 pub mod sys;

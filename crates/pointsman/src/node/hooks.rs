@@ -1,15 +1,12 @@
 //! Programs that are run because something happened: no shell, no input, killed when they hang.
 
-use std::io;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 
 use control::Notify;
 use dataplane::Tick;
-use rustix::process::{Pid, Signal, kill_process_group};
 use tracing::warn;
 
-use crate::clock;
+use crate::{clock, process};
 
 /// The running ones.
 #[derive(Debug, Default)]
@@ -37,7 +34,7 @@ impl Hooks {
         }
         let mut argv = notify.command.clone();
         argv.extend(words.iter().map(|word| (*word).to_owned()));
-        match start(&argv) {
+        match process::start(&argv) {
             Ok(child) => {
                 let kill_at = clock::now() + notify.timeout;
                 self.running.push(Hook { program, child, kill_at });
@@ -56,7 +53,7 @@ impl Hooks {
             }
             Ok(None) if now >= hook.kill_at => {
                 warn!(program = %hook.program, "hook killed: it ran for too long");
-                kill(&mut hook.child);
+                process::kill(&mut hook.child);
                 false
             }
             Ok(None) => true,
@@ -66,23 +63,4 @@ impl Hooks {
             }
         });
     }
-}
-
-/// Starts a program in a process group of its own.
-pub(super) fn start(argv: &[String]) -> io::Result<Child> {
-    let Some((program, arguments)) = argv.split_first() else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.process_group(0).spawn()
-}
-
-/// Kills it and what it started, and reaps it.
-pub(super) fn kill(child: &mut Child) {
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        // Its group has the id of a process that is not reaped yet: nobody else's.
-        let _ = kill_process_group(pid, Signal::KILL);
-    }
-    let _ = child.wait();
 }

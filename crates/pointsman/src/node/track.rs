@@ -10,7 +10,7 @@ use control::vrrp::{Reading, Script, ScriptAction, Tracked, Tracker};
 use dataplane::Tick;
 use tracing::warn;
 
-use super::hooks;
+use crate::process;
 
 /// What one instance tracks.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Tracking {
 impl Drop for Source {
     fn drop(&mut self) {
         if let Self::Script(_, _, Some(child)) = self {
-            hooks::kill(child);
+            process::kill(child);
         }
     }
 }
@@ -119,7 +119,7 @@ fn run(argv: &[String], script: &mut Script, child: &mut Option<Child>) -> Readi
     }
     while let Some(action) = script.handle_timeout(Instant::now()) {
         match action {
-            ScriptAction::Run => match hooks::start(argv) {
+            ScriptAction::Run => match process::start(argv) {
                 Ok(started) => *child = Some(started),
                 Err(error) => {
                     warn!(program = ?argv.first(), %error, "cannot run the tracking script");
@@ -128,7 +128,7 @@ fn run(argv: &[String], script: &mut Script, child: &mut Option<Child>) -> Readi
             },
             ScriptAction::Kill => {
                 if let Some(mut running) = child.take() {
-                    hooks::kill(&mut running);
+                    process::kill(&mut running);
                 }
             }
         }

@@ -1,0 +1,44 @@
+//! Programs that are run for their exit status: no shell, no input, no output, each in a process
+//! group of its own so that what it started can be ended with it.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// The program and its arguments.
+///
+/// # Errors
+/// `InvalidInput` when there is no program.
+pub(crate) fn command(argv: &[String]) -> io::Result<Command> {
+    let Some((program, arguments)) = argv.split_first() else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.process_group(0);
+    Ok(command)
+}
+
+/// Starts a program.
+///
+/// # Errors
+/// What execve(2) and its neighbours return.
+pub(crate) fn start(argv: &[String]) -> io::Result<Child> {
+    command(argv)?.spawn()
+}
+
+/// Kills a program and what it started, and reaps it.
+pub(crate) fn kill(child: &mut Child) {
+    kill_group(child.id());
+    let _ = child.wait();
+}
+
+/// Kills a program that is not reaped yet, and what it started: so its group has an id that is
+/// nobody else's.
+pub(crate) fn kill_group(id: u32) {
+    if let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
+}
