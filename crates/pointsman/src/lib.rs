@@ -5,6 +5,7 @@
 //! | [`worker`] | the hot path's frames part; worker threads |
 //! | [`node`] | the control thread: carries out what `control::Controller` decides |
 //! | [`vrrp`] | the VRRP thread: adverts, and the leases that make VIPs active |
+//! | [`health`] | health checks: probes over sockets |
 //! | [`netlink`] | links, addresses, neighbours |
 //! | [`serve`] | HTTP and the control socket |
 //! | [`status`], [`metrics`] | the state as a document, and as Prometheus text |
@@ -13,6 +14,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod health;
 pub mod metrics;
 pub mod netlink;
 pub mod node;

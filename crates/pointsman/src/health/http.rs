@@ -1,0 +1,221 @@
+//! The `http` and `https` checks: one HTTP/1.1 request. No redirect is followed, nothing is
+//! decompressed, and whatever the server sends, no more than [`HEAD_MOST`] and [`BODY_MOST`] of it
+//! is held.
+
+use std::error::Error as _;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+
+use control::health::{Failure, HttpCheck};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{HeaderMap, USER_AGENT};
+use hyper::{Method, Request, Response, Version, http};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+
+use super::outcome::{Outcome, Rest, State, Stream};
+use super::socket::{Target, connect, failure_of};
+use super::text::printable;
+
+/// Status line and headers are no longer.
+const HEAD_MOST: usize = 16 * 1024;
+/// No more of a body is read.
+const BODY_MOST: usize = 64 * 1024;
+
+/// A check with all that can be made ahead.
+#[derive(Debug)]
+pub(super) struct Http {
+    request: Request<Empty<Bytes>>,
+    check: HttpCheck,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+impl Http {
+    /// Makes the request.
+    ///
+    /// # Errors
+    /// A method, path or header that is none.
+    pub(super) fn new(
+        check: &HttpCheck,
+        asked: SocketAddr,
+        tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    ) -> Result<Self, http::Error> {
+        let host = check.host.clone().unwrap_or_else(|| host_of(asked, tls.is_some()));
+        let mut request = Request::builder()
+            .method(check.method.as_str())
+            .uri(check.path.as_str())
+            .header(HOST, host)
+            .header(USER_AGENT, concat!("pointsman/", env!("CARGO_PKG_VERSION")))
+            .body(Empty::new())?;
+        for (name, value) in &check.headers {
+            let name = HeaderName::from_bytes(name.as_bytes())?;
+            request.headers_mut().insert(name, HeaderValue::from_str(value)?);
+        }
+        Ok(Self { request, check: check.clone(), tls })
+    }
+
+    /// Asks once; with `keep` on a connection that can go on.
+    pub(super) async fn probe(&self, target: &Target, keep: bool) -> Outcome {
+        let stream = match connect(target).await {
+            Ok(stream) => stream,
+            Err(failure) => return Outcome::failed(failure),
+        };
+        let Some((config, name)) = &self.tls else {
+            return self.ask(stream, keep).await;
+        };
+        let connector = TlsConnector::from(Arc::clone(config));
+        match connector.connect(name.clone(), stream).await {
+            Ok(stream) => self.ask(Box::new(stream), keep).await,
+            Err(error) => Outcome::failed(match failure_of(&error) {
+                // Not the system's error, so it is what the server sent.
+                Failure::Local(what) if error.raw_os_error().is_none() => Failure::Tls(what),
+                failure => failure,
+            }),
+        }
+    }
+
+    async fn ask<S>(&self, stream: S, keep: bool) -> Outcome
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Into<Stream>,
+    {
+        let io = TokioIo::new(stream);
+        let mut builder = Builder::new();
+        builder.max_buf_size(HEAD_MOST);
+        let (mut sender, mut connection) = match builder.handshake(io).await {
+            Ok(pair) => pair,
+            Err(error) => return Outcome::failed(http_failure(&error)),
+        };
+        let (result, state) = {
+            let mut answer = pin!(self.answer(&mut sender, keep));
+            let mut open = true;
+            poll_fn(|context| {
+                // Its errors are told to whoever waits for the answer.
+                if open && connection.poll_without_shutdown(context).is_ready() {
+                    open = false;
+                }
+                answer.as_mut().poll(context)
+            })
+            .await
+        };
+        let parts = connection.into_parts();
+        let clean = parts.read_buf.is_empty();
+        let state = match state {
+            State::Idle(_) if !clean => State::Done,
+            State::Idle(_) | State::ServerCloses | State::Done => state,
+        };
+        Outcome { result, rest: Some(Rest { stream: parts.io.into_inner().into(), state }) }
+    }
+
+    async fn answer(
+        &self,
+        sender: &mut SendRequest<Empty<Bytes>>,
+        keep: bool,
+    ) -> (Result<(), Failure>, State) {
+        let mut request = self.request.clone();
+        if !keep {
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let response = match sender.send_request(request).await {
+            Ok(response) => response,
+            Err(error) => return (Err(http_failure(&error)), State::Done),
+        };
+        let code = response.status().as_u16();
+        let state = if self.stays_open(&response) { State::Idle(0) } else { State::ServerCloses };
+        if !self.check.status.contains(code) {
+            return (Err(Failure::Status(code)), State::ServerCloses);
+        }
+        match self.read(response.into_body()).await {
+            Ok(Whole::Yes) => (Ok(()), state),
+            Ok(Whole::No) => (Ok(()), State::Done),
+            Err(failure) => (Err(failure), State::Done),
+        }
+    }
+
+    /// Whether the server keeps the connection, and says where the body ends.
+    fn stays_open(&self, response: &Response<Incoming>) -> bool {
+        let headers = response.headers();
+        let bodiless = self.request.method() == Method::HEAD || response.status() == 204;
+        let delimited = bodiless
+            || headers.contains_key(CONTENT_LENGTH)
+            || headers.contains_key(TRANSFER_ENCODING);
+        response.version() == Version::HTTP_11 && delimited && !says_close(headers)
+    }
+
+    /// Reads a body to its end or to the most that is read, and judges it.
+    async fn read(&self, mut body: Incoming) -> Result<Whole, Failure> {
+        let pattern = self.check.body.as_ref();
+        let mut held = Vec::new();
+        let mut seen = 0;
+        let mut whole = Whole::Yes;
+        while let Some(frame) = body.frame().await {
+            let Ok(mut data) = frame.map_err(|error| http_failure(&error))?.into_data() else {
+                continue;
+            };
+            data.truncate(BODY_MOST - seen);
+            seen += data.len();
+            if pattern.is_some() {
+                held.extend_from_slice(&data);
+            }
+            if seen == BODY_MOST {
+                whole = Whole::No;
+                break;
+            }
+        }
+        match pattern {
+            Some(pattern) if !pattern.0.is_match(&held) => Err(Failure::Mismatch),
+            Some(_) | None => Ok(whole),
+        }
+    }
+}
+
+/// Whether a body was read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whole {
+    Yes,
+    No,
+}
+
+/// The `Host` header: the port only where it is not the scheme's.
+fn host_of(asked: SocketAddr, tls: bool) -> String {
+    let usual = if tls { 443 } else { 80 };
+    match asked.ip() {
+        _ if asked.port() != usual => asked.to_string(),
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+fn says_close(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("close"))
+}
+
+/// What an error of the HTTP library says of the backend.
+fn http_failure(error: &hyper::Error) -> Failure {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            return match failure_of(io) {
+                // The library's own errors, of chunks for instance, have no number.
+                Failure::Local(_) if io.raw_os_error().is_none() => {
+                    Failure::Protocol(printable(io))
+                }
+                failure => failure,
+            };
+        }
+        source = cause.source();
+    }
+    if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        return Failure::Closed;
+    }
+    Failure::Protocol(printable(error))
+}

@@ -1,0 +1,220 @@
+//! One backend of one service: its monitor, and the probes and sentinels that run for it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use control::health::{Check, Failure, Monitor, Probe};
+use control::{Backend, Service};
+use dataplane::Tick;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use super::outcome::Outcome;
+use super::prepared::{Plan, Prepared, Road, Way};
+use super::sentinel;
+use super::statistics::Durations;
+
+/// Tells members apart, also from those that were there before.
+pub(super) type Id = u64;
+
+/// A backend.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) id: Id,
+    pub(super) service: String,
+    pub(super) backend: String,
+    pub(super) address: IpAddr,
+    pub(super) monitor: Monitor,
+    /// When the monitor has something to do.
+    pub(super) deadline: Option<Tick>,
+    pub(super) durations: Durations,
+    /// By which the VIP is reached at this backend, once it is asked for.
+    pub(super) mark: Option<u32>,
+    slots: Vec<Slot>,
+    road: watch::Sender<Road>,
+    events: UnboundedSender<Event>,
+}
+
+/// One check of it.
+#[derive(Debug)]
+struct Slot {
+    check: Check,
+    prepared: Arc<Prepared>,
+    /// With the serial of the probe.
+    running: Option<(u32, Task)>,
+    /// With the serial of the probe that its connection is from.
+    sentinel: Option<(u32, Task)>,
+}
+
+/// What its tasks report.
+#[derive(Debug)]
+pub(super) struct Event {
+    pub(super) id: Id,
+    pub(super) what: What,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    /// A probe ended.
+    Ended { probe: Probe, outcome: Outcome, took: Duration },
+    /// The sentinel was lost whose connection is from the probe with this serial.
+    Lost(u32),
+}
+
+impl Member {
+    /// A backend that nobody has said a way to.
+    pub(super) fn new(
+        id: Id,
+        (service, backend): (&Service, &Backend),
+        monitor: Monitor,
+        events: UnboundedSender<Event>,
+    ) -> Self {
+        Self {
+            id,
+            service: service.name.clone(),
+            backend: backend.name.clone(),
+            address: backend.address,
+            monitor,
+            deadline: None,
+            durations: Durations::default(),
+            mark: None,
+            slots: Vec::new(),
+            road: watch::Sender::new(Road::Unknown),
+            events,
+        }
+    }
+
+    /// Takes other checks. Of one that stays, its probe goes on if it has the same place, and its
+    /// sentinel if it asks the same address.
+    pub(super) fn configure(&mut self, service: &Service, backend: &Backend, plans: &[Plan]) {
+        self.backend.clone_from(&backend.name);
+        let mut old: Vec<Option<Slot>> = self.slots.drain(..).map(Some).collect();
+        for (at, (check, plan)) in service.health.iter().zip(plans).enumerate() {
+            let prepared = Prepared::new(service, backend, check, plan, self.mark);
+            let same = |slot: &Option<Slot>| slot.as_ref().is_some_and(|old| old.check == *check);
+            let place =
+                if old.get(at).is_some_and(same) { Some(at) } else { old.iter().position(same) };
+            let known = place.and_then(|place| old.get_mut(place)?.take());
+            let (running, sentinel) = known.map_or((None, None), |known| {
+                let same_address = known.prepared.asked() == prepared.asked();
+                (
+                    known.running.filter(|_| place == Some(at)),
+                    known.sentinel.filter(|_| same_address),
+                )
+            });
+            let prepared = Arc::new(prepared);
+            self.slots.push(Slot { check: check.clone(), prepared, running, sentinel });
+        }
+    }
+
+    /// Takes note of the way to it.
+    pub(super) fn set_way(&self, way: Option<Way>) {
+        self.road.send_if_modified(|road| road.set(way));
+    }
+
+    /// Starts a probe.
+    pub(super) fn start(&mut self, probe: Probe, timeout: Duration) {
+        let Some(slot) = self.slots.get_mut(probe.check) else { return };
+        let keep = slot.check.sentinel && slot.sentinel.is_none();
+        let begin = Instant::now();
+        let report = Report { sender: self.events.clone(), id: self.id, probe, begin, sent: false };
+        let (prepared, mut road) = (Arc::clone(&slot.prepared), self.road.subscribe());
+        let task = tokio::spawn(async move {
+            let deadline = begin + timeout;
+            let probe = prepared.probe(&mut road, keep, deadline);
+            let outcome = timeout_at(deadline, probe).await;
+            report.send(outcome.unwrap_or_else(|_| Outcome::failed(Failure::Timeout)));
+        });
+        slot.running = Some((probe.serial, Task(task)));
+    }
+
+    /// Gives a probe up.
+    pub(super) fn cancel(&mut self, probe: Probe) {
+        if let Some(slot) = self.slots.get_mut(probe.check) {
+            slot.running.take_if(|(serial, _)| *serial == probe.serial);
+        }
+    }
+
+    /// Takes note of what a task reports.
+    pub(super) fn on(&mut self, what: What, now: Tick) {
+        match what {
+            What::Ended { probe, outcome, took } => self.ended(probe, outcome, took, now),
+            What::Lost(serial) => {
+                let lost = |slot: &Slot| slot.sentinel.as_ref().is_some_and(|s| s.0 == serial);
+                let found = self.slots.iter_mut().enumerate().find(|(_, slot)| lost(slot));
+                if let Some((check, slot)) = found {
+                    slot.sentinel = None;
+                    self.monitor.sentinel_lost(check, now);
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, probe: Probe, mut outcome: Outcome, took: Duration, now: Tick) {
+        let Some(slot) = self.slots.get_mut(probe.check) else { return };
+        // Of a cancelled one nothing is of interest.
+        if slot.running.take_if(|(serial, _)| *serial == probe.serial).is_none() {
+            return;
+        }
+        self.durations.note(took);
+        if slot.check.sentinel
+            && slot.sentinel.is_none()
+            && let Some(rest) = outcome.take_idle()
+        {
+            let (sender, id) = (self.events.clone(), self.id);
+            let task = tokio::spawn(async move {
+                sentinel::watch(rest).await;
+                // Fails when nobody is interested any more.
+                let _ = sender.send(Event { id, what: What::Lost(probe.serial) });
+            });
+            slot.sentinel = Some((probe.serial, Task(task)));
+        }
+        if let Some(rest) = outcome.rest {
+            tokio::spawn(rest.close());
+        }
+        self.monitor.probe_ended(probe, outcome.result, now);
+    }
+}
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Sees to it that every probe is reported, however its task ends.
+struct Report {
+    sender: UnboundedSender<Event>,
+    id: Id,
+    probe: Probe,
+    begin: Instant,
+    sent: bool,
+}
+
+impl Report {
+    fn send(mut self, outcome: Outcome) {
+        self.tell(outcome);
+    }
+
+    fn tell(&mut self, outcome: Outcome) {
+        self.sent = true;
+        let what = What::Ended { probe: self.probe, outcome, took: self.begin.elapsed() };
+        // Fails when nobody is interested any more.
+        let _ = self.sender.send(Event { id: self.id, what });
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if !self.sent {
+            self.tell(Outcome::failed(Failure::Local("the probe broke off".to_owned())));
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Health checks: probes over sockets, driven by one [`Monitor`] per backend and service.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `member` | a backend: its monitor, what runs for it |
+//! | `prepared` | a check with all that can be made ahead |
+//! | `http`, `tls`, `tcp`, `udp`, `ping`, `script` | one kind of probe each |
+//! | `outcome`, `sentinel` | what is left of a probe; a connection that is kept and watched |
+//! | `detour` | routes to the VIP at one backend |
+//! | `socket`, `text` | sockets and their errors; text from outside |
+//! | `statistics` | how long, how late |
+//!
+//! Everything runs in the control thread: probes and sentinels are tasks of its runtime, and one
+//! timer waits for the earliest deadline of all monitors.
+
+mod detour;
+mod http;
+mod member;
+mod outcome;
+mod ping;
+mod prepared;
+mod script;
+mod sentinel;
+mod socket;
+mod statistics;
+mod tcp;
+mod text;
+mod tls;
+mod udp;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+
+use control::health::{Action, Condition, Monitor, Report, Transition};
+use control::{Backend, Desired, Service};
+use dataplane::Tick;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, sleep_until};
+
+use crate::clock;
+use detour::Detours;
+use member::{Event, Id, Member};
+use prepared::Plan;
+
+pub use detour::{FIRST_MARK, MARKS, PRIORITY, PROTOCOL};
+pub use prepared::Way;
+pub use statistics::{Durations, Histogram, Lateness};
+pub use tls::TlsError;
+
+/// All backends of all services that have checks.
+#[derive(Debug)]
+pub struct Health {
+    members: BTreeMap<Id, Member>,
+    /// By service and address.
+    ids: BTreeMap<String, BTreeMap<IpAddr, Id>>,
+    deadlines: BTreeSet<(Tick, Id)>,
+    events: UnboundedReceiver<Event>,
+    sender: UnboundedSender<Event>,
+    verdicts: VecDeque<Verdict>,
+    detours: Detours,
+    lateness: Lateness,
+    seed: u64,
+    next_id: Id,
+    next_mark: u32,
+}
+
+/// A backend is now something else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Of this service.
+    pub service: String,
+    /// Its name.
+    pub backend: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// From what to what, and why.
+    pub transition: Transition,
+    /// As the packet path has to take it.
+    pub condition: Condition,
+}
+
+/// Checks whose TLS cannot be made: service, index of the check, why. To be asked before a
+/// configuration is taken: with it such a check could never pass.
+pub fn unusable_tls(desired: &Desired) -> Vec<(String, usize, TlsError)> {
+    let checks = desired.services.iter().flat_map(|service| {
+        service.health.iter().enumerate().map(move |(index, check)| (service, index, check))
+    });
+    checks
+        .filter_map(|(service, index, check)| {
+            let error = tls::config(prepared::tls_check(check)?).err()?;
+            Some((service.name.clone(), index, error))
+        })
+        .collect()
+}
+
+impl Health {
+    /// Starts to check. Must be called inside a runtime; nothing happens but in [`Self::next`].
+    /// `seed` spreads the probes of different nodes.
+    pub fn new(desired: &Desired, seed: u64, now: Tick) -> Self {
+        let (sender, events) = unbounded_channel();
+        let mut health = Self {
+            members: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            events,
+            sender,
+            verdicts: VecDeque::new(),
+            detours: Detours::default(),
+            lateness: Lateness::default(),
+            seed,
+            next_id: 0,
+            next_mark: 0,
+        };
+        let detours = health.detours.clone();
+        tokio::spawn(async move { detours.remove_leftovers().await });
+        health.reconfigure(desired, now);
+        health
+    }
+
+    /// Takes a new configuration; what is known of backends that stay is kept. Files of
+    /// certificates are read again.
+    pub fn reconfigure(&mut self, desired: &Desired, now: Tick) {
+        let mut ids: BTreeMap<String, BTreeMap<IpAddr, Id>> = BTreeMap::new();
+        for service in desired.services.iter().filter(|service| !service.health.is_empty()) {
+            let plans: Vec<Plan> =
+                service.health.iter().map(|check| Plan::new(check, &self.detours)).collect();
+            for backend in &service.backends {
+                let id = self.configure(service, backend, &plans, now);
+                ids.entry(service.name.clone()).or_default().insert(backend.address, id);
+            }
+        }
+        self.ids = ids;
+        let staying: BTreeSet<Id> = self.ids.values().flat_map(BTreeMap::values).copied().collect();
+        let leaving: Vec<Id> =
+            self.members.keys().filter(|id| !staying.contains(id)).copied().collect();
+        for id in leaving {
+            self.remove(id);
+        }
+    }
+
+    /// The next change of a backend. May be dropped at any time; probes go on meanwhile, but
+    /// neither are new ones started nor results judged.
+    pub async fn next(&mut self) -> Verdict {
+        loop {
+            // Results before deadlines: they were there before.
+            while let Ok(event) = self.events.try_recv() {
+                self.on_event(event);
+            }
+            self.start_due(clock::now());
+            if let Some(verdict) = self.verdicts.pop_front() {
+                return verdict;
+            }
+            let due = self.deadlines.first().map(|(due, _)| *due);
+            tokio::select! {
+                Some(event) = self.events.recv() => self.on_event(event),
+                () = until(due) => {}
+            }
+        }
+    }
+
+    /// New connections to a backend go unanswered: a reason to look at once.
+    pub fn suspect(&mut self, service: &str, address: IpAddr, now: Tick) {
+        if let Some(id) = self.id(service, address)
+            && let Some(member) = self.members.get_mut(&id)
+        {
+            member.monitor.suspect(now);
+            self.settle(id, None, now);
+        }
+    }
+
+    /// The interface towards a backend; probes wait until this is called for the first time. Where
+    /// there is none they fail at once.
+    pub fn set_way(&mut self, service: &str, address: IpAddr, way: Option<Way>) {
+        if let Some(member) = self.member(service, address) {
+            member.set_way(way);
+        }
+    }
+
+    /// The condition of a backend; up if it has no checks.
+    pub fn condition(&self, service: &str, address: IpAddr) -> Condition {
+        self.member(service, address).map_or(Condition::Up, |member| member.monitor.condition())
+    }
+
+    /// What operators ask for. `None`: it has no checks.
+    pub fn report(&self, service: &str, address: IpAddr, now: Tick) -> Option<Report> {
+        Some(self.member(service, address)?.monitor.report(now))
+    }
+
+    /// How long the probes of a backend took. `None`: it has no checks.
+    pub fn durations(&self, service: &str, address: IpAddr) -> Option<&Durations> {
+        Some(&self.member(service, address)?.durations)
+    }
+
+    /// How late probes were started, of all backends.
+    pub fn lateness(&self) -> &Lateness {
+        &self.lateness
+    }
+
+    /// Stops checking and removes its routes.
+    pub async fn close(self) {
+        let detours = self.detours.clone();
+        drop(self);
+        detours.remove_all().await;
+    }
+
+    fn id(&self, service: &str, address: IpAddr) -> Option<Id> {
+        self.ids.get(service)?.get(&address).copied()
+    }
+
+    fn member(&self, service: &str, address: IpAddr) -> Option<&Member> {
+        self.members.get(&self.id(service, address)?)
+    }
+
+    fn configure(&mut self, service: &Service, backend: &Backend, plans: &[Plan], now: Tick) -> Id {
+        let damping = service.failure.damping;
+        let id = self.id(&service.name, backend.address).unwrap_or_else(|| {
+            self.next_id += 1;
+            let seed = self.seed.wrapping_add(self.next_id);
+            let monitor = Monitor::new(&service.health, damping, seed, now);
+            let sender = self.sender.clone();
+            let member = Member::new(self.next_id, (service, backend), monitor, sender);
+            self.members.insert(self.next_id, member);
+            self.next_id
+        });
+        let mark = plans.iter().any(|plan| plan.vip).then(|| self.mark_of(id));
+        if let Some(member) = self.members.get_mut(&id) {
+            member.mark = mark.or(member.mark);
+            member.configure(service, backend, plans);
+            member.monitor.reconfigure(&service.health, damping, now);
+        }
+        self.settle(id, None, now);
+        id
+    }
+
+    /// Its mark, or one that is free, as long not used as possible.
+    fn mark_of(&mut self, id: Id) -> u32 {
+        if let Some(mark) = self.members.get(&id).and_then(|member| member.mark) {
+            return mark;
+        }
+        let used: BTreeSet<u32> = self.members.values().filter_map(|member| member.mark).collect();
+        loop {
+            let mark = FIRST_MARK + self.next_mark;
+            self.next_mark = (self.next_mark + 1) % MARKS;
+            // There are more of them than there can be backends.
+            if !used.contains(&mark) {
+                return mark;
+            }
+        }
+    }
+
+    fn remove(&mut self, id: Id) {
+        let Some(member) = self.members.remove(&id) else { return };
+        if let Some(due) = member.deadline {
+            self.deadlines.remove(&(due, id));
+        }
+        if let Some(mark) = member.mark {
+            let detours = self.detours.clone();
+            tokio::spawn(async move { detours.remove(mark).await });
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        let now = clock::now();
+        // It may be gone meanwhile.
+        if let Some(member) = self.members.get_mut(&event.id) {
+            member.on(event.what, now);
+            self.settle(event.id, None, now);
+        }
+    }
+
+    fn start_due(&mut self, now: Tick) {
+        let later = self.deadlines.split_off(&(now, Id::MAX));
+        for (due, id) in std::mem::replace(&mut self.deadlines, later) {
+            if let Some(member) = self.members.get_mut(&id) {
+                member.deadline = None;
+                member.monitor.handle_timeout(now);
+                self.settle(id, Some(due), now);
+            }
+        }
+    }
+
+    /// Does what a monitor asks for; `due`: when it should have been able to.
+    fn settle(&mut self, id: Id, due: Option<Tick>, now: Tick) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        while let Some(action) = member.monitor.poll_action() {
+            match action {
+                Action::Start { probe, timeout } => {
+                    self.lateness.note(now.saturating_since(due.unwrap_or(now)));
+                    member.start(probe, timeout);
+                }
+                Action::Cancel(probe) => member.cancel(probe),
+                Action::Changed(transition) => self.verdicts.push_back(Verdict {
+                    service: member.service.clone(),
+                    backend: member.backend.clone(),
+                    address: member.address,
+                    condition: transition.to.condition(),
+                    transition,
+                }),
+            }
+        }
+        let next = member.monitor.next_deadline();
+        if next != member.deadline {
+            if let Some(due) = std::mem::replace(&mut member.deadline, next) {
+                self.deadlines.remove(&(due, id));
+            }
+            self.deadlines.extend(next.map(|due| (due, id)));
+        }
+    }
+}
+
+/// Sleeps until a tick; for ever if there is none.
+async fn until(due: Option<Tick>) {
+    match due {
+        Some(due) => {
+            sleep_until(Instant::now() + due.saturating_since(clock::now())).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! What is left of a probe: its result, and perhaps its connection.
+
+use std::time::Duration;
+
+use control::health::Failure;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+
+/// A probe's result and its connection.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) result: Result<(), Failure>,
+    pub(super) rest: Option<Rest>,
+}
+
+/// A connection that is still open.
+#[derive(Debug)]
+pub(super) struct Rest {
+    pub(super) stream: Stream,
+    /// How it can go on.
+    pub(super) state: State,
+}
+
+/// How a connection can go on after a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Idle: the server keeps it, and will send at most this many bytes unasked.
+    Idle(usize),
+    /// The server is going to close it.
+    ServerCloses,
+    /// Of no use, this side closes it.
+    Done,
+}
+
+/// A connection with or without TLS.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Self {
+        Self::Plain(stream)
+    }
+}
+
+impl From<Box<TlsStream<TcpStream>>> for Stream {
+    fn from(stream: Box<TlsStream<TcpStream>>) -> Self {
+        Self::Tls(stream)
+    }
+}
+
+impl Outcome {
+    /// A result without a connection.
+    pub(super) const fn bare(result: Result<(), Failure>) -> Self {
+        Self { result, rest: None }
+    }
+
+    /// A failure without a connection.
+    pub(super) const fn failed(failure: Failure) -> Self {
+        Self::bare(Err(failure))
+    }
+
+    /// Takes the connection if it passed and can be kept.
+    pub(super) fn take_idle(&mut self) -> Option<Rest> {
+        self.rest.take_if(|rest| self.result.is_ok() && matches!(rest.state, State::Idle(_)))
+    }
+}
+
+impl Rest {
+    /// Closes the connection in order: what the server still sends is read, so that it sees no
+    /// reset, and where it closes first, this host keeps no port in TIME_WAIT.
+    pub(super) async fn close(self) {
+        let mut stream = match self.stream {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => stream.into_inner().0,
+        };
+        if self.state != State::ServerCloses {
+            // Fails if it is closed already.
+            let _ = stream.shutdown().await;
+        }
+        let _ = timeout(PATIENCE, swallow(&mut stream, MOST_AT_CLOSE)).await;
+    }
+}
+
+/// How long a server may take to close.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// What it may send meanwhile.
+const MOST_AT_CLOSE: usize = 64 * 1024;
+
+/// Reads until the end, an error, or more than `most` bytes.
+pub(super) async fn swallow(stream: &mut (impl AsyncRead + Unpin), most: usize) {
+    let mut buffer = [0; 512];
+    let mut seen = 0;
+    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+        seen += count;
+        if seen > most {
+            break;
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Checks with all that can be made ahead, one per backend and check.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use control::health::{Check, CheckKind, Failure, ProbeTarget, TcpCheck, TlsCheck, UdpCheck};
+use control::{Backend, Service};
+use dataplane::Tick;
+use rustls::ClientConfig;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::detour::{Detour, Detours};
+use super::http::Http;
+use super::outcome::Outcome;
+use super::socket::Target;
+use super::text::printable;
+use super::{ping, script, tcp, tls, udp};
+use crate::clock;
+
+/// The interface towards a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Its kernel name.
+    pub interface: Arc<str>,
+    /// Its kernel index.
+    pub ifindex: u32,
+}
+
+/// Whether there is a way to a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Road {
+    /// Nobody has said yet: probes wait.
+    Unknown,
+    /// There is none.
+    Gone,
+    /// This one, and when it was found: a link that went down took its routes along.
+    Via(Way, Tick),
+}
+
+impl Road {
+    /// Whether it is another one now.
+    pub(super) fn set(&mut self, way: Option<Way>) -> bool {
+        let next = match (way, &*self) {
+            (None, Self::Gone) => return false,
+            (Some(new), Self::Via(old, _)) if new == *old => return false,
+            (None, Self::Unknown | Self::Via(..)) => Self::Gone,
+            (Some(new), Self::Unknown | Self::Gone | Self::Via(..)) => Self::Via(new, clock::now()),
+        };
+        *self = next;
+        true
+    }
+}
+
+/// A check of one backend.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    kind: Kind,
+    asked: SocketAddr,
+    /// Of probes to the VIP.
+    detour: Option<(Detours, u32)>,
+    backend: IpAddr,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Http(Box<Http>),
+    Tcp(TcpCheck),
+    Udp(UdpCheck),
+    Ping,
+    Script(Vec<String>, Vec<(&'static str, String)>),
+    /// It cannot be made.
+    Impossible(String),
+}
+
+/// What the backends of a service share of a check.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// TLS if it has any, or why it cannot be.
+    tls: Option<Result<Arc<ClientConfig>, String>>,
+    /// Whether it asks the VIP.
+    pub(super) vip: bool,
+    detours: Detours,
+}
+
+impl Plan {
+    pub(super) fn new(check: &Check, detours: &Detours) -> Self {
+        Self {
+            tls: tls_check(check).map(|tls| tls::config(tls).map_err(printable)),
+            vip: check.target == ProbeTarget::Vip,
+            detours: detours.clone(),
+        }
+    }
+}
+
+/// What a check wants of TLS.
+pub(super) fn tls_check(check: &Check) -> Option<&TlsCheck> {
+    if let CheckKind::Http(http) = &check.kind { http.tls.as_ref() } else { None }
+}
+
+impl Prepared {
+    /// Prepares a check. `mark`: by which the VIP is reached at this backend.
+    pub(super) fn new(
+        service: &Service,
+        backend: &Backend,
+        check: &Check,
+        plan: &Plan,
+        mark: Option<u32>,
+    ) -> Self {
+        let address = match check.target {
+            ProbeTarget::Backend => backend.address,
+            ProbeTarget::Vip => service.vip,
+        };
+        let asked = SocketAddr::new(address, check.port.unwrap_or(service.first_port));
+        let kind = match &check.kind {
+            CheckKind::Http(http) => match plan.tls.as_ref().map(Result::as_ref).transpose() {
+                Ok(config) => {
+                    let tls = config.zip(http.tls.as_ref()).map(|(config, tls)| {
+                        (Arc::clone(config), tls::server_name(http, tls, address))
+                    });
+                    match Http::new(http, asked, tls) {
+                        Ok(http) => Kind::Http(Box::new(http)),
+                        Err(error) => Kind::Impossible(printable(error)),
+                    }
+                }
+                Err(error) => Kind::Impossible(error.clone()),
+            },
+            CheckKind::Tcp(tcp) => Kind::Tcp(tcp.clone()),
+            CheckKind::Udp(udp) => Kind::Udp(udp.clone()),
+            CheckKind::Ping => Kind::Ping,
+            CheckKind::Script(argv) => {
+                Kind::Script(argv.clone(), environment(service, backend, asked))
+            }
+        };
+        let detour = mark.filter(|_| plan.vip).map(|mark| (plan.detours.clone(), mark));
+        Self { kind, asked, detour, backend: backend.address }
+    }
+
+    /// The address that is asked.
+    pub(super) const fn asked(&self) -> SocketAddr {
+        self.asked
+    }
+
+    /// Makes a probe; with `keep` in such a way that its connection can be kept. It takes as long
+    /// as it takes, but knows when it will be given up.
+    pub(super) async fn probe(
+        &self,
+        road: &mut watch::Receiver<Road>,
+        keep: bool,
+        deadline: Instant,
+    ) -> Outcome {
+        let target = match self.target(road).await {
+            Ok(target) => target,
+            Err(failure) => return Outcome::failed(failure),
+        };
+        match &self.kind {
+            Kind::Http(http) => http.probe(&target, keep).await,
+            Kind::Tcp(check) => tcp::probe(check, &target).await,
+            Kind::Udp(check) => Outcome::bare(udp::probe(check, &target, deadline).await),
+            Kind::Ping => Outcome::bare(ping::probe(&target).await),
+            Kind::Script(argv, environment) => {
+                Outcome::bare(script::probe(argv, environment).await)
+            }
+            Kind::Impossible(why) => Outcome::failed(Failure::Local(why.clone())),
+        }
+    }
+
+    async fn target(&self, road: &mut watch::Receiver<Road>) -> Result<Target, Failure> {
+        let (way, found) = way(road).await?;
+        let mut mark = None;
+        if let Some((detours, number)) = &self.detour {
+            let (vip, backend, ifindex) = (self.asked.ip(), self.backend, way.ifindex);
+            detours.make(*number, Detour { vip, backend, ifindex, found }).await?;
+            mark = Some(*number);
+        }
+        Ok(Target { address: self.asked, device: way.interface, mark })
+    }
+}
+
+/// The way, as soon as somebody says whether there is one.
+async fn way(road: &mut watch::Receiver<Road>) -> Result<(Way, Tick), Failure> {
+    match road.wait_for(|road| *road != Road::Unknown).await.as_deref() {
+        Ok(Road::Via(way, found)) => Ok((way.clone(), *found)),
+        // Whoever knew is gone, and so is whoever asks.
+        Ok(Road::Unknown | Road::Gone) | Err(_) => Err(Failure::Unreachable),
+    }
+}
+
+/// What a script is told.
+fn environment(
+    service: &Service,
+    backend: &Backend,
+    asked: SocketAddr,
+) -> Vec<(&'static str, String)> {
+    vec![
+        ("POINTSMAN_SERVICE", service.name.clone()),
+        ("POINTSMAN_VIP", service.vip.to_string()),
+        ("POINTSMAN_BACKEND", backend.name.clone()),
+        ("POINTSMAN_ADDRESS", backend.address.to_string()),
+        ("POINTSMAN_PORT", asked.port().to_string()),
+    ]
+}

@@ -1,0 +1,141 @@
+//! Sockets of probes, and what their errors mean.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use control::health::Failure;
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::Interest;
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+
+use super::text::printable;
+use crate::sys;
+
+/// Where a probe goes.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    /// Address and port; port 0 where there are none.
+    pub(super) address: SocketAddr,
+    /// The interface that it leaves by.
+    pub(super) device: Arc<str>,
+    /// Mark that selects the routing table. `None`: routed like anything else.
+    pub(super) mark: Option<u32>,
+}
+
+/// A socket that never blocks, bound to the interface towards the backend.
+fn open(target: &Target, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {
+    let domain = Domain::for_address(target.address);
+    let socket = Socket::new(domain, kind.nonblocking(), protocol)?;
+    socket.bind_device(Some(target.device.as_bytes()))?;
+    if let Some(mark) = target.mark {
+        socket.set_mark(mark)?;
+    }
+    Ok(socket)
+}
+
+/// Makes a connection.
+pub(super) async fn connect(target: &Target) -> Result<TcpStream, Failure> {
+    let stream = async {
+        let socket = open(target, Type::STREAM, None)?;
+        socket.set_tcp_nodelay(true)?;
+        TcpSocket::from_std_stream(socket.into()).connect(target.address).await
+    };
+    stream.await.map_err(|error| failure_of(&error))
+}
+
+/// A socket for datagrams to and from one address only: UDP, or raw.
+#[derive(Debug)]
+pub(super) struct Datagrams(UdpSocket);
+
+impl Datagrams {
+    /// Opens and connects it. ICMP errors are reported, those that a connected socket usually does
+    /// not hear of included.
+    pub(super) fn connect(
+        target: &Target,
+        kind: Type,
+        protocol: Option<Protocol>,
+    ) -> io::Result<Self> {
+        use std::os::fd::AsFd;
+        let socket = open(target, kind, protocol)?;
+        match target.address {
+            SocketAddr::V4(_) => {
+                sys::switch_on(socket.as_fd(), libc::IPPROTO_IP, libc::IP_RECVERR)?;
+            }
+            SocketAddr::V6(_) => {
+                sys::switch_on(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVERR)?;
+            }
+        }
+        socket.connect(&target.address.into())?;
+        UdpSocket::from_std(socket.into()).map(Self)
+    }
+
+    pub(super) async fn send(&self, payload: &[u8]) -> io::Result<()> {
+        self.0.send(payload).await.map(drop)
+    }
+
+    pub(super) async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        use std::io::Read;
+        self.0.async_io(READ, || (&*SockRef::from(&self.0)).read(buffer)).await
+    }
+}
+
+/// An ICMP error makes a socket neither readable nor writable.
+const READ: Interest = Interest::READABLE.add(Interest::ERROR);
+
+/// What an error of a socket says of the backend.
+pub(super) fn failure_of(error: &io::Error) -> Failure {
+    if let Some(error) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+        return Failure::Tls(printable(error));
+    }
+    match Errno::from_io_error(error) {
+        Some(Errno::CONNREFUSED) => Failure::Refused,
+        Some(Errno::CONNRESET | Errno::CONNABORTED | Errno::PIPE) => Failure::Reset,
+        Some(Errno::TIMEDOUT) => Failure::Timeout,
+        Some(
+            Errno::HOSTUNREACH
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::NETDOWN
+            | Errno::NODEV
+            // ICMPv6 "administratively prohibited".
+            | Errno::ACCESS
+            | Errno::NOPROTOOPT,
+        ) => Failure::Unreachable,
+        None if error.kind() == io::ErrorKind::UnexpectedEof => Failure::Closed,
+        Some(_) | None => Failure::Local(printable(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_what_is_wrong() {
+        let table = [
+            (libc::ECONNREFUSED, "refused"),
+            (libc::ECONNRESET, "reset"),
+            (libc::EPIPE, "reset"),
+            (libc::ETIMEDOUT, "timeout"),
+            (libc::EHOSTUNREACH, "unreachable"),
+            (libc::ENETUNREACH, "unreachable"),
+            (libc::ENODEV, "unreachable"),
+            (libc::EACCES, "unreachable"),
+            (libc::EADDRNOTAVAIL, "local"),
+            (libc::EMFILE, "local"),
+        ];
+        for (errno, name) in table {
+            let failure = failure_of(&io::Error::from_raw_os_error(errno));
+            assert_eq!(failure.name(), name, "errno {errno}");
+        }
+        assert_eq!(failure_of(&io::ErrorKind::UnexpectedEof.into()), Failure::Closed);
+        let garbage = io::Error::new(
+            io::ErrorKind::InvalidData,
+            rustls::Error::General("\x1b[2J".to_owned()),
+        );
+        assert_eq!(failure_of(&garbage).name(), "tls");
+        assert!(!failure_of(&garbage).to_string().contains('\x1b'));
+    }
+}
