@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use super::outcome::{Outcome, Rest, State, Stream};
-use super::socket::{Target, connect, failure_of};
+use super::socket::{Target, connect, failure_or};
 use super::text::printable;
 
 /// Status line and headers are no longer.
@@ -75,11 +75,7 @@ impl Http {
         let connector = TlsConnector::from(Arc::clone(config));
         match connector.connect(name.clone(), stream).await {
             Ok(stream) => self.ask(Box::new(stream), keep).await,
-            Err(error) => Outcome::failed(match failure_of(&error) {
-                // Not the system's error, so it is what the server sent.
-                Failure::Local(what) if error.raw_os_error().is_none() => Failure::Tls(what),
-                failure => failure,
-            }),
+            Err(error) => Outcome::failed(failure_or(&error, Failure::Tls)),
         }
     }
 
@@ -204,13 +200,7 @@ fn http_failure(error: &hyper::Error) -> Failure {
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(io) = cause.downcast_ref::<io::Error>() {
-            return match failure_of(io) {
-                // The library's own errors, of chunks for instance, have no number.
-                Failure::Local(_) if io.raw_os_error().is_none() => {
-                    Failure::Protocol(printable(io))
-                }
-                failure => failure,
-            };
+            return failure_or(io, Failure::Protocol);
         }
         source = cause.source();
     }

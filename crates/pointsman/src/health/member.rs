@@ -16,6 +16,7 @@ use super::outcome::Outcome;
 use super::prepared::{Plan, Prepared, Road, Way};
 use super::sentinel;
 use super::statistics::Durations;
+use crate::clock;
 
 /// Tells members apart, also from those that were there before.
 pub(super) type Id = u64;
@@ -59,9 +60,18 @@ pub(super) struct Event {
 #[derive(Debug)]
 pub(super) enum What {
     /// A probe ended.
-    Ended { probe: Probe, outcome: Outcome, took: Duration },
+    Ended { probe: Probe, outcome: Outcome, times: Times },
     /// The sentinel was lost whose connection is from the probe with this serial.
     Lost(u32),
+}
+
+/// When a probe ran.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// How long it took.
+    pub(super) took: Duration,
+    /// How late it began. `None`: it never did.
+    pub(super) late: Option<Duration>,
 }
 
 impl Member {
@@ -115,14 +125,16 @@ impl Member {
         self.road.send_if_modified(|road| road.set(way));
     }
 
-    /// Starts a probe.
-    pub(super) fn start(&mut self, probe: Probe, timeout: Duration) {
+    /// Starts a probe that was due at `due`.
+    pub(super) fn start(&mut self, probe: Probe, timeout: Duration, due: Tick) {
         let Some(slot) = self.slots.get_mut(probe.check) else { return };
         let keep = slot.check.sentinel && slot.sentinel.is_none();
         let begin = Instant::now();
-        let report = Report { sender: self.events.clone(), id: self.id, probe, begin, sent: false };
+        let sender = self.events.clone();
+        let mut report = Report { sender, id: self.id, probe, begin, late: None, sent: false };
         let (prepared, mut road) = (Arc::clone(&slot.prepared), self.road.subscribe());
         let task = tokio::spawn(async move {
+            report.late = Some(clock::now().saturating_since(due));
             let deadline = begin + timeout;
             let probe = prepared.probe(&mut road, keep, deadline);
             let outcome = timeout_at(deadline, probe).await;
@@ -141,7 +153,7 @@ impl Member {
     /// Takes note of what a task reports.
     pub(super) fn on(&mut self, what: What, now: Tick) {
         match what {
-            What::Ended { probe, outcome, took } => self.ended(probe, outcome, took, now),
+            What::Ended { probe, outcome, times } => self.ended(probe, outcome, times.took, now),
             What::Lost(serial) => {
                 let lost = |slot: &Slot| slot.sentinel.as_ref().is_some_and(|s| s.0 == serial);
                 let found = self.slots.iter_mut().enumerate().find(|(_, slot)| lost(slot));
@@ -195,6 +207,7 @@ struct Report {
     id: Id,
     probe: Probe,
     begin: Instant,
+    late: Option<Duration>,
     sent: bool,
 }
 
@@ -205,7 +218,8 @@ impl Report {
 
     fn tell(&mut self, outcome: Outcome) {
         self.sent = true;
-        let what = What::Ended { probe: self.probe, outcome, took: self.begin.elapsed() };
+        let times = Times { took: self.begin.elapsed(), late: self.late };
+        let what = What::Ended { probe: self.probe, outcome, times };
         // Fails when nobody is interested any more.
         let _ = self.sender.send(Event { id: self.id, what });
     }

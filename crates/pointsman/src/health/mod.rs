@@ -34,12 +34,14 @@ use std::net::IpAddr;
 use control::health::{Action, Condition, Monitor, Report, Transition};
 use control::{Backend, Desired, Service};
 use dataplane::Tick;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
+use tracing::warn;
 
 use crate::clock;
 use detour::Detours;
-use member::{Event, Id, Member};
+use member::{Event, Id, Member, What};
 use prepared::Plan;
 
 pub use detour::{FIRST_MARK, MARKS, PRIORITY, PROTOCOL};
@@ -97,6 +99,7 @@ impl Health {
     /// Starts to check. Must be called inside a runtime; nothing happens but in [`Self::next`].
     /// `seed` spreads the probes of different nodes.
     pub fn new(desired: &Desired, seed: u64, now: Tick) -> Self {
+        allow_many_files();
         let (sender, events) = unbounded_channel();
         let mut health = Self {
             members: BTreeMap::new(),
@@ -261,6 +264,11 @@ impl Health {
 
     fn on_event(&mut self, event: Event) {
         let now = clock::now();
+        if let What::Ended { times, .. } = &event.what
+            && let Some(late) = times.late
+        {
+            self.lateness.note(late);
+        }
         // It may be gone meanwhile.
         if let Some(member) = self.members.get_mut(&event.id) {
             member.on(event.what, now);
@@ -285,8 +293,7 @@ impl Health {
         while let Some(action) = member.monitor.poll_action() {
             match action {
                 Action::Start { probe, timeout } => {
-                    self.lateness.note(now.saturating_since(due.unwrap_or(now)));
-                    member.start(probe, timeout);
+                    member.start(probe, timeout, due.unwrap_or(now));
                 }
                 Action::Cancel(probe) => member.cancel(probe),
                 Action::Changed(transition) => self.verdicts.push_back(Verdict {
@@ -305,6 +312,16 @@ impl Health {
             }
             self.deadlines.extend(next.map(|due| (due, id)));
         }
+    }
+}
+
+/// A sentinel per backend and a probe beside it need more than the 1,024 files that a process has
+/// by default.
+fn allow_many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "cannot raise the limit of open files");
     }
 }
 

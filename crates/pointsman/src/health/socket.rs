@@ -86,6 +86,12 @@ const READ: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// What an error of a socket says of the backend.
 pub(super) fn failure_of(error: &io::Error) -> Failure {
+    failure_or(error, Failure::Local)
+}
+
+/// The same of a protocol over a socket: `broken` if it is not the system's error, so that it is
+/// about what the server sent.
+pub(super) fn failure_or(error: &io::Error, broken: fn(String) -> Failure) -> Failure {
     if let Some(error) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
         return Failure::Tls(printable(error));
     }
@@ -104,7 +110,8 @@ pub(super) fn failure_of(error: &io::Error) -> Failure {
             | Errno::NOPROTOOPT,
         ) => Failure::Unreachable,
         None if error.kind() == io::ErrorKind::UnexpectedEof => Failure::Closed,
-        Some(_) | None => Failure::Local(printable(error)),
+        Some(_) => Failure::Local(printable(error)),
+        None => broken(printable(error)),
     }
 }
 
