@@ -8,6 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use control::health::{Failure, HttpCheck};
 use http_body_util::{BodyExt, Empty};
@@ -90,18 +91,25 @@ impl Http {
             Ok(pair) => pair,
             Err(error) => return Outcome::failed(http_failure(&error)),
         };
-        let (result, state) = {
+        let mut broken = None;
+        let (mut result, state) = {
             let mut answer = pin!(self.answer(&mut sender, keep));
             let mut open = true;
             poll_fn(|context| {
-                // Its errors are told to whoever waits for the answer.
-                if open && connection.poll_without_shutdown(context).is_ready() {
+                if open && let Poll::Ready(end) = connection.poll_without_shutdown(context) {
                     open = false;
+                    broken = end.err();
                 }
                 answer.as_mut().poll(context)
             })
             .await
         };
+        // Of a request that was never sent it is only said so; the connection knows why.
+        if result == Err(Failure::Closed)
+            && let Some(error) = broken
+        {
+            result = Err(http_failure(&error));
+        }
         let parts = connection.into_parts();
         let clean = parts.read_buf.is_empty();
         let state = match state {

@@ -124,6 +124,16 @@ async fn every_verdict_is_in_time_and_its_text_harmless() {
 }
 
 #[tokio::test]
+async fn an_answer_before_the_request_is_no_answer() {
+    let address = servers::tcp(|mut stream| {
+        say(&mut stream, b"H");
+        sleep(4 * TIMEOUT);
+    });
+    // Whether it comes before the request is a matter of luck.
+    judge("early", CheckKind::Http(get("/")), address, &["protocol", "timeout"]).await;
+}
+
+#[tokio::test]
 async fn garbage_instead_of_tls_is_no_tls() {
     let tls = TlsCheck { sni: None, verify: false, ca_file: None };
     let kind = || CheckKind::Http(HttpCheck { tls: Some(tls.clone()), ..get("/") });
