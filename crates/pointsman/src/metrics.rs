@@ -1,6 +1,7 @@
 //! The Prometheus view of [`Status`]: a registry is filled at each scrape, so a metric cannot
 //! disagree with the status document. Every series exists from the start, with 0.
 
+mod histogram;
 mod vrrp;
 
 use prometheus::core::{AtomicU64, GenericCounterVec};

@@ -198,7 +198,7 @@ pub struct Vrrp {
     /// Transitions so far.
     pub transitions: Vec<VrrpTransitions>,
     /// Timers of the Active state by how late they were.
-    pub late: Late,
+    pub late: Histogram,
 }
 
 /// Another station that answered for a VIP, or announced it.
@@ -242,7 +242,7 @@ pub struct VrrpTransitions {
 
 /// A histogram of seconds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Late {
+pub struct Histogram {
     /// Upper bounds.
     pub bounds: Vec<f64>,
     /// Values up to each bound and above the one before; the last one above all bounds.

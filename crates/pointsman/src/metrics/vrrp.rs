@@ -1,12 +1,10 @@
 //! `pointsman_vrrp_*`.
 
 use control::vrrp::StateName;
-use prometheus::core::Collector;
-use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
-use prometheus::{Opts, core::Desc};
 
+use super::histogram::Histograms;
 use super::{Page, flag};
-use crate::status::{Late, Status};
+use crate::status::Status;
 
 /// Adds the VRRP instances to a page.
 pub(super) fn add(page: &Page, status: &Status) -> prometheus::Result<()> {
@@ -65,7 +63,15 @@ pub(super) fn add(page: &Page, status: &Status) -> prometheus::Result<()> {
             peer.with_label_values(&[at[0], &heard.address]).set(heard.age_seconds);
         }
     }
-    page.registry.register(Box::new(Lateness::new(status)?))
+    let mut late = Histograms::new(
+        "vrrp_advert_late_seconds",
+        "How late the timers of an Active fired.",
+        labels,
+    )?;
+    for instance in &status.vrrp {
+        late.add(&[&instance.name], &instance.late);
+    }
+    page.registry.register(Box::new(late))
 }
 
 fn states(page: &Page, status: &Status) -> prometheus::Result<()> {
@@ -99,59 +105,4 @@ fn states(page: &Page, status: &Status) -> prometheus::Result<()> {
         }
     }
     Ok(())
-}
-
-/// A histogram that was filled elsewhere: the VRRP thread calls no library that locks.
-struct Lateness {
-    desc: Desc,
-    family: MetricFamily,
-}
-
-impl Lateness {
-    fn new(status: &Status) -> prometheus::Result<Self> {
-        const NAME: &str = "pointsman_vrrp_advert_late_seconds";
-        const HELP: &str = "How late the timers of an Active fired.";
-        let opts = Opts::new(NAME, HELP).variable_label("instance");
-        let desc = prometheus::core::Describer::describe(&opts)?;
-        let mut family = MetricFamily::default();
-        family.set_name(NAME.to_owned());
-        family.set_help(HELP.to_owned());
-        family.set_field_type(MetricType::HISTOGRAM);
-        let metrics = status.vrrp.iter().map(|instance| {
-            let mut label = LabelPair::default();
-            label.set_name("instance".to_owned());
-            label.set_value(instance.name.clone());
-            let mut metric = Metric::from_label(vec![label]);
-            metric.set_histogram(histogram(&instance.late));
-            metric
-        });
-        family.set_metric(metrics.collect());
-        Ok(Self { desc, family })
-    }
-}
-
-impl Collector for Lateness {
-    fn desc(&self) -> Vec<&Desc> {
-        vec![&self.desc]
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        vec![self.family.clone()]
-    }
-}
-
-fn histogram(late: &Late) -> Histogram {
-    let mut histogram = Histogram::default();
-    let mut cumulative = 0;
-    let buckets = late.bounds.iter().zip(&late.counts).map(|(bound, count)| {
-        cumulative += count;
-        let mut bucket = Bucket::default();
-        bucket.set_upper_bound(*bound);
-        bucket.set_cumulative_count(cumulative);
-        bucket
-    });
-    histogram.set_bucket(buckets.collect());
-    histogram.set_sample_count(late.counts.iter().sum());
-    histogram.set_sample_sum(late.sum);
-    histogram
 }

@@ -7,7 +7,7 @@ use dataplane::Mac;
 
 use super::Node;
 use super::vrrp::{Member, state_of};
-use crate::status::{Count, ForeignClaim, Late, Vrrp, VrrpPeer, VrrpTransitions};
+use crate::status::{Count, ForeignClaim, Histogram, Vrrp, VrrpPeer, VrrpTransitions};
 use crate::vrrp::{Counters, LATE_BOUNDS, Report};
 
 impl Node {
@@ -99,7 +99,7 @@ fn show(member: &Member, report: &Report, now: Instant) -> Vrrp {
             .map(|(reject, value)| Count { name: reject.name().to_owned(), value })
             .collect(),
         transitions: transitions(counters),
-        late: Late {
+        late: Histogram {
             bounds: LATE_BOUNDS.iter().map(std::time::Duration::as_secs_f64).collect(),
             counts: counters.late.to_vec(),
             sum: counters.late_sum.as_secs_f64(),
