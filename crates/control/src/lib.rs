@@ -11,7 +11,10 @@ mod port;
 mod registry;
 pub mod vrrp;
 
-pub use controller::{BackendStatus, Command, Controller, Event, Owner, STANDALONE, ServiceStatus};
+pub use controller::{
+    BackendChange, BackendState, BackendStatus, Command, Controller, Event, Owner, Report,
+    STANDALONE, ServiceChange, ServiceStatus, Takers,
+};
 pub use desired::{
     Backend, Damping, Dataplane, Desired, FailurePolicy, Interface, MinHealthy, Notify, OnAllDown,
     OnDown, Persistence, Poll, Service, Track, TrackTarget, Vrrp, XdpMode, ZeroCopy,

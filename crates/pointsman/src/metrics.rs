@@ -220,7 +220,12 @@ impl Page {
             "1 when the backend's MAC address is known.",
             labels,
         )?;
-        let weight = self.gauge("backend_weight", "Weight.", labels)?;
+        let weight = self.gauge("backend_weight", "Weight, as configured.", labels)?;
+        let effective = self.gauge(
+            "backend_effective_weight",
+            "Weight that counts for new sources now.",
+            labels,
+        )?;
         let sessions = self.gauge(
             "backend_sessions",
             "Flows remembered, by whether they live.",
@@ -233,7 +238,7 @@ impl Page {
         let connections = self.counter("backend_connections_total", "Flows entered.", labels)?;
         let transitions = self.counter(
             "backend_transitions_total",
-            "How often the backend became usable or unusable.",
+            "How often the backend came to carry flows, or ceased to.",
             labels,
         )?;
         for service in &status.services {
@@ -246,6 +251,7 @@ impl Page {
                 }
                 resolved.with_label_values(at).set(flag(backend.mac.is_some()));
                 weight.with_label_values(at).set(f64::from(backend.weight));
+                effective.with_label_values(at).set(backend.effective_weight);
                 for (state, value) in sessions_of(backend) {
                     sessions.with_label_values(&[at[0], at[1], state]).set(number(value));
                 }
@@ -291,7 +297,8 @@ impl Page {
 }
 
 /// The states a backend can be in.
-pub const STATES: [&str; 4] = ["up", "down", "draining", "disabled"];
+pub const STATES: [&str; 7] =
+    ["up", "suspected", "down", "held", "checking", "draining", "disabled"];
 
 fn sessions_of(backend: &Backend) -> [(&'static str, u64); 2] {
     [("active", backend.active), ("inactive", backend.inactive)]

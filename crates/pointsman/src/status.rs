@@ -274,7 +274,20 @@ pub struct Service {
     pub bytes: u64,
     /// Frames dropped for want of a backend.
     pub dropped: u64,
-    /// Backends, as configured.
+    /// Sum of the weights of backends that are up or suspected.
+    #[serde(default)]
+    pub healthy_weight: u32,
+    /// Sum of the weights of all backends.
+    #[serde(default)]
+    pub total_weight: u32,
+    /// Whether enough is up (`min_healthy`).
+    #[serde(default)]
+    pub quorum: bool,
+    /// Whether the fallback takes new sources.
+    #[serde(default)]
+    pub fallback_active: bool,
+    /// Backends, as configured; then the fallback; then those that were removed from the
+    /// configuration and still have flows.
     pub backends: Vec<Backend>,
 }
 
@@ -285,15 +298,24 @@ pub struct Backend {
     pub name: String,
     /// Address.
     pub address: String,
-    /// Weight.
+    /// Whether it is the fallback of its service.
+    #[serde(default)]
+    pub fallback: bool,
+    /// Weight, as configured.
     pub weight: u32,
-    /// `up`, `down` or (weight 0) `draining`.
+    /// Weight that counts for new sources now: 0 while it takes none, less than `weight` during slow
+    /// start.
+    #[serde(default)]
+    pub effective_weight: f64,
+    /// `up`, `suspected` (in service, but new sources go elsewhere), `down`, `held` (its checks pass,
+    /// but it flapped and stays down), `checking` (not known yet), or `draining` (weight 0, or
+    /// removed from the configuration).
     pub state: String,
-    /// Why, when not `up`.
+    /// Why, where there is something to say.
     pub reason: Option<String>,
     /// Seconds in this state.
     pub since_seconds: f64,
-    /// How often it became usable or unusable since start.
+    /// How often it came to carry flows, or ceased to, since start.
     pub transitions: u64,
     /// MAC address, when known.
     pub mac: Option<String>,

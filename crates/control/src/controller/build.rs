@@ -6,48 +6,67 @@ use std::sync::Arc;
 
 use dataplane::{
     Addr, BackendSlot, Hop, InstanceSlot, LoopGuard, Member, Persistence, PortId, Scheduler,
-    Service, ServiceKey, ServiceSlot, Snapshot, Vip,
+    Service, ServiceKey, ServiceSlot, Snapshot, Tick, Vip,
 };
 
-use super::{Built, Command, Controller, Owner, STANDALONE};
+use super::backend::Seat;
+use super::report::Report;
+use super::service::{Built, Running};
+use super::{Command, Controller, Due, Owner, STANDALONE};
 use crate::desired;
 
 impl Controller {
     /// Publishes what the state says now.
     pub(super) fn publish(&mut self) {
         self.generation += 1;
-        self.retire_slots();
-        let vips = self.vips();
-        // An interface that does not exist has no VIP to steer.
-        let wanted: BTreeMap<Addr, Owner> =
-            vips.iter().filter_map(|vip| Some((vip.address, self.owner(vip)?))).collect();
-        for gone in self.steered.keys().filter(|vip| !wanted.contains_key(vip)) {
-            self.commands.push_back(Command::RemoveVip(*gone));
+        let due = std::mem::replace(&mut self.due, Due::Nothing);
+        if due >= Due::Neighbours {
+            self.guard = self.build_guard();
         }
-        self.steered.retain(|vip, _| wanted.contains_key(vip));
+        if due >= Due::Everything {
+            self.watch_neighbours();
+            self.vips = self.configured_vips();
+            self.steer();
+            self.hops.clear();
+            for service in &mut self.services {
+                service.dirty = true;
+            }
+        }
         let services = self.build_services();
         let snapshot = Snapshot::new(
             self.generation,
             services,
-            vips,
-            self.hops(),
-            self.guard(),
+            self.vips.clone(),
+            self.hops.clone(),
+            self.guard.clone(),
             self.workers.clone(),
         );
+        self.commands.push_back(Command::Publish(Arc::new(snapshot)));
+    }
+
+    /// Takes VIPs out of the map that are not wanted, and has those wait that are to enter it.
+    fn steer(&mut self) {
+        // An interface that does not exist has no VIP to steer.
+        let wanted: BTreeMap<Addr, Owner> =
+            self.vips.iter().filter_map(|vip| Some((vip.address, self.owner(vip)?))).collect();
+        for gone in self.steered.keys().filter(|vip| !wanted.contains_key(vip)) {
+            self.commands.push_back(Command::RemoveVip(*gone));
+        }
+        self.steered.retain(|vip, _| wanted.contains_key(vip));
         self.waiting = wanted
             .into_iter()
             .filter(|(vip, owner)| self.steered.get(vip) != Some(owner))
             .collect();
-        self.commands.push_back(Command::Publish(Arc::new(snapshot)));
+        self.waiting_for = self.generation;
     }
 
     /// The configured VIPs, each once.
-    fn vips(&self) -> Vec<Vip> {
+    fn configured_vips(&self) -> Vec<Vip> {
         let mut vips: BTreeMap<Addr, Vip> = BTreeMap::new();
-        for service in &self.desired.services {
-            let address = service.vip.into();
-            let instance = self.instance_of(service);
-            vips.insert(address, Vip { address, instance, port: self.home_of(service) });
+        for service in &self.services {
+            let address = service.wanted.vip.into();
+            let port = self.home_of(&service.wanted);
+            vips.insert(address, Vip { address, instance: service.instance, port });
         }
         vips.into_values().collect()
     }
@@ -56,175 +75,172 @@ impl Controller {
     fn home_of(&self, service: &desired::Service) -> Option<PortId> {
         let name = service.vrrp.as_ref()?;
         let instance = self.desired.vrrp.iter().find(|instance| instance.name == *name)?;
-        self.ports.iter().find(|port| port.name == instance.interface).map(|port| port.id)
+        let mut ports = self.reach.ports.iter();
+        ports.find(|port| port.name == instance.interface).map(|port| port.id)
     }
 
     /// What the VIP map is to say; `None` while the VIP's interface does not exist.
     fn owner(&self, vip: &Vip) -> Option<Owner> {
         let port = match vip.port {
             None => None,
-            Some(id) => Some((id, self.ports.get(id.index())?.link?.ifindex)),
+            Some(id) => Some((id, self.reach.ports.get(id.index())?.link?.ifindex)),
         };
         Some(Owner { instance: vip.instance, port })
     }
 
-    fn instance_of(&self, service: &desired::Service) -> InstanceSlot {
-        let slot = service.vrrp.as_ref().and_then(|name| self.instance_slots.slot(name));
-        slot.map_or(STANDALONE, InstanceSlot)
-    }
-
-    fn retire_slots(&mut self) {
-        let Self {
-            desired,
-            service_slots,
-            backend_slots,
-            instance_slots,
-            services,
-            generation,
-            ..
-        } = self;
-        let wanted: BTreeMap<&str, BTreeSet<IpAddr>> = desired
-            .services
+    /// Retires the slots of what is gone, with the next generation, and gives slots to what has
+    /// none. A full registry shows as `Unusable::NoSlot` in the status.
+    pub(super) fn assign_slots(&mut self) {
+        let Self { desired, service_slots, backend_slots, instance_slots, services, .. } = self;
+        let generation = self.generation + 1;
+        let wanted: BTreeMap<&str, BTreeSet<IpAddr>> = services
             .iter()
-            .map(|s| (s.name.as_str(), s.backends.iter().map(|b| b.address).collect()))
+            .map(|service| {
+                let seats = service.seats.iter().map(|seat| seat.wanted.address);
+                (service.wanted.name.as_str(), seats.collect())
+            })
             .collect();
-        instance_slots.retain(*generation, |name| {
+        instance_slots.retain(generation, |name| {
             name.is_empty() || desired.vrrp.iter().any(|instance| instance.name == *name)
+        });
+        service_slots.retain(generation, |name| wanted.contains_key(name.as_str()));
+        backend_slots.retain(generation, |(name, address)| {
+            wanted.get(name.as_str()).is_some_and(|backends| backends.contains(address))
         });
         for instance in &desired.vrrp {
             // The configuration allows one less than there are slots; beyond that retired ones are
             // waited for.
             let _ = instance_slots.claim(&instance.name);
         }
-        service_slots.retain(*generation, |name| wanted.contains_key(name.as_str()));
-        backend_slots.retain(*generation, |(name, address)| {
-            wanted.get(name.as_str()).is_some_and(|backends| backends.contains(address))
-        });
-        services.retain(|name, _| wanted.contains_key(name.as_str()));
+        for service in services {
+            let Running { wanted, seats, .. } = service;
+            let vrrp = wanted.vrrp.as_ref();
+            let instance = vrrp.and_then(|name| instance_slots.slot(name));
+            let instance = instance.map_or(STANDALONE, InstanceSlot);
+            let slot = service_slots.claim(&wanted.name).map(ServiceSlot);
+            service.dirty |= (slot, instance) != (service.slot, service.instance);
+            (service.slot, service.instance) = (slot, instance);
+            for seat in seats.iter_mut().filter(|seat| seat.slot.is_none()) {
+                let key = (wanted.name.clone(), seat.wanted.address);
+                seat.slot = backend_slots.claim(&key).map(BackendSlot);
+                service.dirty |= seat.slot.is_some();
+            }
+        }
     }
 
-    /// The services, rebuilt only where something about them changed.
+    /// The services, rebuilt only where something about them changed, and their hops.
     fn build_services(&mut self) -> Vec<Arc<Service>> {
-        let mut services = Vec::with_capacity(self.desired.services.len());
-        for wanted in &self.desired.services {
-            let Some(slot) = self.service_slots.claim(&wanted.name) else { continue };
-            for backend in &wanted.backends {
-                // A full registry shows as `Unusable::NoSlot` in the status.
-                let _ = self.backend_slots.claim(&(wanted.name.clone(), backend.address));
+        let Self { services, hops, reports, now, .. } = self;
+        let mut built = Vec::with_capacity(services.len());
+        for service in services {
+            if std::mem::take(&mut service.dirty) {
+                let Running { wanted, seats, .. } = &mut *service;
+                let changes = seats.iter_mut().filter_map(|seat| seat.change(&wanted.name));
+                reports.extend(changes.map(Report::Backend));
+                reports.extend(service.settle().map(Report::Service));
+                service.rebuild(*now);
+                service.write_hops(hops);
             }
-            let members = self.members(wanted);
-            let slots = (ServiceSlot(slot), self.instance_of(wanted));
-            let old = self.services.get(&wanted.name);
-            let service = match old {
-                Some(built)
-                    if built.members == members
-                        && built.service.instance == slots.1
-                        && same(&built.service, wanted) =>
-                {
-                    Arc::clone(&built.service)
-                }
-                _ => Arc::new(build(slots, wanted, &members, old)),
-            };
-            services.push(Arc::clone(&service));
-            self.services.insert(wanted.name.clone(), Built { service, members });
+            built.extend(service.built.as_ref().map(|built| Arc::clone(&built.service)));
         }
-        services
+        built
     }
 
-    /// The backends that may take new sources.
-    fn members(&self, service: &desired::Service) -> Vec<Member> {
-        let usable = |backend: &&desired::Backend| {
-            let key = (service.name.clone(), backend.address);
-            backend.weight > 0 && self.states.get(&key).is_some_and(|state| state.usable.is_ok())
-        };
-        service
-            .backends
-            .iter()
-            .filter(usable)
-            .filter_map(|backend| {
-                let slot = self.backend_slots.slot(&(service.name.clone(), backend.address))?;
-                Some(Member {
-                    slot: BackendSlot(slot),
-                    address: backend.address.into(),
-                    weight: backend.weight,
-                })
-            })
-            .collect()
-    }
-
-    fn hops(&self) -> Vec<Hop> {
-        let mut hops = Vec::new();
-        for service in &self.desired.services {
-            let Some(service_slot) = self.service_slots.slot(&service.name) else { continue };
-            let instance = self.instance_of(service);
-            for backend in &service.backends {
-                let key = (service.name.clone(), backend.address);
-                let (Some(slot), Some(Ok(way))) = (
-                    self.backend_slots.slot(&key),
-                    self.states.get(&key).map(|state| &state.usable),
-                ) else {
-                    continue;
-                };
-                let slot = usize::from(slot);
-                if hops.len() <= slot {
-                    hops.resize(slot + 1, Hop::NONE);
-                }
-                let mut macs = [0; 12];
-                macs[..6].copy_from_slice(&way.mac.0);
-                macs[6..].copy_from_slice(&way.own.0);
-                hops[slot] = Hop {
-                    macs,
-                    port: way.port,
-                    service: ServiceSlot(service_slot),
-                    instance,
-                    usable: true,
-                    eligible: backend.weight > 0,
-                    shunned: false,
-                    fate: dataplane::Fate::Unreachable,
-                };
-            }
-        }
-        hops
-    }
-
-    fn guard(&self) -> LoopGuard {
-        let own = self.ports.iter().filter_map(|port| port.link).map(|link| link.mac);
-        let backends = self.desired.services.iter().flat_map(|service| {
-            service.backends.iter().filter_map(|backend| {
-                let mac = self.neighbours.get(&backend.address)?.mac()?;
-                Some((mac, Addr::from(service.vip)))
-            })
+    fn build_guard(&self) -> LoopGuard {
+        let own = self.reach.ports.iter().filter_map(|port| port.link).map(|link| link.mac);
+        let backends = self.services.iter().flat_map(|service| {
+            let vip = Addr::from(service.wanted.vip);
+            let macs = service.seats.iter().filter_map(|seat| self.reach.mac(seat.wanted.address));
+            macs.map(move |mac| (mac, vip))
         });
         LoopGuard::new(own, backends)
     }
 }
 
-fn build(
-    (slot, instance): (ServiceSlot, InstanceSlot),
-    wanted: &desired::Service,
-    members: &[Member],
-    old: Option<&Built>,
-) -> Service {
-    let key = key(wanted);
-    let scheduler = match old {
-        Some(built)
-            if built.service.key == key && built.service.scheduler.kind() == wanted.scheduler =>
-        {
-            built.service.scheduler.rebuilt(members)
+impl Running {
+    /// Its form for the packet path; the old one where nothing of it changed.
+    fn rebuild(&mut self, now: Tick) {
+        let Some(slot) = self.slot else {
+            self.built = None;
+            return;
+        };
+        let members = self.members(now);
+        self.next_step = self.step_after(now);
+        let reject = self.rejects();
+        let old = self.built.take();
+        let built = match old {
+            Some(old) if self.is_built(&old, &members, reject) => old,
+            old => {
+                let service = self.build(slot, &members, reject, old.as_ref());
+                Built { service: Arc::new(service), members }
+            }
+        };
+        self.built = Some(built);
+    }
+
+    fn is_built(&self, old: &Built, members: &[Member], reject: bool) -> bool {
+        let Service { slot: _, key, instance, persistence, scheduler, reject: rejects } =
+            &*old.service;
+        old.members == members
+            && *instance == self.instance
+            && *rejects == reject
+            && *key == service_key(&self.wanted)
+            && *persistence == persistence_of(&self.wanted)
+            && scheduler.kind() == self.wanted.scheduler
+    }
+
+    fn build(
+        &self,
+        slot: ServiceSlot,
+        members: &[Member],
+        reject: bool,
+        old: Option<&Built>,
+    ) -> Service {
+        let wanted = &self.wanted;
+        let key = service_key(wanted);
+        let old = old.map(|built| &built.service);
+        let alike =
+            |old: &&Arc<Service>| old.key == key && old.scheduler.kind() == wanted.scheduler;
+        let scheduler = match old.filter(alike) {
+            Some(old) => old.scheduler.rebuilt(members),
+            None => Scheduler::new(wanted.scheduler, key, members),
+        };
+        let persistence = persistence_of(wanted);
+        Service { slot, key, instance: self.instance, persistence, scheduler, reject }
+    }
+
+    fn write_hops(&self, hops: &mut Vec<Hop>) {
+        let Some(service) = self.slot else { return };
+        for seat in &self.seats {
+            let Some(slot) = seat.slot else { continue };
+            if hops.len() <= slot.index() {
+                hops.resize(slot.index() + 1, Hop::NONE);
+            }
+            hops[slot.index()] = self.hop(service, seat);
         }
-        _ => Scheduler::new(wanted.scheduler, key, members),
-    };
-    Service { slot, key, instance, persistence: persistence(wanted), scheduler, reject: false }
+    }
+
+    fn hop(&self, service: ServiceSlot, seat: &Seat) -> Hop {
+        let policy = &self.wanted.failure;
+        let mut hop = Hop {
+            service,
+            instance: self.instance,
+            usable: seat.is_usable(policy),
+            eligible: seat.eligible,
+            shunned: seat.is_shunned(policy),
+            fate: seat.fate(policy),
+            ..Hop::NONE
+        };
+        if let Ok(way) = &seat.way {
+            hop.macs[..6].copy_from_slice(&way.mac.0);
+            hop.macs[6..].copy_from_slice(&way.own.0);
+            hop.port = way.port;
+        }
+        hop
+    }
 }
 
-/// Whether a built service still is what is wanted, its members apart.
-fn same(built: &Service, wanted: &desired::Service) -> bool {
-    built.key == key(wanted)
-        && built.persistence == persistence(wanted)
-        && built.scheduler.kind() == wanted.scheduler
-}
-
-pub(super) fn key(service: &desired::Service) -> ServiceKey {
+pub(super) fn service_key(service: &desired::Service) -> ServiceKey {
     ServiceKey {
         vip: service.vip.into(),
         protocol: service.protocol,
@@ -233,7 +249,7 @@ pub(super) fn key(service: &desired::Service) -> ServiceKey {
     }
 }
 
-fn persistence(service: &desired::Service) -> Option<Persistence> {
+fn persistence_of(service: &desired::Service) -> Option<Persistence> {
     service.persistence.map(|wanted| Persistence {
         timeout: wanted.timeout,
         // IPv4 addresses are the last 32 of 128 bits.

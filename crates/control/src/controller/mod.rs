@@ -1,10 +1,20 @@
-//! From what is wanted and what the kernel says to what the packet path reads.
+//! From what is wanted, what the kernel says and what the checks say to what the packet path reads.
 //!
-//! Contract: one event, then [`Controller::poll_command`] until `None`. The driver carries the
-//! commands out in order; the order is part of their meaning: a VIP enters the map only after every
-//! worker acknowledged a snapshot that knows it, and leaves the map before the snapshot forgets it.
+//! Contract: any number of events, then [`Controller::poll_command`] until `None`. The driver
+//! carries the commands out in order; the order is part of their meaning: a VIP enters the map only
+//! after every worker acknowledged a snapshot that knows it, and leaves the map before the snapshot
+//! forgets it. Reports come last, for they take time and change nothing.
+//!
+//! A verdict about one backend rebuilds its service alone; everything else of a snapshot is shared
+//! with, or copied from, the one before.
 
+mod backend;
 mod build;
+mod quorum;
+mod ramp;
+mod reach;
+mod report;
+mod service;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,40 +22,62 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use dataplane::{
-    Addr, BackendSlot, InstanceSlot, MAX_BACKENDS, MAX_SERVICES, Mac, PortId, Service, Snapshot,
-    Tick, WorkerLink,
+    Addr, BackendSlot, Hop, InstanceSlot, LoopGuard, MAX_BACKENDS, MAX_SERVICES, PortId, Snapshot,
+    Tick, Vip, WorkerLink,
 };
 
 use crate::desired::Desired;
+use crate::health::Transition;
 use crate::neighbour::{Neighbour, Unusable};
 use crate::port::{Link, Network, Port};
 use crate::registry::Registry;
+use backend::Role;
+use reach::Reach;
+use service::Running;
 
+pub use report::{BackendChange, BackendState, Report, ServiceChange, Takers};
 pub use status::{BackendStatus, ServiceStatus};
 
 /// The control plane's state machine.
 #[derive(Debug)]
 pub struct Controller {
     desired: Desired,
-    ports: Vec<Port>,
-    /// Of backend addresses only.
-    neighbours: BTreeMap<IpAddr, Neighbour>,
+    reach: Reach,
     workers: Vec<WorkerLink>,
     service_slots: Registry<String>,
     backend_slots: Registry<(String, IpAddr)>,
     /// Of VRRP instances; slot 0 is [`STANDALONE`]'s.
     instance_slots: Registry<String>,
-    /// As published, by name; reused while nothing of a service changes.
-    services: BTreeMap<String, Built>,
-    states: BTreeMap<(String, IpAddr), State>,
+    /// As configured, in its order.
+    services: Vec<Running>,
+    /// As published; of the services' dirty ones, and of them only, to be worked out anew.
+    hops: Vec<Hop>,
+    vips: Vec<Vip>,
+    guard: LoopGuard,
     generation: u64,
     acknowledged: u64,
     /// VIPs in the map, each with its owner.
     steered: BTreeMap<Addr, Owner>,
-    /// VIPs of the published snapshot that wait for its acknowledgement.
+    /// VIPs that wait until [`Self::waiting_for`] is acknowledged.
     waiting: BTreeMap<Addr, Owner>,
+    waiting_for: u64,
     watched: BTreeSet<(PortId, IpAddr)>,
+    due: Due,
+    now: Tick,
     commands: VecDeque<Command>,
+    reports: VecDeque<Report>,
+}
+
+/// What the events since the last command ask for; each includes those before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Nothing,
+    /// A snapshot with what is dirty.
+    Snapshot,
+    /// And with another loop guard.
+    Neighbours,
+    /// And neighbours to watch, VIPs to steer.
+    Everything,
 }
 
 /// What the driver saw.
@@ -59,6 +91,8 @@ pub enum Event {
     Networks(PortId, Vec<Network>),
     /// What the kernel knows of a backend's MAC.
     Neighbour(IpAddr, Neighbour),
+    /// What the checks of a backend of this service amount to is now something else.
+    Health(String, IpAddr, Transition),
     /// The set of workers changed.
     Workers(Vec<WorkerLink>),
     /// Every worker works with this generation or a later one.
@@ -78,8 +112,8 @@ pub enum Command {
     Watch(PortId, IpAddr),
     /// Nobody needs this neighbour any more.
     Unwatch(PortId, IpAddr),
-    /// Say that a backend's state changed: service, backend, why it is unusable (`None`: usable).
-    Report(String, String, Option<Unusable>),
+    /// Tell people what changed.
+    Report(Report),
 }
 
 /// To whom a VIP belongs.
@@ -97,87 +131,133 @@ pub const STANDALONE: InstanceSlot = InstanceSlot(0);
 /// Slots of the lease array.
 const MAX_INSTANCES: u16 = 256;
 
-#[derive(Debug)]
-struct Built {
-    service: Arc<Service>,
-    members: Vec<dataplane::Member>,
-}
-
-/// A backend's usability, with its history of one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct State {
-    usable: Result<Way, Unusable>,
-    since: Tick,
-}
-
-/// How to reach a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Way {
-    port: PortId,
-    own: Mac,
-    mac: Mac,
-}
-
 impl Controller {
     /// A controller for a first configuration. Nothing is published before the first event.
-    pub fn new(desired: Desired) -> Self {
-        let ports = ports_of(&desired);
+    pub fn new(desired: Desired, now: Tick) -> Self {
         let mut instance_slots = Registry::new(MAX_INSTANCES);
         // The first one given out is 0. An instance cannot have an empty name.
         instance_slots.claim(&String::new());
-        Self {
+        let mut controller = Self {
             instance_slots,
+            reach: Reach::new(&desired),
+            services: desired.services.iter().map(|wanted| Running::new(wanted, now)).collect(),
             desired,
-            ports,
-            neighbours: BTreeMap::new(),
             workers: Vec::new(),
             service_slots: Registry::new(slots(MAX_SERVICES)),
             backend_slots: Registry::new(slots(MAX_BACKENDS)),
-            services: BTreeMap::new(),
-            states: BTreeMap::new(),
+            hops: Vec::new(),
+            vips: Vec::new(),
+            guard: LoopGuard::default(),
             generation: 0,
             acknowledged: 0,
             steered: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            waiting_for: 0,
             watched: BTreeSet::new(),
+            due: Due::Nothing,
+            now,
             commands: VecDeque::new(),
+            reports: VecDeque::new(),
+        };
+        controller.assign_slots();
+        controller
+    }
+
+    /// Takes one event in; drain [`Self::poll_command`] afterwards, or after some more.
+    pub fn handle(&mut self, event: Event, now: Tick) {
+        self.now = self.now.max(now);
+        match event {
+            Event::Acknowledged(generation) => self.acknowledged(generation),
+            Event::Desired(desired) => self.follow(*desired),
+            Event::Link(id, link) => {
+                self.reach.with_port(id, |port| port.link = link);
+                self.judge_all(Due::Everything);
+            }
+            Event::Networks(id, networks) => {
+                self.reach.with_port(id, |port| port.networks = networks);
+                self.judge_all(Due::Everything);
+            }
+            Event::Neighbour(address, neighbour) => {
+                if self.reach.learn(address, neighbour) {
+                    self.judge_where(|seat| seat == address);
+                    self.due = self.due.max(Due::Neighbours);
+                }
+            }
+            Event::Health(service, address, transition) => {
+                self.hear(&service, address, &transition);
+            }
+            Event::Workers(workers) => {
+                self.workers = workers;
+                self.due = self.due.max(Due::Snapshot);
+            }
         }
     }
 
-    /// Takes one event in; drain [`Self::poll_command`] afterwards.
-    pub fn handle(&mut self, event: Event, now: Tick) {
-        match event {
-            Event::Acknowledged(generation) => return self.acknowledged(generation),
-            Event::Desired(desired) => self.desired = *desired,
-            Event::Link(id, link) => self.with_port(id, |port| port.link = link),
-            Event::Networks(id, networks) => self.with_port(id, |port| port.networks = networks),
-            Event::Neighbour(address, neighbour) => {
-                let neighbour = neighbour.after(self.neighbours.get(&address).copied());
-                if self.neighbours.insert(address, neighbour) == Some(neighbour) {
-                    return;
-                }
+    /// Lets time pass; to be called when [`Self::next_deadline`] is reached. Drain
+    /// [`Self::poll_command`] afterwards.
+    pub fn handle_timeout(&mut self, now: Tick) {
+        self.now = self.now.max(now);
+        for service in &mut self.services {
+            if service.next_step.is_some_and(|at| at <= now) {
+                service.dirty = true;
+                self.due = self.due.max(Due::Snapshot);
             }
-            Event::Workers(workers) => self.workers = workers,
         }
-        self.watch_neighbours();
-        self.judge_backends(now);
-        self.publish();
+    }
+
+    /// When something changes by itself: the weight of a backend that came up lately.
+    pub fn next_deadline(&self) -> Option<Tick> {
+        self.services.iter().filter_map(|service| service.next_step).min()
     }
 
     /// The next thing to do.
     pub fn poll_command(&mut self) -> Option<Command> {
-        self.commands.pop_front()
+        if self.due != Due::Nothing {
+            self.publish();
+        }
+        let report = |reports: &mut VecDeque<Report>| reports.pop_front().map(Command::Report);
+        self.commands.pop_front().or_else(|| report(&mut self.reports))
     }
 
-    /// Frees slots that nobody means any more; `named` tells whether a template names a backend.
+    /// Lets backends go that were removed from the configuration, and frees slots that nobody means
+    /// any more; `named` tells whether a template names a backend. Drain [`Self::poll_command`]
+    /// afterwards.
     pub fn reclaim_slots(&mut self, named: impl Fn(BackendSlot) -> bool) {
-        let workers = &self.workers;
-        self.backend_slots.reclaim(self.acknowledged, |slot| {
-            let slot = BackendSlot(slot);
+        let Self { workers, services, acknowledged, now, reports, .. } = self;
+        let in_use = |slot: BackendSlot| {
             named(slot) || workers.iter().any(|worker| worker.counters.backend(slot).in_use())
-        });
-        self.service_slots.reclaim(self.acknowledged, |_| false);
-        self.instance_slots.reclaim(self.acknowledged, |_| false);
+        };
+        let mut gone = false;
+        for service in services {
+            let Running { wanted, seats, .. } = service;
+            seats.retain(|seat| {
+                let stays = match seat.role {
+                    Role::Member | Role::Fallback => true,
+                    Role::Leaving(generation) => {
+                        generation > *acknowledged || seat.slot.is_some_and(&in_use)
+                    }
+                };
+                if !stays {
+                    reports.push_back(Report::Drained {
+                        service: wanted.name.clone(),
+                        backend: seat.wanted.name.clone(),
+                        after: now.saturating_since(seat.since),
+                    });
+                    (service.dirty, gone) = (true, true);
+                }
+                stays
+            });
+        }
+        let freed = self.backend_slots.reclaim(*acknowledged, |slot| in_use(BackendSlot(slot)));
+        let services_freed = self.service_slots.reclaim(*acknowledged, |_| false);
+        self.instance_slots.reclaim(*acknowledged, |_| false);
+        if gone || !freed.is_empty() || !services_freed.is_empty() {
+            self.assign_slots();
+            // Slots that are claimed by nobody change nothing.
+            if gone || self.services.iter().any(|service| service.dirty) {
+                self.judge_all(Due::Everything);
+            }
+        }
     }
 
     /// The configuration in force.
@@ -187,7 +267,7 @@ impl Controller {
 
     /// The configured interfaces, in the order of their slots.
     pub fn ports(&self) -> &[Port] {
-        &self.ports
+        &self.reach.ports
     }
 
     /// The last published generation and the last one that all workers acknowledged.
@@ -200,14 +280,21 @@ impl Controller {
         self.generation > 0 && self.waiting.is_empty()
     }
 
-    /// Whether the MAC of some backend is being asked for: neither known nor given up.
-    pub fn resolving(&self) -> bool {
-        self.states.values().any(|state| state.usable == Err(Unusable::Resolving))
+    /// Whether it is too early to say of some backend whether it is up: its MAC is being asked for,
+    /// or its first check is not over.
+    pub fn undecided(&self) -> bool {
+        let mut seats = self.services.iter().flat_map(|service| &service.seats);
+        seats.any(|seat| !matches!(seat.role, Role::Leaving(_)) && seat.is_undecided())
     }
 
     /// VIPs in the map.
     pub fn steered(&self) -> impl Iterator<Item = Addr> + '_ {
         self.steered.keys().copied()
+    }
+
+    /// Whether a VIP is in the map.
+    pub fn is_steered(&self, vip: Addr) -> bool {
+        self.steered.contains_key(&vip)
     }
 
     /// The slot of a VRRP instance whose configuration was published.
@@ -220,20 +307,65 @@ impl Controller {
         self.watched.iter().copied()
     }
 
-    fn with_port(&mut self, id: PortId, change: impl FnOnce(&mut Port)) {
-        if let Some(port) = self.ports.get_mut(id.index()) {
-            change(port);
+    fn follow(&mut self, desired: Desired) {
+        let generation = self.generation + 1;
+        let mut old: BTreeMap<String, Running> = std::mem::take(&mut self.services)
+            .into_iter()
+            .map(|service| (service.wanted.name.clone(), service))
+            .collect();
+        for wanted in &desired.services {
+            let service = match old.remove(&wanted.name) {
+                Some(mut service) => {
+                    service.follow(wanted, generation, self.now);
+                    service
+                }
+                None => Running::new(wanted, self.now),
+            };
+            self.services.push(service);
         }
+        self.desired = desired;
+        self.assign_slots();
+        self.judge_all(Due::Everything);
     }
 
-    /// The interface whose network a backend is on.
-    fn port_towards(&self, address: IpAddr) -> Option<&Port> {
-        self.ports.iter().find(|port| port.networks.iter().any(|net| net.contains(address)))
+    fn hear(&mut self, name: &str, address: IpAddr, transition: &Transition) {
+        let now = self.now;
+        let service = self.services.iter_mut().find(|service| service.wanted.name == name);
+        let Some(service) = service else { return };
+        let Running { wanted, seats, .. } = service;
+        let seat = seats.iter_mut().find(|seat| seat.wanted.address == address);
+        // What is not checked is not heard of either; that may cross with a reload.
+        let Some(seat) = seat.filter(|seat| seat.role == Role::Member) else { return };
+        seat.hear(transition);
+        seat.judge(wanted, Some(transition.after), now);
+        service.dirty = true;
+        self.due = self.due.max(Due::Snapshot);
+    }
+
+    fn judge_all(&mut self, due: Due) {
+        self.judge_where(|_| true);
+        self.due = self.due.max(due);
+    }
+
+    /// Works out anew whether frames can reach these backends.
+    fn judge_where(&mut self, concerns: impl Fn(IpAddr) -> bool) {
+        let Self { services, reach, now, .. } = self;
+        for service in services {
+            let Running { wanted, seats, .. } = service;
+            for seat in seats.iter_mut().filter(|seat| concerns(seat.wanted.address)) {
+                seat.way = match seat.slot {
+                    Some(_) => reach.way_to(seat.wanted.address),
+                    None => Err(Unusable::NoSlot),
+                };
+                seat.judge(wanted, None, *now);
+                service.dirty = true;
+            }
+        }
     }
 
     fn acknowledged(&mut self, generation: u64) {
         self.acknowledged = self.acknowledged.max(generation);
-        if self.acknowledged < self.generation {
+        if self.acknowledged < self.waiting_for {
             return;
         }
         for (vip, owner) in std::mem::take(&mut self.waiting) {
@@ -243,14 +375,11 @@ impl Controller {
     }
 
     fn watch_neighbours(&mut self) {
-        let wanted: BTreeSet<(PortId, IpAddr)> = self
-            .desired
-            .services
-            .iter()
-            .flat_map(|service| &service.backends)
-            .filter_map(|backend| {
-                let port = self.port_towards(backend.address)?;
-                port.link.map(|_| (port.id, backend.address))
+        let backends = self.services.iter().flat_map(|service| &service.seats);
+        let wanted: BTreeSet<(PortId, IpAddr)> = backends
+            .filter_map(|seat| {
+                let port = self.reach.port_towards(seat.wanted.address)?;
+                port.link.map(|_| (port.id, seat.wanted.address))
             })
             .collect();
         for gone in self.watched.difference(&wanted) {
@@ -260,72 +389,6 @@ impl Controller {
             self.commands.push_back(Command::Watch(new.0, new.1));
         }
         self.watched = wanted;
-    }
-
-    /// Works out for every backend whether frames can reach it, and reports what changed.
-    fn judge_backends(&mut self, now: Tick) {
-        let mut states = BTreeMap::new();
-        for service in &self.desired.services {
-            for backend in &service.backends {
-                let key = (service.name.clone(), backend.address);
-                let usable = self.way_to(backend.address);
-                let state = match self.states.get(&key) {
-                    Some(old) if same_kind(&old.usable, &usable) => State { usable, ..*old },
-                    _ => {
-                        self.commands.push_back(Command::Report(
-                            service.name.clone(),
-                            backend.name.clone(),
-                            usable.clone().err(),
-                        ));
-                        State { usable, since: now }
-                    }
-                };
-                states.insert(key, state);
-            }
-        }
-        self.states = states;
-    }
-
-    fn way_to(&self, address: IpAddr) -> Result<Way, Unusable> {
-        let port = self.port_towards(address).ok_or(Unusable::OffLink)?;
-        let link = port
-            .link
-            .filter(|link| link.up)
-            .ok_or_else(|| Unusable::LinkDown(port.name.clone()))?;
-        let neighbour = self.neighbours.get(&address).copied().unwrap_or(Neighbour::Missing);
-        let Some(mac) = neighbour.mac() else {
-            return Err(match neighbour {
-                Neighbour::Failed => Unusable::NoAnswer,
-                Neighbour::Resolved(_) | Neighbour::Asking(_) | Neighbour::Missing => {
-                    Unusable::Resolving
-                }
-            });
-        };
-        if self.ports.iter().any(|port| port.link.is_some_and(|link| link.mac == mac)) {
-            return Err(Unusable::OwnMac);
-        }
-        Ok(Way { port: port.id, own: link.mac, mac })
-    }
-}
-
-fn ports_of(desired: &Desired) -> Vec<Port> {
-    (0u16..)
-        .zip(&desired.interfaces)
-        .map(|(id, interface)| Port {
-            name: interface.name.clone(),
-            id: PortId(id),
-            link: None,
-            networks: Vec::new(),
-        })
-        .collect()
-}
-
-/// A new MAC is no change of state.
-fn same_kind(old: &Result<Way, Unusable>, new: &Result<Way, Unusable>) -> bool {
-    match (old, new) {
-        (Ok(_), Ok(_)) => true,
-        (Err(old), Err(new)) => old == new,
-        _ => false,
     }
 }
 

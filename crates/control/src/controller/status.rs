@@ -5,6 +5,9 @@ use std::net::IpAddr;
 use dataplane::{BackendSlot, Mac, PortId, SchedulerKind, ServiceKey, ServiceSlot, Tick};
 
 use super::Controller;
+use super::backend::{Role, Seat};
+use super::report::BackendState;
+use super::service::Running;
 use crate::neighbour::Unusable;
 
 /// A service and its backends.
@@ -20,7 +23,16 @@ pub struct ServiceStatus<'a> {
     pub scheduler: SchedulerKind,
     /// Persistence timeout, if persistent.
     pub persistence: Option<std::time::Duration>,
-    /// Its backends, as configured.
+    /// Whether enough of it is up (`min_healthy`).
+    pub quorum: bool,
+    /// Sum of the weights of backends that are up or suspected.
+    pub healthy_weight: u32,
+    /// Sum of all weights.
+    pub total_weight: u32,
+    /// Whether the fallback takes new sources.
+    pub fallback_active: bool,
+    /// Its backends, as configured; then its fallback, then those that were removed from the
+    /// configuration and still have flows.
     pub backends: Vec<BackendStatus<'a>>,
 }
 
@@ -33,53 +45,67 @@ pub struct BackendStatus<'a> {
     pub address: IpAddr,
     /// Configured weight.
     pub weight: u32,
+    /// Weight that counts for new sources now: 0 while it takes none, less than `weight` during
+    /// slow start.
+    pub effective_weight: f64,
+    /// Whether it is the fallback.
+    pub fallback: bool,
     /// Slot; `None` while all are taken.
     pub slot: Option<BackendSlot>,
-    /// Its MAC and the port towards it, or why it is unusable.
+    /// Its MAC and the port towards it, or why it cannot be reached.
     pub usable: Result<(PortId, Mac), Unusable>,
+    /// Its state.
+    pub state: BackendState,
+    /// Why; empty where there is nothing to say.
+    pub why: &'a str,
     /// Since when.
     pub since: Tick,
+    /// How often it came to carry flows, or ceased to.
+    pub transitions: u64,
 }
 
 impl Controller {
     /// All services, as configured.
     pub fn services(&self) -> impl Iterator<Item = ServiceStatus<'_>> {
-        self.desired.services.iter().map(|service| ServiceStatus {
-            name: &service.name,
-            slot: self.service_slots.slot(&service.name).map(ServiceSlot),
-            key: super::build::key(service),
-            scheduler: service.scheduler,
-            persistence: service.persistence.map(|p| p.timeout),
-            backends: service
-                .backends
-                .iter()
-                .map(|backend| self.backend_status(&service.name, backend))
-                .collect(),
-        })
+        self.services.iter().map(|service| self.service_status(service))
     }
 
-    fn backend_status<'a>(
-        &'a self,
-        service: &str,
-        backend: &'a crate::desired::Backend,
-    ) -> BackendStatus<'a> {
-        let key = (service.to_owned(), backend.address);
-        let slot = self.backend_slots.slot(&key).map(BackendSlot);
-        let state = self.states.get(&key);
-        let usable = match (slot, state) {
-            (None, Some(_)) => Err(Unusable::NoSlot),
-            (_, Some(state)) => {
-                state.usable.as_ref().map(|way| (way.port, way.mac)).map_err(Clone::clone)
-            }
-            (_, None) => Err(Unusable::Resolving),
-        };
+    /// Whether each service has its quorum, by name.
+    pub fn quorums(&self) -> impl Iterator<Item = (&str, bool)> {
+        let services = self.services.iter();
+        services.map(|service| (service.wanted.name.as_str(), service.quorum.is_held()))
+    }
+
+    fn service_status<'a>(&'a self, service: &'a Running) -> ServiceStatus<'a> {
+        let wanted = &service.wanted;
+        let backends = service.seats.iter().map(|seat| self.backend_status(service, seat));
+        ServiceStatus {
+            name: &wanted.name,
+            slot: service.slot,
+            key: super::build::service_key(wanted),
+            scheduler: wanted.scheduler,
+            persistence: wanted.persistence.map(|p| p.timeout),
+            quorum: service.quorum.is_held(),
+            healthy_weight: service.weights.healthy,
+            total_weight: service.weights.total,
+            fallback_active: service.fallback_active,
+            backends: backends.collect(),
+        }
+    }
+
+    fn backend_status<'a>(&'a self, service: &Running, seat: &'a Seat) -> BackendStatus<'a> {
         BackendStatus {
-            name: &backend.name,
-            address: backend.address,
-            weight: backend.weight,
-            slot,
-            usable,
-            since: state.map_or_else(Tick::default, |state| state.since),
+            name: &seat.wanted.name,
+            address: seat.wanted.address,
+            weight: seat.wanted.weight,
+            effective_weight: service.effective_weight(seat, self.now),
+            fallback: seat.role == Role::Fallback,
+            slot: seat.slot,
+            usable: seat.way.as_ref().map(|way| (way.port, way.mac)).map_err(Clone::clone),
+            state: seat.state,
+            why: &seat.why,
+            since: seat.since,
+            transitions: seat.transitions,
         }
     }
 }

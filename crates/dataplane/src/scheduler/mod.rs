@@ -60,6 +60,14 @@ impl SchedulerKind {
             Self::Wlc => "wlc",
         }
     }
+
+    /// Whether a weight above 0 makes a difference.
+    pub const fn weighs(self) -> bool {
+        match self {
+            Self::Maglev | Self::Wrr | Self::Wlc => true,
+            Self::Rr | Self::Lc => false,
+        }
+    }
 }
 
 /// A backend that may take new sources.

@@ -6,6 +6,7 @@
 mod devices;
 mod hooks;
 mod permission;
+mod report;
 mod start;
 mod track;
 mod view;
@@ -13,7 +14,7 @@ mod vrrp;
 mod vrrp_check;
 mod vrrp_view;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -55,8 +56,7 @@ pub struct Node {
     stale: bool,
     /// Backends whose neighbour entry somebody deleted.
     forgotten: BTreeSet<(PortId, IpAddr)>,
-    /// By service and backend: whether it can be used, and how often that changed.
-    transitions: BTreeMap<(String, String), (bool, u64)>,
+    hooks: hooks::Hooks,
     announced_ready: bool,
     next: Schedule,
     // The order matters: the leases end before the program is detached.
@@ -110,6 +110,10 @@ impl Node {
                 Some(news) = inputs.news.recv() => self.on_news(news).await,
                 Some(notice) = inputs.notices.next() => self.on_notice(notice_of(&notice.payload)).await,
                 Some(query) = inputs.queries.recv() => self.answer(query),
+                () = until(self.controller.next_deadline()) => {
+                    self.controller.handle_timeout(clock::now());
+                    self.carry_out_all().await;
+                }
                 _ = ticks.tick() => {
                     if let Err(error) = self.on_tick().await {
                         break Err(error);
@@ -170,6 +174,7 @@ impl Node {
         tables.pending.sweep(now, tables.pending.sets().div_ceil(PENDING_TICKS));
         self.collect_acknowledgements().await;
         self.follow_vrrp(now);
+        self.hooks.reap(now);
         self.announce();
         Ok(())
     }
@@ -177,6 +182,10 @@ impl Node {
     /// Feeds one event to the controller and carries out what it says.
     async fn tell(&mut self, event: Event) {
         self.controller.handle(event, clock::now());
+        self.carry_out_all().await;
+    }
+
+    async fn carry_out_all(&mut self) {
         while let Some(command) = self.controller.poll_command() {
             self.carry_out(command).await;
         }
@@ -211,20 +220,7 @@ impl Node {
                     self.netlink.release(ifindex, address).await;
                 }
             }
-            Command::Report(service, backend, why) => {
-                match &why {
-                    None => info!(%service, %backend, "backend can be reached"),
-                    Some(why) => warn!(%service, %backend, %why, "backend cannot be used"),
-                }
-                self.count_transition((service, backend), why.is_none());
-            }
-        }
-    }
-
-    fn count_transition(&mut self, backend: (String, String), usable: bool) {
-        let (was, count) = self.transitions.entry(backend).or_insert((usable, 0));
-        if *was != usable {
-            (*was, *count) = (usable, *count + 1);
+            Command::Report(report) => self.report(&report),
         }
     }
 
@@ -237,6 +233,7 @@ impl Node {
         }
         let persistence = &self.tables.persistence;
         self.controller.reclaim_slots(|slot| persistence.templates_of(slot) > 0);
+        self.carry_out_all().await;
     }
 
     /// Asks again for what netlink may have lost, and for neighbours that nobody keeps resolved.
@@ -343,6 +340,14 @@ impl StopSignals {
 impl fmt::Debug for Inputs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Inputs")
+    }
+}
+
+/// Sleeps until then; for ever if there is nothing to wait for.
+async fn until(deadline: Option<Tick>) {
+    match deadline {
+        Some(at) => tokio::time::sleep(at.saturating_since(clock::now())).await,
+        None => std::future::pending().await,
     }
 }
 

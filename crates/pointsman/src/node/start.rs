@@ -1,7 +1,7 @@
 //! Starting up: what can be wrong with the machine is found before anything is changed, and what
 //! goes wrong afterwards leaves nothing attached.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{self, Receiver};
 use tracing::warn;
 
 use super::devices::Device;
+use super::hooks::Hooks;
 use super::vrrp_check::check_vrrp;
 use super::{Inputs, Node, Schedule, StopSignals, permission};
 use crate::clock;
@@ -74,7 +75,7 @@ impl Node {
         let mut node = Self {
             name: desired.node_name.clone().unwrap_or_else(host_name),
             started: clock::now(),
-            controller: Controller::new(desired),
+            controller: Controller::new(desired, clock::now()),
             devices,
             pool,
             tables,
@@ -83,7 +84,7 @@ impl Node {
             netlink,
             stale: true,
             forgotten: BTreeSet::new(),
-            transitions: BTreeMap::new(),
+            hooks: Hooks::default(),
             announced_ready: false,
             next: Schedule::default(),
             vrrp: None,

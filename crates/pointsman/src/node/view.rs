@@ -153,24 +153,19 @@ impl Node {
             },
             scheduler: service.scheduler.name().to_owned(),
             persistence_seconds: service.persistence.map(|timeout| timeout.as_secs_f64()),
-            steered: self.controller.steered().any(|vip| vip == key.vip),
+            steered: self.controller.is_steered(key.vip),
             packets: sum(|counters| &counters.packets),
             bytes: sum(|counters| &counters.bytes),
             dropped: sum(|counters| &counters.dropped),
-            backends: service
-                .backends
-                .iter()
-                .map(|backend| self.backend(service.name, backend, now))
-                .collect(),
+            healthy_weight: service.healthy_weight,
+            total_weight: service.total_weight,
+            quorum: service.quorum,
+            fallback_active: service.fallback_active,
+            backends: service.backends.iter().map(|backend| self.backend(backend, now)).collect(),
         }
     }
 
-    fn backend(&self, service: &str, backend: &BackendStatus<'_>, now: Tick) -> Backend {
-        let (state, reason) = match &backend.usable {
-            Ok(_) if backend.weight == 0 => ("draining", Some("weight 0".to_owned())),
-            Ok(_) => ("up", None),
-            Err(why) => ("down", Some(why.to_string())),
-        };
+    fn backend(&self, backend: &BackendStatus<'_>, now: Tick) -> Backend {
         let slot = backend.slot;
         let count = |value: fn(&BackendCounters) -> &Counter| {
             slot.map_or(0, |slot| self.sum(|handle| value(handle.counters.backend(slot)).value()))
@@ -178,18 +173,17 @@ impl Node {
         Backend {
             name: backend.name.to_owned(),
             address: backend.address.to_string(),
+            fallback: backend.fallback,
             weight: backend.weight,
-            state: state.to_owned(),
-            reason,
+            effective_weight: backend.effective_weight,
+            state: backend.state.name().to_owned(),
+            reason: Some(backend.why).filter(|why| !why.is_empty()).map(ToOwned::to_owned),
             since_seconds: now.saturating_since(backend.since).as_secs_f64(),
             mac: backend.usable.as_ref().ok().map(|(_, mac)| mac.to_string()),
             active: self.gauge(slot, |counters| &counters.active),
             inactive: self.gauge(slot, |counters| &counters.inactive),
             templates: slot.map_or(0, |slot| u64::from(self.tables.persistence.templates_of(slot))),
-            transitions: self
-                .transitions
-                .get(&(service.to_owned(), backend.name.to_owned()))
-                .map_or(0, |(_, count)| *count),
+            transitions: backend.transitions,
             connections: count(|counters| &counters.connections),
             packets: count(|counters| &counters.packets),
             bytes: count(|counters| &counters.bytes),

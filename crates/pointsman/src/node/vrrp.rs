@@ -28,7 +28,6 @@ pub(super) struct Vrrp {
     units: Vec<Fate>,
     /// Whether each link of this machine is up.
     links: BTreeMap<String, bool>,
-    hooks: Hooks,
     started: Tick,
 }
 
@@ -53,8 +52,9 @@ pub(super) struct Member {
 }
 
 const RETRY_EVERY: Duration = Duration::from_secs(1);
-/// How long start waits for the MACs of the backends: two questions may get lost.
-const RESOLVE_WAIT: Duration = Duration::from_millis(2500);
+/// How long start waits for the MACs of the backends and for their first checks: two questions may
+/// get lost.
+const DECIDE_WAIT: Duration = Duration::from_millis(2500);
 
 impl Vrrp {
     /// Readable when the thread has news; to be waited for in the control runtime.
@@ -104,7 +104,7 @@ impl Vrrp {
 
     /// Writes the log line of what happened, and runs the hook. `backend` is the one that claims a
     /// VIP, if it is one.
-    fn report(&mut self, told: Told, backend: Option<&str>) {
+    fn report(&self, told: Told, backend: Option<&str>, hooks: &mut Hooks) {
         let Some(member) = self.members.get(told.instance) else { return };
         let wanted = &member.wanted;
         let (name, interface) = (&wanted.name, &wanted.interface);
@@ -115,7 +115,7 @@ impl Vrrp {
                 let (from, why) = (from.shown(), reason.help());
                 info!("({name}) Entering {} STATE from {from}{after}: {why}", to.shown());
                 if let Some(notify) = &wanted.notify {
-                    self.hooks.run(notify, &[name, to.name(), reason.name()]);
+                    hooks.run(notify, &[name, to.name(), reason.name()]);
                 }
             }
             Happening::Taken => info!("({name}) setting protocol VIPs: {vips}"),
@@ -192,14 +192,8 @@ impl Node {
         }
         let thread =
             VrrpLoop::start(self.steer.leases(), fixed).context("cannot start the VRRP thread")?;
-        let mut vrrp = Vrrp {
-            thread,
-            members,
-            units,
-            links: BTreeMap::new(),
-            hooks: Hooks::default(),
-            started: clock::now(),
-        };
+        let started = clock::now();
+        let mut vrrp = Vrrp { thread, members, units, links: BTreeMap::new(), started };
         vrrp.see_links(picture);
         self.vrrp = Some(vrrp);
         self.tell_vrrp_of_workers();
@@ -209,11 +203,11 @@ impl Node {
     /// Called at each tick: the sign of life, and everything that changed since the last one.
     pub(super) fn follow_vrrp(&mut self, now: Tick) {
         let homes = self.homes();
-        let services = self.services_up();
-        let (steered, resolving) = (self.controller.all_steered(), self.controller.resolving());
+        let quorums = self.controller.quorums();
+        let services = quorums.map(|(name, held)| (name.to_owned(), held)).collect();
+        let (steered, undecided) = (self.controller.all_steered(), self.controller.undecided());
         let Some(vrrp) = &mut self.vrrp else { return };
         vrrp.thread.beat();
-        vrrp.hooks.reap(now);
         if vrrp.members.is_empty() {
             return;
         }
@@ -226,7 +220,7 @@ impl Node {
         }
         // A VIP must be known to the XDP program before it becomes active. And a node that comes back
         // must not take it from one that has its backends, to drop what comes for those it has not.
-        let early = !steered || (resolving && now < vrrp.started + RESOLVE_WAIT);
+        let early = !steered || (undecided && now < vrrp.started + DECIDE_WAIT);
         if early && vrrp.members.iter().all(|member| member.home.is_none()) {
             return;
         }
@@ -267,14 +261,6 @@ impl Node {
         vrrp.members.iter().map(home).collect()
     }
 
-    /// Whether each service has a backend that can take new sources.
-    fn services_up(&self) -> BTreeMap<String, bool> {
-        let up = |service: &control::ServiceStatus<'_>| {
-            service.backends.iter().any(|backend| backend.usable.is_ok() && backend.weight > 0)
-        };
-        self.controller.services().map(|service| (service.name.to_owned(), up(&service))).collect()
-    }
-
     /// The workers whose life decides whether this node forwards.
     pub(super) fn tell_vrrp_of_workers(&self) {
         let Some(vrrp) = &self.vrrp else { return };
@@ -295,8 +281,8 @@ impl Node {
             } else {
                 None
             };
-            if let Some(vrrp) = &mut self.vrrp {
-                vrrp.report(told, backend.as_deref());
+            if let Some(vrrp) = &self.vrrp {
+                vrrp.report(told, backend.as_deref(), &mut self.hooks);
             }
         }
     }

@@ -1,0 +1,395 @@
+//! What checks say, and what the packet path is told of it.
+
+use dataplane::{Fate, Hop};
+
+use super::*;
+use crate::desired::{FailurePolicy, MinHealthy, OnAllDown, OnDown};
+use crate::health::{
+    Check, CheckKind, Condition, Failure, ProbeTarget, Reason, State, TcpCheck, Transition, Trouble,
+};
+
+use Condition::{Down, Suspected, Up};
+
+pub(super) fn tcp_check() -> Check {
+    Check {
+        kind: CheckKind::Tcp(TcpCheck::default()),
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_millis(500),
+        rise: 1,
+        fall: 3,
+        fast_interval: Duration::from_millis(100),
+        down_interval: Duration::from_secs(1),
+        jitter_percent: 10,
+        starts_up: false,
+        port: None,
+        target: ProbeTarget::Backend,
+        sentinel: true,
+    }
+}
+
+/// A service `web` with checks.
+pub(super) fn checked(backends: &[u8], failure: FailurePolicy) -> desired::Service {
+    desired::Service { health: vec![tcp_check()], failure, ..service("web", 100, backends) }
+}
+
+pub(super) fn fallback(last: u8) -> Option<Backend> {
+    Some(Backend { name: "sorry".into(), address: ip(last), weight: 1 })
+}
+
+pub(super) fn mac(last: u8) -> Mac {
+    Mac([2, 0, 0, 0, 1, last])
+}
+
+/// A verdict of the checks of `web`.
+pub(super) fn health(last: u8, condition: Condition) -> Event {
+    let to = match condition {
+        Up => State::Up,
+        Suspected => State::Suspected,
+        Down => State::Down,
+    };
+    let reason = match condition {
+        Up => Reason::Passing { successes: 2, held: None },
+        Suspected | Down => Reason::Failing(vec![Trouble {
+            check: None,
+            sentinel: true,
+            unanswered: false,
+            failure: Some(Failure::Refused),
+            failures: 2,
+        }]),
+    };
+    // The controller has its own idea of what was before.
+    let from = State::Checking;
+    let after = Duration::from_micros(2100);
+    Event::Health("web".into(), ip(last), Transition { from, to, reason, after, failures: 0 })
+}
+
+/// With all of these neighbours resolved, and nothing heard of their health.
+pub(super) fn resolved_all(wanted: desired::Service, neighbours: &[u8]) -> Controller {
+    let mut controller = linked(vec![wanted]);
+    for last in neighbours {
+        tell(&mut controller, resolved(*last, mac(*last)));
+    }
+    controller
+}
+
+pub(super) fn hop(controller: &Controller, snapshot: &Snapshot, last: u8) -> Hop {
+    let services: Vec<_> = controller.services().collect();
+    let mut backends = services.iter().flat_map(|service| &service.backends);
+    let backend = backends.find(|backend| backend.address == ip(last)).expect("no such backend");
+    *snapshot.hop(backend.slot.expect("no slot"))
+}
+
+pub(super) fn state(controller: &Controller, last: u8) -> BackendState {
+    let service = controller.services().next().unwrap();
+    service.backends.iter().find(|backend| backend.address == ip(last)).unwrap().state
+}
+
+/// Last bytes of the addresses that take new sources, and their weights.
+pub(super) fn members(snapshot: &Snapshot) -> Vec<(u8, u32)> {
+    let members = snapshot.services()[0].scheduler.members();
+    members.iter().map(|member| (member.address.octets()[15], member.weight)).collect()
+}
+
+pub(super) fn taking(snapshot: &Snapshot) -> Vec<u8> {
+    members(snapshot).into_iter().map(|(last, _)| last).collect()
+}
+
+pub(super) fn lines(commands: &[Command]) -> Vec<String> {
+    let reports = commands.iter().filter_map(|command| {
+        if let Command::Report(report) = command { Some(report.to_string()) } else { None }
+    });
+    reports.collect()
+}
+
+fn policy(on_down: OnDown) -> FailurePolicy {
+    FailurePolicy { on_down, ..FailurePolicy::default() }
+}
+
+#[test]
+fn what_is_not_checked_yet_takes_nobody_and_resets_nobody() {
+    let mut controller = linked(vec![checked(&[11], FailurePolicy::default())]);
+    let snapshot = published(&tell(&mut controller, resolved(11, RS1)));
+    let unchecked = hop(&controller, &snapshot, 11);
+    assert!(!unchecked.eligible && !unchecked.usable);
+    assert_eq!(unchecked.fate, Fate::Unreachable);
+    assert!(!snapshot.services()[0].reject, "it may be up in a moment");
+    assert_eq!(state(&controller, 11), BackendState::Checking);
+    let snapshot = published(&tell(&mut controller, health(11, Down)));
+    assert_eq!(hop(&controller, &snapshot, 11).fate, Fate::Unreachable, "it was never up");
+    assert!(snapshot.services()[0].reject);
+    assert_eq!(state(&controller, 11), BackendState::Down);
+}
+
+#[test]
+fn start_up_takes_clients_before_the_first_result() {
+    let mut web = checked(&[11], FailurePolicy::default());
+    web.health[0].starts_up = true;
+    let mut controller = linked(vec![web]);
+    let snapshot = published(&tell(&mut controller, resolved(11, RS1)));
+    assert!(hop(&controller, &snapshot, 11).eligible);
+    assert_eq!(state(&controller, 11), BackendState::Up);
+}
+
+/// Policy, events, `u`sable, `e`ligible and `s`hunned, fate.
+type HopCase<'a> = (&'a str, &'a FailurePolicy, Vec<Event>, &'a str, Fate);
+
+/// The hop of a backend that was up, for each of what may be known of it.
+#[test]
+fn hops_follow_health_and_neighbour() {
+    let (reset, keep, drop) = (policy(OnDown::Reset), policy(OnDown::Keep), policy(OnDown::Drop));
+    let inhibit = FailurePolicy { inhibit: true, ..FailurePolicy::default() };
+    let failed = Event::Neighbour(ip(11), Neighbour::Failed);
+    let cases: [HopCase<'_>; 10] = [
+        ("up", &reset, vec![], "ue", Fate::Unreachable),
+        ("suspected", &reset, vec![health(11, Suspected)], "us", Fate::Unreachable),
+        ("down", &reset, vec![health(11, Down)], "", Fate::Reset),
+        ("down, drop", &drop, vec![health(11, Down)], "", Fate::Discard),
+        ("down, keep", &keep, vec![health(11, Down)], "us", Fate::Unreachable),
+        ("down, inhibit", &inhibit, vec![health(11, Down)], "u", Fate::Unreachable),
+        ("silent host", &reset, vec![failed.clone()], "", Fate::Unreachable),
+        (
+            "silent, then down: down wins",
+            &reset,
+            vec![failed.clone(), health(11, Down)],
+            "",
+            Fate::Reset,
+        ),
+        (
+            "down and silent cannot be kept",
+            &keep,
+            vec![health(11, Down), failed],
+            "",
+            Fate::Unreachable,
+        ),
+        ("back", &reset, vec![health(11, Down), health(11, Up)], "ue", Fate::Unreachable),
+    ];
+    for (name, failure, events, flags, fate) in cases {
+        let mut controller = resolved_all(checked(&[11, 12], failure.clone()), &[11, 12]);
+        tell(&mut controller, health(12, Up));
+        let mut snapshot = published(&tell(&mut controller, health(11, Up)));
+        for event in events {
+            snapshot = published(&tell(&mut controller, event));
+        }
+        let hop = hop(&controller, &snapshot, 11);
+        let set = [(hop.usable, 'u'), (hop.eligible, 'e'), (hop.shunned, 's')];
+        let set: String = set.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect();
+        assert_eq!((&*set, hop.fate), (flags, fate), "{name}");
+        let expected: &[u8] = if hop.eligible { &[11, 12] } else { &[12] };
+        assert_eq!(taking(&snapshot), expected, "{name}");
+    }
+}
+
+#[test]
+fn suspicion_is_better_than_nobody() {
+    let mut controller = resolved_all(checked(&[11, 12, 13], FailurePolicy::default()), &[11, 12]);
+    let course: [(u8, Condition, &[u8]); 7] = [
+        (11, Up, &[11]),
+        (12, Up, &[11, 12]),
+        (11, Suspected, &[12]),
+        (12, Suspected, &[11, 12]),
+        (12, Down, &[11]),
+        (12, Up, &[12]),
+        (11, Up, &[11, 12]),
+    ];
+    for (at, (last, condition, expected)) in course.into_iter().enumerate() {
+        let snapshot = published(&tell(&mut controller, health(last, condition)));
+        assert_eq!(taking(&snapshot), expected, "step {at}");
+        for backend in [11, 12] {
+            let eligible = hop(&controller, &snapshot, backend).eligible;
+            assert_eq!(eligible, expected.contains(&backend), "step {at}, rs{backend}");
+        }
+    }
+}
+
+#[test]
+fn below_the_quorum_the_fallback_takes_new_sources_alone() {
+    let failure = FailurePolicy {
+        min_healthy: MinHealthy::Weight { min: 2, hysteresis: 0 },
+        fallback: fallback(99),
+        ..FailurePolicy::default()
+    };
+    let neighbours = [11, 12, 13, 99];
+    let mut controller = resolved_all(checked(&neighbours[..3], failure), &neighbours);
+    tell(&mut controller, health(11, Up));
+    tell(&mut controller, health(12, Up));
+    let done = tell(&mut controller, health(13, Up));
+    assert_eq!(taking(&published(&done)), [11, 12, 13], "not the fallback");
+    tell(&mut controller, health(13, Down));
+
+    let done = tell(&mut controller, health(12, Down));
+    let snapshot = published(&done);
+    assert_eq!(members(&snapshot), [(99, 1)]);
+    let alive = hop(&controller, &snapshot, 11);
+    assert!(alive.usable && !alive.eligible, "its flows go on");
+    assert!(hop(&controller, &snapshot, 99).eligible);
+    assert_eq!(
+        lines(&done),
+        [
+            "backend web/rs12: UP -> DOWN after 2.1 ms: sentinel closed, connect refused",
+            "service web: quorum lost: 1 of 3 weight up, fallback sorry takes new sources",
+        ]
+    );
+    let status = controller.services().next().unwrap();
+    assert!(status.fallback_active && !status.quorum);
+    assert_eq!((status.healthy_weight, status.total_weight), (1, 3));
+
+    let done = tell(&mut controller, health(12, Up));
+    let snapshot = published(&done);
+    assert_eq!(taking(&snapshot), [11, 12]);
+    let sorry = hop(&controller, &snapshot, 99);
+    assert!(sorry.usable && !sorry.eligible, "its clients may finish");
+    assert_eq!(lines(&done).pop().unwrap(), "service web: quorum regained: 2 of 3 weight up");
+}
+
+#[test]
+fn without_a_reachable_fallback_the_rest_goes_on() {
+    let failure = FailurePolicy {
+        min_healthy: MinHealthy::Percent { min: 100, hysteresis: 0 },
+        fallback: fallback(99),
+        ..FailurePolicy::default()
+    };
+    let mut controller = resolved_all(checked(&[11, 12], failure), &[11, 12]);
+    tell(&mut controller, health(11, Up));
+    tell(&mut controller, health(12, Up));
+    assert_eq!(controller.quorums().collect::<Vec<_>>(), [("web", true)]);
+    let snapshot = published(&tell(&mut controller, health(12, Down)));
+    assert_eq!(taking(&snapshot), [11]);
+    assert_eq!(controller.quorums().collect::<Vec<_>>(), [("web", false)]);
+    let snapshot = published(&tell(&mut controller, resolved(99, mac(99))));
+    assert_eq!(taking(&snapshot), [99]);
+}
+
+/// Policy, events after 11 and 12 are up, who takes new sources, whether others are refused.
+type LastCase<'a> = (&'a str, FailurePolicy, Vec<Event>, &'a [u8], bool);
+
+#[test]
+fn when_nobody_is_left_clients_are_refused_or_the_last_ones_go_on() {
+    let last = FailurePolicy { on_all_down: OnAllDown::KeepLast, ..FailurePolicy::default() };
+    let failed = Event::Neighbour(ip(12), Neighbour::Failed);
+    let (down11, down12) = (health(11, Down), health(12, Down));
+    let cases: [LastCase<'_>; 5] = [
+        ("refused", FailurePolicy::default(), vec![down11.clone(), down12.clone()], &[], true),
+        ("12 was the last", last.clone(), vec![down11.clone(), down12.clone()], &[12], false),
+        (
+            "until one is up",
+            last.clone(),
+            vec![down11.clone(), down12.clone(), health(11, Up)],
+            &[11],
+            false,
+        ),
+        ("not to a silent host", last, vec![down11.clone(), down12, failed.clone()], &[], false),
+        ("silence counts as well", FailurePolicy::default(), vec![down11, failed], &[], true),
+    ];
+    for (name, failure, events, expected, reject) in cases {
+        let mut controller = resolved_all(checked(&[11, 12], failure), &[11, 12]);
+        tell(&mut controller, health(11, Up));
+        let mut snapshot = published(&tell(&mut controller, health(12, Up)));
+        for event in events {
+            snapshot = published(&tell(&mut controller, event));
+        }
+        assert_eq!(taking(&snapshot), expected, "{name}");
+        assert_eq!(snapshot.services()[0].reject, reject, "{name}");
+        for kept in expected {
+            let hop = hop(&controller, &snapshot, *kept);
+            assert!(hop.usable && hop.eligible, "{name}");
+        }
+    }
+}
+
+#[test]
+fn those_that_went_down_together_stay_together() {
+    let failure = FailurePolicy { on_all_down: OnAllDown::KeepLast, ..FailurePolicy::default() };
+    let mut controller = resolved_all(checked(&[11, 12], failure), &[11, 12]);
+    tell(&mut controller, health(11, Up));
+    tell(&mut controller, health(12, Up));
+    controller.handle(health(11, Down), T0);
+    let done = tell(&mut controller, health(12, Down));
+    assert_eq!(taking(&published(&done)), [11, 12]);
+    let publishes = done.iter().filter(|c| matches!(c, Command::Publish(_))).count();
+    assert_eq!(publishes, 1, "several events make one snapshot");
+}
+
+#[test]
+fn a_verdict_rebuilds_its_service_alone_and_is_published_before_it_is_told() {
+    let mut services = vec![checked(&[11, 12], FailurePolicy::default())];
+    services.push(service("dns", 101, &[11, 12]));
+    let mut controller = linked(services);
+    for last in [11, 12] {
+        tell(&mut controller, resolved(last, mac(last)));
+        tell(&mut controller, health(last, Up));
+    }
+    let before = published(&tell(&mut controller, Event::Workers(vec![])));
+    let done = tell(&mut controller, health(12, Down));
+    let after = published(&done);
+    assert!(matches!(done.first(), Some(Command::Publish(_))), "{done:?}");
+    let changed: Vec<bool> = before
+        .services()
+        .iter()
+        .zip(after.services())
+        .map(|(before, after)| !Arc::ptr_eq(before, after))
+        .collect();
+    assert_eq!(changed, [true, false]);
+    assert_eq!(
+        lines(&done),
+        ["backend web/rs12: UP -> DOWN after 2.1 ms: sentinel closed, connect refused"]
+    );
+}
+
+#[test]
+fn health_survives_a_reload_and_ends_with_its_checks() {
+    let web = checked(&[11, 12], FailurePolicy::default());
+    let mut controller = resolved_all(web.clone(), &[11, 12]);
+    tell(&mut controller, health(11, Up));
+    tell(&mut controller, health(12, Down));
+    let mut heavier = web.clone();
+    heavier.backends[0].weight = 7;
+    tell(&mut controller, reload(vec![heavier]));
+    assert_eq!(state(&controller, 11), BackendState::Up);
+    assert_eq!(state(&controller, 12), BackendState::Down);
+    let unchecked = desired::Service { health: vec![], ..web.clone() };
+    tell(&mut controller, reload(vec![unchecked]));
+    assert_eq!(state(&controller, 12), BackendState::Up);
+    let snapshot = published(&tell(&mut controller, reload(vec![web])));
+    assert_eq!(taking(&snapshot), [11, 12], "a new check takes nobody out before it failed");
+}
+
+#[test]
+fn what_is_known_in_parts_is_not_told_in_parts() {
+    let wanted = desired(vec![checked(&[11], FailurePolicy::default())]);
+    let mut controller = Controller::new(wanted, T0);
+    let networks = vec![Network { address: ip(1), prefix: 24 }];
+    controller.handle(Event::Networks(ETH0, networks), T0);
+    controller.handle(Event::Link(ETH0, Some(link(7, true))), T0);
+    controller.handle(resolved(11, RS1), T0);
+    let done = tell(&mut controller, health(11, Up));
+    let expected = [
+        "backend web/rs11: CHECKING -> UP after 2.1 ms: 2 successes",
+        "service web: quorum reached: 1 of 1 weight up",
+    ];
+    assert_eq!(lines(&done), expected);
+}
+
+#[test]
+fn one_line_tells_of_suspicion_and_death() {
+    let mut controller = resolved_all(checked(&[11, 12], FailurePolicy::default()), &[11, 12]);
+    tell(&mut controller, health(12, Up));
+    tell(&mut controller, health(11, Up));
+    let line =
+        |to| format!("backend web/rs11: {to} after 2.1 ms: sentinel closed, connect refused");
+    let done = tell(&mut controller, health(11, Suspected));
+    assert_eq!(lines(&done), [line("UP -> SUSPECTED")]);
+    let done = tell(&mut controller, health(11, Down));
+    assert_eq!(lines(&done), [line("UP -> DOWN")]);
+}
+
+#[test]
+fn transitions_count_what_clients_feel() {
+    let mut controller = resolved_all(checked(&[11], FailurePolicy::default()), &[11]);
+    let count =
+        |controller: &Controller| controller.services().next().unwrap().backends[0].transitions;
+    let course = [(Up, 1), (Suspected, 1), (Up, 1), (Down, 2), (Down, 2), (Up, 3)];
+    for (condition, expected) in course {
+        tell(&mut controller, health(11, condition));
+        assert_eq!(count(&controller), expected, "{condition:?}");
+    }
+}

@@ -1,0 +1,51 @@
+//! Log lines and hooks for what the controller reports.
+
+use control::{BackendChange, BackendState, Notify, Report, ServiceChange};
+use tracing::{info, warn};
+
+use super::Node;
+
+impl Node {
+    /// Tells of a change, and whom it may concern.
+    pub(super) fn report(&mut self, report: &Report) {
+        match report {
+            Report::Backend(change) => self.report_backend(change),
+            Report::Service(change) => self.report_service(change),
+            Report::Drained { service, backend, .. } => info!(%service, %backend, "{report}"),
+        }
+    }
+
+    fn report_backend(&mut self, change: &BackendChange) {
+        let BackendChange { service, backend, from, to, why, .. } = change;
+        let (from, to) = (from.name(), to.name());
+        match change.to {
+            BackendState::Down | BackendState::Suspected => {
+                warn!(%service, %backend, from, to, "{change}");
+            }
+            BackendState::Up | BackendState::Checking | BackendState::Draining => {
+                info!(%service, %backend, from, to, "{change}");
+            }
+        }
+        if let Some(notify) = self.notify_of(service) {
+            self.hooks.run(&notify, &["backend", service, backend, to, why]);
+        }
+    }
+
+    fn report_service(&mut self, change: &ServiceChange) {
+        let ServiceChange { service, up, healthy, total, .. } = change;
+        if *up {
+            info!(%service, healthy, total, "{change}");
+        } else {
+            warn!(%service, healthy, total, "{change}");
+        }
+        if let Some(notify) = self.notify_of(service) {
+            self.hooks.run(&notify, &["service", service, if *up { "up" } else { "down" }]);
+        }
+    }
+
+    fn notify_of(&self, service: &str) -> Option<Notify> {
+        let services = &self.controller.desired().services;
+        let service = services.iter().find(|wanted| wanted.name == *service)?;
+        service.failure.notify.clone()
+    }
+}
