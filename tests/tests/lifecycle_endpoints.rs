@@ -29,7 +29,7 @@ fn metrics_are_complete_from_the_start_and_well_formed() -> Result<()> {
     let foreign: Vec<&str> =
         metrics.names().filter(|name| !name.starts_with("pointsman_")).collect();
     ensure!(foreign.is_empty(), "without the prefix: {foreign:?}");
-    for state in ["up", "down", "draining", "disabled"] {
+    for state in ["up", "suspected", "down", "held", "checking", "draining", "disabled"] {
         let labels = [("service", "tcp-80"), ("backend", "rs1"), ("state", state)];
         let value = metrics.value("pointsman_backend_state", &labels);
         ensure!(value.is_some(), "no series for {state}");
@@ -231,7 +231,7 @@ const METRICS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9477);
 
 /// Data plane, queues, persistence and backends: what dashboards and alerts build on.
-const FAMILIES: [&str; 47] = [
+const FAMILIES: [&str; 59] = [
     "pointsman_build_info",
     "pointsman_ready",
     "pointsman_packets_total",
@@ -275,6 +275,18 @@ const FAMILIES: [&str; 47] = [
     "pointsman_backend_connections_total",
     "pointsman_backend_transitions_total",
     "pointsman_backend_neighbour_resolved",
+    "pointsman_backend_effective_weight",
+    "pointsman_backend_handshakes_attempted_total",
+    "pointsman_backend_handshakes_completed_total",
+    "pointsman_backend_resets_total",
+    "pointsman_backend_suspicions_total",
+    "pointsman_health_check_late_seconds_count",
+    "pointsman_health_triggers_ignored_total",
+    "pointsman_service_up",
+    "pointsman_service_healthy_weight",
+    "pointsman_service_total_weight",
+    "pointsman_service_fallback_active",
+    "pointsman_service_rejected_total",
     "pointsman_snapshot_generation",
     "pointsman_up_seconds",
     "pointsman_xsk_rx_wakeups_total",

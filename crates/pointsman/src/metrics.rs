@@ -1,6 +1,7 @@
 //! The Prometheus view of [`Status`]: a registry is filled at each scrape, so a metric cannot
 //! disagree with the status document. Every series exists from the start, with 0.
 
+mod health;
 mod histogram;
 mod vrrp;
 
@@ -23,6 +24,7 @@ pub fn render(status: &Status) -> prometheus::Result<String> {
     vrrp::add(&page, status)?;
     page.services(status)?;
     page.backends(status)?;
+    health::add(&page, status)?;
     page.persistence(status)?;
     TextEncoder::new().encode_to_string(&page.registry.gather())
 }
@@ -241,6 +243,18 @@ impl Page {
             "How often the backend came to carry flows, or ceased to.",
             labels,
         )?;
+        let attempted =
+            self.counter("backend_handshakes_attempted_total", "New connections tried.", labels)?;
+        let completed = self.counter(
+            "backend_handshakes_completed_total",
+            "New connections that the backend answered.",
+            labels,
+        )?;
+        let resets = self.counter(
+            "backend_resets_total",
+            "Flows of its clients that were reset on its behalf.",
+            labels,
+        )?;
         for service in &status.services {
             for backend in &service.backends {
                 let at = &[service.name.as_str(), backend.name.as_str()];
@@ -260,6 +274,9 @@ impl Page {
                 bytes.with_label_values(at).inc_by(backend.bytes);
                 connections.with_label_values(at).inc_by(backend.connections);
                 transitions.with_label_values(at).inc_by(backend.transitions);
+                attempted.with_label_values(at).inc_by(backend.handshakes_attempted);
+                completed.with_label_values(at).inc_by(backend.handshakes_completed);
+                resets.with_label_values(at).inc_by(backend.resets);
             }
         }
         Ok(())
@@ -312,3 +329,6 @@ fn flag(set: bool) -> f64 {
 fn number(value: u64) -> f64 {
     value as f64
 }
+
+#[cfg(test)]
+mod tests;

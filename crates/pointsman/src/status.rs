@@ -34,6 +34,9 @@ pub struct Status {
     pub vrrp: Vec<Vrrp>,
     /// Services, as configured.
     pub services: Vec<Service>,
+    /// How late health checks were started.
+    #[serde(default)]
+    pub health_late: Histogram,
     /// The persistence table.
     pub persistence: Persistence,
     /// Frames dropped by all workers, by reason; every reason is listed.
@@ -274,6 +277,9 @@ pub struct Service {
     pub bytes: u64,
     /// Frames dropped for want of a backend.
     pub dropped: u64,
+    /// New connections refused with an answer (`on_all_down = "reject"`).
+    #[serde(default)]
+    pub rejected: u64,
     /// Sum of the weights of backends that are up or suspected.
     #[serde(default)]
     pub healthy_weight: u32,
@@ -331,6 +337,55 @@ pub struct Backend {
     pub packets: u64,
     /// Bytes forwarded.
     pub bytes: u64,
+    /// New connections tried.
+    #[serde(default)]
+    pub handshakes_attempted: u64,
+    /// New connections that the backend answered.
+    #[serde(default)]
+    pub handshakes_completed: u64,
+    /// Its clients' flows that were reset on its behalf.
+    #[serde(default)]
+    pub resets: u64,
+    /// Seconds until it is let up, while it is `held`.
+    #[serde(default)]
+    pub held_seconds: Option<f64>,
+    /// How often it was suspected.
+    #[serde(default)]
+    pub suspicions: u64,
+    /// Unanswered connections that started no check: the last such hint was wrong, not long ago.
+    #[serde(default)]
+    pub triggers_ignored: u64,
+    /// How long its checks took.
+    #[serde(default)]
+    pub check_seconds: Histogram,
+    /// Its checks, as configured.
+    #[serde(default)]
+    pub checks: Vec<Check>,
+}
+
+/// One health check of a backend.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Check {
+    /// `http`, `https`, `tcp`, `udp`, `ping` or `script`.
+    pub kind: String,
+    /// The kind and what tells it from others.
+    pub label: String,
+    /// `checking`, `passing`, `failing`, `suspected` or `down`.
+    pub state: String,
+    /// How often it passed.
+    pub successes: u64,
+    /// How often it failed, by why; every reason is listed.
+    pub failures: Vec<Count>,
+    /// Failures since it last passed.
+    pub failed_in_a_row: u32,
+    /// Why it failed last.
+    pub last_failure: Option<String>,
+    /// Seconds since then.
+    pub last_failure_age_seconds: Option<f64>,
+    /// How long the last one took, in seconds.
+    pub last_duration_seconds: Option<f64>,
+    /// How often its kept connection was ended by the backend while that was up.
+    pub sentinel_losses: u64,
 }
 
 /// The persistence table.
@@ -348,4 +403,14 @@ pub struct Persistence {
     pub replaced: u64,
     /// Connections that got no template because the table was full.
     pub refused: u64,
+}
+
+/// A node whose only service lost its quorum.
+#[cfg(test)]
+pub(crate) fn example() -> Status {
+    const TEXT: &str = include_str!("status/example.json");
+    match serde_json::from_str(TEXT) {
+        Ok(status) => status,
+        Err(error) => panic!("example.json: {error}"),
+    }
 }

@@ -307,6 +307,23 @@ impl Controller {
         self.watched.iter().copied()
     }
 
+    /// The interface towards a backend, by name and kernel index; `None` while it has no link.
+    pub fn link_towards(&self, backend: IpAddr) -> Option<(&str, u32)> {
+        let port = self.reach.port_towards(backend)?;
+        port.link.filter(|link| link.up).map(|link| (port.name.as_str(), link.ifindex))
+    }
+
+    /// The backends that have checks: service, address, slot.
+    pub fn checked(&self) -> impl Iterator<Item = (&str, IpAddr, BackendSlot)> {
+        let services = self.services.iter().filter(|service| !service.wanted.health.is_empty());
+        services.flat_map(|service| {
+            let members = service.seats.iter().filter(|seat| seat.role == Role::Member);
+            members.filter_map(|seat| {
+                Some((service.wanted.name.as_str(), seat.wanted.address, seat.slot?))
+            })
+        })
+    }
+
     fn follow(&mut self, desired: Desired) {
         let generation = self.generation + 1;
         let mut old: BTreeMap<String, Running> = std::mem::take(&mut self.services)

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{Exit, complain, default_socket, say};
 use crate::serve::control_socket::{AskError, ask};
-use crate::status::{self, Backend};
+use crate::status::{self, Backend, Service};
 
 /// Show what the running balancer does
 #[derive(Debug, Args)]
@@ -98,7 +98,7 @@ fn write_table(out: &mut String, status: &status::Status) -> std::fmt::Result {
     for service in &status.services {
         writeln!(
             out,
-            "\n{} {}:{} {} {}  {}{}",
+            "\n{} {}:{} {} {}  {}{}{}",
             service.protocol.to_uppercase(),
             service.vip,
             service.port,
@@ -108,6 +108,7 @@ fn write_table(out: &mut String, status: &status::Status) -> std::fmt::Result {
                 .persistence_seconds
                 .map(|seconds| format!("persistent {seconds} s  "))
                 .unwrap_or_default(),
+            quorum(service),
             if service.steered { "" } else { "not steered yet" },
         )?;
         writeln!(
@@ -119,7 +120,7 @@ fn write_table(out: &mut String, status: &status::Status) -> std::fmt::Result {
             writeln!(
                 out,
                 "  -> {:<28} {:>6} {:>10} {:>10} {:>14}  {} {}{}",
-                format!("{} {}", backend.name, backend.address),
+                name(backend),
                 backend.weight,
                 backend.active,
                 backend.inactive,
@@ -142,6 +143,22 @@ fn write_table(out: &mut String, status: &status::Status) -> std::fmt::Result {
     Ok(())
 }
 
+/// What there is to say of a service that is not whole.
+fn quorum(service: &Service) -> String {
+    let (healthy, total) = (service.healthy_weight, service.total_weight);
+    let fallback = if service.fallback_active { ", fallback active" } else { "" };
+    if service.quorum {
+        return String::new();
+    }
+    format!("NO QUORUM: {healthy} of {total} weight up{fallback}  ")
+}
+
+fn name(backend: &Backend) -> String {
+    let Backend { name, address, .. } = backend;
+    let role = if backend.fallback { " (fallback)" } else { "" };
+    format!("{name} {address}{role}")
+}
+
 /// `3d 04:11:09`, or without the days below one.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds")]
 fn duration(seconds: f64) -> String {
@@ -154,6 +171,23 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_without_quorum_is_seen_at_once() {
+        let status = status::example();
+        let expected = "\
+pointsman 0.0.0 on lb1   up 00:01:40   ready
+
+TCP 192.0.2.10:80 web maglev  NO QUORUM: 1 of 3 weight up, fallback active  \n  \
+-> BACKEND                      WEIGHT     ACTIVE   INACTIVE        PACKETS  STATE
+  -> rs1 192.0.2.11                    1          2          3              7  \
+up 00:01:30: 2 successes
+  -> rs2 192.0.2.12                    2          0          0              0  \
+DOWN 00:00:03: sentinel closed, connect refused
+  -> sorry 192.0.2.99 (fallback)       1          0          0              0  up 00:01:40
+";
+        assert_eq!(table(&status), expected);
+    }
 
     #[test]
     fn durations_as_operators_read_them() {

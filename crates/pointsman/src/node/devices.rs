@@ -134,6 +134,7 @@ impl Node {
                 self.tell(Event::Networks(id, networks)).await;
             }
         }
+        self.tell_health_of_ways();
     }
 
     async fn follow_link(&mut self, index: usize, link: Option<Link>) {

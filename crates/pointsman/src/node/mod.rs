@@ -4,6 +4,8 @@
 //! [`Controller`]; this module carries them out.
 
 mod devices;
+mod health;
+mod health_view;
 mod hooks;
 mod permission;
 mod report;
@@ -32,6 +34,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
 use crate::clock;
+use crate::health::Health;
 use crate::netlink::{Netlink, Notice, Notices, notice_of};
 use crate::serve::Query;
 use crate::worker::pool::Pool;
@@ -57,6 +60,8 @@ pub struct Node {
     /// Backends whose neighbour entry somebody deleted.
     forgotten: BTreeSet<(PortId, IpAddr)>,
     hooks: hooks::Hooks,
+    /// `None` until everything else runs.
+    health: Option<Health>,
     announced_ready: bool,
     next: Schedule,
     // The order matters: the leases end before the program is detached.
@@ -106,6 +111,7 @@ impl Node {
         let result = loop {
             tokio::select! {
                 () = inputs.stop.told() => break Ok(()),
+                verdict = health::verdict(self.health.as_mut()) => self.on_verdict(verdict).await,
                 () = vrrp::rung(bell.as_ref()) => self.on_vrrp_news(),
                 Some(news) = inputs.news.recv() => self.on_news(news).await,
                 Some(notice) = inputs.notices.next() => self.on_notice(notice_of(&notice.payload)).await,
@@ -121,7 +127,7 @@ impl Node {
                 }
             }
         };
-        self.stop();
+        self.stop().await;
         result
     }
 
@@ -173,6 +179,7 @@ impl Node {
         tables.persistence.sweep(now);
         tables.pending.sweep(now, tables.pending.sets().div_ceil(PENDING_TICKS));
         self.collect_acknowledgements().await;
+        self.look_at_handshakes(now);
         self.follow_vrrp(now);
         self.hooks.reap(now);
         self.announce();
@@ -301,10 +308,13 @@ impl Node {
     }
 
     /// VIPs inactive first, then out of the map, then the rest.
-    fn stop(&mut self) {
+    async fn stop(&mut self) {
         info!("stopping");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.vrrp = None;
+        if let Some(health) = self.health.take() {
+            health.close().await;
+        }
         for vip in self.controller.steered() {
             if let Err(error) = self.steer.remove_vip(vip.octets()) {
                 warn!(%vip, %error, "cannot stop steering the VIP");

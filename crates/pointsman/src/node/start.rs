@@ -85,6 +85,7 @@ impl Node {
             stale: true,
             forgotten: BTreeSet::new(),
             hooks: Hooks::default(),
+            health: None,
             announced_ready: false,
             next: Schedule::default(),
             vrrp: None,
@@ -94,6 +95,7 @@ impl Node {
         node.take_devices(&picture, places).await?;
         node.wait_for_queues(&mut inputs, places).await?;
         node.start_vrrp(&picture)?;
+        node.start_health();
         Ok((node, inputs))
     }
 
@@ -106,7 +108,8 @@ impl Node {
             let networks = link
                 .and_then(|link| picture.networks.get(&link.ifindex).cloned())
                 .unwrap_or_default();
-            self.tell(Event::Networks(id, networks)).await;
+            // Together: one without the other would look like a failure.
+            self.controller.handle(Event::Networks(id, networks), clock::now());
             self.tell(Event::Link(id, link)).await;
         }
         self.look_at_neighbours().await;

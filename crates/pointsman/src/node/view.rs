@@ -11,7 +11,7 @@ use super::Node;
 use super::devices::{Device, mode_name};
 use crate::clock;
 use crate::status::{
-    Backend, Count, Frames, Interface, Persistence, Service, Status, VERSION, Worker,
+    Backend, Count, Frames, Histogram, Interface, Persistence, Service, Status, VERSION, Worker,
     WorkerCounters,
 };
 use crate::worker::WorkerId;
@@ -37,6 +37,7 @@ impl Node {
             workers: self.pool.iter().map(|(id, handle)| self.worker(id, handle, now)).collect(),
             vrrp: self.vrrp_status(),
             services: self.controller.services().map(|s| self.service(&s, now)).collect(),
+            health_late: self.health_late(),
             persistence: self.persistence(),
             dropped: DropReason::ALL
                 .iter()
@@ -157,20 +158,25 @@ impl Node {
             packets: sum(|counters| &counters.packets),
             bytes: sum(|counters| &counters.bytes),
             dropped: sum(|counters| &counters.dropped),
+            rejected: sum(|counters| &counters.rejected),
             healthy_weight: service.healthy_weight,
             total_weight: service.total_weight,
             quorum: service.quorum,
             fallback_active: service.fallback_active,
-            backends: service.backends.iter().map(|backend| self.backend(backend, now)).collect(),
+            backends: service
+                .backends
+                .iter()
+                .map(|backend| self.backend(service.name, backend, now))
+                .collect(),
         }
     }
 
-    fn backend(&self, backend: &BackendStatus<'_>, now: Tick) -> Backend {
+    fn backend(&self, service: &str, backend: &BackendStatus<'_>, now: Tick) -> Backend {
         let slot = backend.slot;
         let count = |value: fn(&BackendCounters) -> &Counter| {
             slot.map_or(0, |slot| self.sum(|handle| value(handle.counters.backend(slot)).value()))
         };
-        Backend {
+        let mut shown = Backend {
             name: backend.name.to_owned(),
             address: backend.address.to_string(),
             fallback: backend.fallback,
@@ -187,7 +193,17 @@ impl Node {
             connections: count(|counters| &counters.connections),
             packets: count(|counters| &counters.packets),
             bytes: count(|counters| &counters.bytes),
-        }
+            handshakes_attempted: count(|counters| &counters.attempts),
+            handshakes_completed: count(|counters| &counters.connections),
+            resets: count(|counters| &counters.resets),
+            held_seconds: None,
+            suspicions: 0,
+            triggers_ignored: 0,
+            check_seconds: Histogram::default(),
+            checks: Vec::new(),
+        };
+        self.add_health(&mut shown, service, backend.address, now);
+        shown
     }
 
     fn persistence(&self) -> Persistence {

@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -86,18 +86,23 @@ async fn respond(request: &Request<Incoming>, source: &Source) -> Response<Full<
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
     }
     let path = request.uri().path();
-    match path {
+    let path = match path {
         "/healthz" => return text(StatusCode::OK, "ok\n"),
-        "/metrics" | "/status.json" | "/readyz" => {}
+        "/metrics" => "/metrics",
+        "/status.json" => "/status.json",
+        "/readyz" => "/readyz",
         _ => {
             return text(
                 StatusCode::NOT_FOUND,
                 "try /metrics, /status.json, /healthz or /readyz\n",
             );
         }
-    }
+    };
     match source.status().await {
-        Some(status) => page(path, &status),
+        // A thousand backends make megabytes: nobody else is to wait for that.
+        Some(status) => spawn_blocking(move || page(path, &status)).await.unwrap_or_else(|_| {
+            text(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made\n")
+        }),
         None => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
     }
 }

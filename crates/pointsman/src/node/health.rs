@@ -1,0 +1,70 @@
+//! The control thread's half of health: verdicts become snapshots, links and handshakes become
+//! reasons to look.
+
+use std::sync::Arc;
+
+use control::Event;
+use control::health::unanswered;
+use dataplane::Tick;
+use futures_util::FutureExt;
+
+use super::Node;
+use crate::clock;
+use crate::health::{Health, Verdict, Way};
+use crate::worker::pool::seed;
+
+/// So many verdicts at once make one snapshot: when a node starts, or loses a link, there are many.
+const MOST_VERDICTS: usize = 1024;
+
+impl Node {
+    /// Begins to check.
+    pub(super) fn start_health(&mut self) {
+        self.health = Some(Health::new(self.controller.desired(), seed(), clock::now()));
+        self.tell_health_of_ways();
+    }
+
+    /// Publishes what changed, with everything else that did by now.
+    pub(super) async fn on_verdict(&mut self, first: Verdict) {
+        let mut verdict = Some(first);
+        let mut left = MOST_VERDICTS;
+        while let Some(Verdict { service, address, transition, .. }) = verdict {
+            let event = Event::Health(service, address, transition);
+            self.controller.handle(event, clock::now());
+            left -= 1;
+            let health = self.health.as_mut().filter(|_| left > 0);
+            verdict = health.and_then(|health| health.next().now_or_never());
+        }
+        self.carry_out_all().await;
+    }
+
+    /// Called when links or networks changed.
+    pub(super) fn tell_health_of_ways(&mut self) {
+        let Some(health) = &mut self.health else { return };
+        for service in self.controller.desired().services.iter() {
+            for backend in &service.backends {
+                let link = self.controller.link_towards(backend.address);
+                let way = link.map(|(name, ifindex)| Way { interface: Arc::from(name), ifindex });
+                health.set_way(&service.name, backend.address, way);
+            }
+        }
+    }
+
+    /// Looks for backends whose new connections go unanswered.
+    pub(super) fn look_at_handshakes(&mut self, now: Tick) {
+        let Some(health) = &mut self.health else { return };
+        for (service, address, slot) in self.controller.checked() {
+            let workers = self.pool.iter().map(|(_, handle)| handle.counters.handshakes(slot));
+            if unanswered(workers, now) {
+                health.suspect(service, address, now);
+            }
+        }
+    }
+}
+
+/// The next verdict; none for ever before checks have begun.
+pub(super) async fn verdict(health: Option<&mut Health>) -> Verdict {
+    match health {
+        Some(health) => health.next().await,
+        None => std::future::pending().await,
+    }
+}
