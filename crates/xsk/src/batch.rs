@@ -103,12 +103,6 @@ impl FreeList {
         self.0.push(frame);
     }
 
-    /// Adds frames, the last on top.
-    #[inline]
-    pub(crate) fn extend(&mut self, frames: impl Iterator<Item = Frame>) {
-        self.0.extend(frames);
-    }
-
     /// Takes the frame added last.
     #[inline]
     pub fn pop(&mut self) -> Option<Frame> {

@@ -25,11 +25,28 @@ impl Frame {
         Self { umem, chunk_and_len: (index as u64) << 32 | len as u64 }
     }
 
+    /// The token of the chunk that a descriptor of the memory-backed rings names. The caller
+    /// vouches that no other token for it exists.
+    #[inline]
+    pub(crate) const fn of_desc(umem: UmemId, desc: u64) -> Self {
+        Self { umem, chunk_and_len: desc }
+    }
+
+    /// The descriptor of the memory-backed rings: the chunk's number and the packet's length.
+    ///
+    /// # Panics
+    /// As [`chunk`](Self::chunk).
+    #[inline]
+    pub(crate) fn desc(&self, umem: UmemId) -> u64 {
+        self.check(umem);
+        self.chunk_and_len
+    }
+
     /// Length of the packet in bytes; 0 for a frame that holds none.
     #[inline]
     #[expect(clippy::len_without_is_empty, reason = "a received frame is never empty")]
     pub const fn len(&self) -> usize {
-        self.len32() as usize
+        len_of(self.chunk_and_len)
     }
 
     /// The chunk's number, once it is certain that it is a chunk of `umem`.
@@ -38,8 +55,8 @@ impl Frame {
     /// If the frame is of another UMEM: using it would alias a chunk that someone else owns.
     #[inline]
     pub(crate) fn chunk(&self, umem: UmemId) -> u32 {
-        assert!(self.umem == umem, "a frame was given to a port of another UMEM");
-        (self.chunk_and_len >> 32) as u32
+        self.check(umem);
+        chunk_of(self.chunk_and_len)
     }
 
     /// [`chunk`](Self::chunk) as an index.
@@ -48,17 +65,33 @@ impl Frame {
         self.chunk(umem) as usize
     }
 
-    /// [`len`](Self::len) as descriptors have it.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
-    pub(crate) const fn len32(&self) -> u32 {
-        self.chunk_and_len as u32
+    pub(crate) const fn set_len(&mut self, len: usize) {
+        self.chunk_and_len = with_len(self.chunk_and_len, len);
     }
 
     #[inline]
-    pub(crate) const fn set_len(&mut self, len: u32) {
-        self.chunk_and_len = self.chunk_and_len & CHUNK | len as u64;
+    fn check(&self, umem: UmemId) {
+        assert!(self.umem == umem, "a frame was given to a port of another UMEM");
     }
+}
+
+/// The chunk's number in a token or descriptor.
+#[inline]
+pub(crate) const fn chunk_of(desc: u64) -> u32 {
+    (desc >> 32) as u32
+}
+
+/// The packet's length in it.
+#[inline]
+pub(crate) const fn len_of(desc: u64) -> usize {
+    (desc & !CHUNK) as usize
+}
+
+/// It with another length; a chunk is shorter than 4 GiB.
+#[inline]
+pub(crate) const fn with_len(desc: u64, len: usize) -> u64 {
+    desc & CHUNK | len as u64 & !CHUNK
 }
 
 /// The half of a token that holds the chunk's number.

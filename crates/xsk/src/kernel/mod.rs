@@ -187,7 +187,6 @@ impl Rings for KernelRings {
         done
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "no longer than the frame")]
     fn resize(&mut self, frame: &mut Frame, len: usize) -> bool {
         let desc = &mut self.descs[frame.slot(self.id)];
         // SAFETY: the descriptor is of this UMEM. The token proves that neither the kernel nor
@@ -197,7 +196,7 @@ impl Rings for KernelRings {
         let fits = len > 0 && len <= cursor.buf_len();
         if fits {
             cursor.set_pos(len);
-            frame.set_len(len as u32);
+            frame.set_len(len);
         }
         fits
     }

@@ -3,9 +3,8 @@
 //! [`MemoryRings`] is what a port holds; [`MemoryKernel`] plays the other side, from the same or
 //! another thread: it receives packets into fill frames, takes packets from the TX ring when it is
 //! kicked, completes them at once or later, and fails as it is told to. Frames lie in memory as the
-//! kernel's do (2 KiB chunks, the packet 256 bytes in), so that benches meet the same cache lines.
-//!
-//! It checks what the kernel would not: a frame that turns up where it cannot be is a panic.
+//! kernel's do (2 KiB chunks, the packet 256 bytes in), so that benches meet the same cache lines,
+//! and the rings are read and written without a lock, as the kernel's are.
 
 mod region;
 mod ring;
@@ -19,10 +18,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::io::Errno;
 
 use self::region::Region;
+use self::ring::Track;
 pub use self::state::Census;
-use self::state::State;
-use crate::batch::{Batch, FreeList};
-use crate::frame::{Frame, UmemId};
+use self::state::{Policy, State};
+use crate::batch::{BURST, Batch, FreeList};
+use crate::frame::{Frame, UmemId, chunk_of, len_of, with_len};
 use crate::port::Port;
 use crate::rings::{Rings, Statistics, Waiting};
 
@@ -41,22 +41,35 @@ impl Rings for MemoryRings {
 
     #[inline]
     fn receive(&mut self, into: &mut Batch) -> usize {
-        self.shared.state().receive(into)
+        let room = short(into.remaining());
+        // There is room: no more are taken than remained.
+        let take = |desc| drop(into.push(Frame::of_desc(self.id, desc)));
+        self.shared.inbound.take_back(room, take) as usize
     }
 
     #[inline]
     fn fill(&mut self, from: &mut FreeList, limit: usize) -> usize {
-        self.shared.state().fill(from, limit)
+        let room = self.shared.room(&self.shared.inbound);
+        let count = room.min(from.len()).min(limit).min(BURST);
+        self.shared.inbound.give(from.top(count).iter().rev().map(|frame| frame.desc(self.id)));
+        from.surrender(count);
+        count
     }
 
     #[inline]
     fn transmit(&mut self, from: &mut Batch) -> usize {
-        self.shared.state().transmit(from)
+        let refuses = self.shared.refuses_transmit.load(Ordering::Relaxed);
+        let room = if refuses { 0 } else { self.shared.room(&self.shared.outbound) };
+        let count = room.min(from.len());
+        self.shared.outbound.give(from[..count].iter().map(|frame| frame.desc(self.id)));
+        from.surrender(count);
+        count
     }
 
     #[inline]
     fn complete(&mut self, into: &mut FreeList) -> usize {
-        self.shared.state().reap(into)
+        let take = |desc| into.push(Frame::new(self.id, chunk_of(desc), 0));
+        self.shared.outbound.take_back(short(BURST), take) as usize
     }
 
     #[inline]
@@ -73,13 +86,11 @@ impl Rings for MemoryRings {
     }
 
     fn resize(&mut self, frame: &mut Frame, len: usize) -> bool {
-        match u32::try_from(len) {
-            Ok(short) if (1..=Region::CAPACITY).contains(&len) => {
-                frame.set_len(short);
-                true
-            }
-            Ok(_) | Err(_) => false,
+        let fits = (1..=Region::CAPACITY).contains(&len);
+        if fits {
+            frame.set_len(len);
         }
+        fits
     }
 
     #[inline]
@@ -93,7 +104,7 @@ impl Rings for MemoryRings {
     }
 
     fn kick(&mut self) -> Result<(), Errno> {
-        self.shared.state().kick(&self.shared.region)
+        self.shared.kick()
     }
 
     fn wake_rx(&mut self) -> Result<(), Errno> {
@@ -102,7 +113,7 @@ impl Rings for MemoryRings {
     }
 
     fn waiting(&mut self) -> Waiting {
-        self.shared.state().waiting()
+        self.shared.waiting()
     }
 
     fn statistics(&self) -> io::Result<Statistics> {
@@ -132,9 +143,15 @@ impl MemoryKernel {
     /// frame's last packet until then. Copies and allocates nothing. `write` must not use the handle.
     pub fn inject_with(&self, len: usize, write: impl FnOnce(&mut [u8])) -> bool {
         let mut state = self.state();
-        let Some(index) = state.frame_for_packet(len) else { return false };
-        write(self.shared.region.packet_of_kernel(&mut state, index, len));
-        state.deliver(len);
+        if !self.shared.can_deliver(&mut state, len) {
+            return false;
+        }
+        let Shared { region, inbound, .. } = &*self.shared;
+        write(region.packet_given(&mut state, inbound, 0, len));
+        let slot = inbound.next_given(0);
+        slot.store(with_len(slot.load(Ordering::Relaxed), len), Ordering::Relaxed);
+        inbound.accept(1);
+        inbound.finish(1);
         true
     }
 
@@ -157,7 +174,10 @@ impl MemoryKernel {
 
     /// Completes up to `count` sent packets; returns how many.
     pub fn complete(&self, count: u32) -> u32 {
-        self.state().complete(count)
+        let _kernel = self.state();
+        let count = count.min(self.shared.outbound.between());
+        self.shared.outbound.finish(count);
+        count
     }
 
     /// Loops back up to `count` packets that were sent and not completed: each is received again,
@@ -165,13 +185,25 @@ impl MemoryKernel {
     /// nothing. Returns how many; fewer if the fill ring is empty or the RX ring full. Wants
     /// [`complete_later`](Self::complete_later).
     pub fn turn(&self, count: u32) -> u32 {
-        self.state().turn(count)
+        let _kernel = self.state();
+        let Shared { inbound, outbound, .. } = &*self.shared;
+        let room = self.shared.entries - inbound.on_second();
+        let count = count.min(room).min(outbound.between()).min(inbound.on_first());
+        for _ in 0..count {
+            let (spare, sent) = (inbound.next_given(0), outbound.next_accepted());
+            let received = sent.swap(spare.load(Ordering::Relaxed), Ordering::Relaxed);
+            spare.store(received, Ordering::Relaxed);
+            inbound.accept(1);
+            inbound.finish(1);
+            outbound.finish(1);
+        }
+        count
     }
 
     /// Sends what is on the TX ring, as a driver does that needs no wakeup.
     pub fn run(&self) {
         // "Try again" is for user space; a driver just comes back.
-        let _ = self.state().send(&self.shared.region);
+        let _ = self.shared.send(&mut self.state());
     }
 
     /// The next kicks fail with these error numbers, in order, and do nothing; an earlier list is
@@ -187,7 +219,7 @@ impl MemoryKernel {
 
     /// Whether the TX ring takes nothing, as if it were full.
     pub fn refuse_transmit(&self, refuse: bool) {
-        self.state().policy.refuse_transmit = refuse;
+        self.shared.refuses_transmit.store(refuse, Ordering::Relaxed);
     }
 
     /// How many packets one kick sends before it says `EAGAIN`; `None`: all.
@@ -216,9 +248,10 @@ impl MemoryKernel {
     /// [`Port::accounting`](crate::Port::accounting). Allocates.
     ///
     /// # Panics
-    /// If a frame is in two places, or nowhere.
+    /// If a frame is in two places.
     pub fn census(&self) -> Census {
-        self.state().census()
+        let _kernel = self.state();
+        self.shared.census()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -230,9 +263,16 @@ impl MemoryKernel {
 #[derive(Debug)]
 struct Shared {
     region: Region,
+    /// Entries of each ring.
+    entries: u32,
+    /// Fill and RX ring.
+    inbound: Track,
+    /// TX and completion ring.
+    outbound: Track,
     /// The need_wakeup flags of TX and fill ring.
     tx_sleeps: AtomicBool,
     rx_sleeps: AtomicBool,
+    refuses_transmit: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -242,6 +282,93 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Room on the ring that user space gives frames to.
+    #[inline]
+    fn room(&self, track: &Track) -> usize {
+        (self.entries - track.on_first()) as usize
+    }
+
+    fn waiting(&self) -> Waiting {
+        Waiting {
+            rx: self.inbound.on_second().into(),
+            tx: self.outbound.on_first().into(),
+            completion: self.outbound.on_second().into(),
+        }
+    }
+
+    /// Whether a packet of `len` bytes can be received now; counts why not.
+    fn can_deliver(&self, state: &mut State, len: usize) -> bool {
+        let statistics = &mut state.statistics;
+        if len == 0 || len > Region::CAPACITY {
+            statistics.rx_dropped += 1;
+        } else if self.inbound.on_second() == self.entries {
+            statistics.rx_ring_full += 1;
+        } else if self.inbound.on_first() == 0 {
+            statistics.rx_fill_ring_empty_descs += 1;
+        } else {
+            return true;
+        }
+        false
+    }
+
+    fn kick(&self) -> Result<(), Errno> {
+        let mut state = self.state();
+        state.kicks += 1;
+        let Policy { script, fail, .. } = &mut state.policy;
+        match script.pop_front().or(*fail) {
+            Some(errno) => Err(errno),
+            None => self.send(&mut state),
+        }
+    }
+
+    /// Takes from the TX ring as the kernel does in copy mode: up to the budget, and never more
+    /// than the completion ring can take back.
+    fn send(&self, state: &mut State) -> Result<(), Errno> {
+        let outbound = &self.outbound;
+        let room = self.entries.saturating_sub(outbound.between() + outbound.on_second());
+        let waiting = outbound.on_first();
+        let count = waiting.min(room).min(state.policy.budget.unwrap_or(u32::MAX));
+        if state.capture {
+            for step in 0..count {
+                let len = len_of(outbound.next_given(step).load(Ordering::Relaxed));
+                let packet = self.region.packet_given(state, outbound, step, len).to_vec();
+                state.captured.push_back(packet);
+            }
+        }
+        outbound.accept(count);
+        state.transmitted += u64::from(count);
+        if !state.policy.complete_later {
+            outbound.finish(outbound.between());
+        }
+        if count == waiting { Ok(()) } else { Err(Errno::AGAIN) }
+    }
+
+    fn census(&self) -> Census {
+        let mut seen = vec![false; self.region.frames()];
+        for desc in self.inbound.all().chain(self.outbound.all()) {
+            let index = chunk_of(desc);
+            let seen = &mut seen[index as usize];
+            assert!(!*seen, "frame {index} is in two rings");
+            *seen = true;
+        }
+        let Waiting { rx, tx, completion } = self.waiting();
+        Census {
+            user: seen.iter().filter(|seen| !**seen).count() as u64,
+            fill: self.inbound.on_first().into(),
+            rx,
+            tx,
+            wire: self.outbound.between().into(),
+            completion,
+        }
+    }
+}
+
+/// A number of frames, at most a burst, as positions count.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "at most a burst")]
+const fn short(count: usize) -> u32 {
+    count as u32
 }
 
 /// Sizes of a twin.
@@ -268,9 +395,13 @@ pub fn memory_port(config: MemoryConfig) -> (Port<MemoryRings>, MemoryKernel) {
     let id = UmemId::fresh();
     let shared = Arc::new(Shared {
         region: Region::new(frames),
+        entries: config.ring.max(1).next_power_of_two(),
+        inbound: Track::new(frames),
+        outbound: Track::new(frames),
         tx_sleeps: AtomicBool::new(true),
         rx_sleeps: AtomicBool::new(false),
-        state: Mutex::new(State::new(id, frames, config.ring, config.capture)),
+        refuses_transmit: AtomicBool::new(false),
+        state: Mutex::new(State::new(config.capture)),
     });
     let kernel = MemoryKernel { shared: Arc::clone(&shared) };
     let tokens = FreeList::of_umem(id, frames);

@@ -2,18 +2,20 @@
 #![expect(unsafe_code, reason = "chunks change owner by token and descriptor, not by borrow")]
 
 use std::cell::UnsafeCell;
+use std::sync::atomic::Ordering;
 
-use super::state::{Owner, State};
-use crate::frame::{Frame, UmemId};
+use super::ring::Track;
+use super::state::State;
+use crate::frame::{Frame, UmemId, chunk_of};
 
 /// The chunks.
 pub(super) struct Region {
     chunks: Box<[Chunk]>,
 }
 
-// SAFETY: a chunk's bytes are reached only through `packet_of` and `packet_of_kernel`, whose
-// callers prove by a token, or by the state's record under its lock, that they own the chunk.
-// Ownership passes between threads only under that same lock.
+// SAFETY: a chunk's bytes are reached only through `packet_of` and `packet_given`, whose callers
+// prove by a token, or by a position under the state's lock, that they own the chunk. Ownership
+// passes between threads only with a position of a track, which is released and acquired.
 unsafe impl Sync for Region {}
 
 impl Region {
@@ -25,30 +27,39 @@ impl Region {
         Self { chunks: (0..frames).map(|_| chunk()).collect() }
     }
 
+    /// How many chunks there are.
+    pub(super) fn frames(&self) -> usize {
+        self.chunks.len()
+    }
+
     /// The packet in the frame whose token the caller holds.
     #[inline]
     pub(super) fn packet_of<'a>(&'a self, frame: &'a mut Frame, umem: UmemId) -> &'a mut [u8] {
         let index = frame.slot(umem);
         // SAFETY: `frame` is of this UMEM (`slot` checked it) and there is one token per chunk, so
         // the caller alone owns the chunk, and the exclusive borrow of the token makes the result
-        // the only reference to it. The kernel's side refuses chunks that user space owns.
+        // the only reference to it. The kernel's side reaches only chunks without a token.
         unsafe { self.packet(index, frame.len()) }
     }
 
-    /// A packet of `len` bytes in chunk `index`, which the kernel's side owns.
+    /// A packet of `len` bytes in the frame that is `step` frames behind the first one which the
+    /// kernel's side may take from `track`, a track of this UMEM.
     ///
     /// # Panics
-    /// If user space owns the chunk.
+    /// If there is no such frame.
     #[inline]
-    pub(super) fn packet_of_kernel<'a>(
+    pub(super) fn packet_given<'a>(
         &'a self,
-        state: &'a mut State,
-        index: u32,
+        _kernel: &'a mut State,
+        track: &Track,
+        step: u32,
         len: usize,
     ) -> &'a mut [u8] {
-        assert!(state.owner(index) != Owner::User, "the kernel would touch a frame of user space");
-        // SAFETY: no token for the chunk exists while its owner is not `User`, and the exclusive
-        // borrow of the state keeps it so and the result the only reference.
+        assert!(step < track.on_first(), "the kernel would touch a frame of user space");
+        let index = chunk_of(track.next_given(step).load(Ordering::Relaxed));
+        // SAFETY: user space gave up the chunk's token when it gave the frame to the track, and
+        // gets one back only after the kernel's side has moved on. That takes the exclusive borrow
+        // of the state, which this result holds: it is the only reference to the chunk.
         unsafe { self.packet(index as usize, len) }
     }
 

@@ -1,50 +1,131 @@
-//! Descriptors in the order in which they pass the kernel, and free-running positions in it.
+//! Descriptors in the order in which they pass the kernel: two rings in one circle.
 
-/// A circle of descriptor slots, large enough for every frame of a UMEM, so that it never overflows
-/// as long as each frame is in it at most once.
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// The way of frames through the kernel. User space gives a frame to the first ring (fill, TX), the
+/// kernel accepts it from there and later returns it on the second (RX, completion), where user
+/// space takes it back.
+///
+/// One circle of slots with free-running positions, large enough for every frame of a UMEM, so that
+/// it never overflows as long as each frame is in it at most once. As with the kernel's rings, each
+/// position has one writer, and whoever sees a position moved sees all that was written before.
 #[derive(Debug)]
 pub(super) struct Track {
-    slots: Box<[Desc]>,
+    slots: Box<[AtomicU64]>,
     mask: u32,
+    /// Up to here user space gave frames.
+    given: AtomicU32,
+    /// Up to here the kernel took them from the first ring.
+    accepted: AtomicU32,
+    /// Up to here the kernel put them on the second ring.
+    returned: AtomicU32,
+    /// Up to here user space took them back.
+    back: AtomicU32,
 }
 
 impl Track {
     pub(super) fn new(frames: u32) -> Self {
+        Self::starting_at(frames, 0)
+    }
+
+    fn starting_at(frames: u32, position: u32) -> Self {
         let slots = frames.max(1).next_power_of_two();
-        Self { slots: vec![Desc::default(); slots as usize].into_boxed_slice(), mask: slots - 1 }
-    }
-
-    #[inline]
-    pub(super) fn at(&mut self, position: u32) -> &mut Desc {
-        &mut self.slots[(position & self.mask) as usize]
-    }
-
-    /// Writes descriptors from `position` on.
-    #[inline]
-    pub(super) fn put(&mut self, position: u32, descs: impl Iterator<Item = Desc>) {
-        for (step, desc) in (0_u32..).zip(descs) {
-            *self.at(position.wrapping_add(step)) = desc;
+        let position = || AtomicU32::new(position);
+        Self {
+            slots: (0..slots).map(|_| AtomicU64::new(0)).collect(),
+            mask: slots - 1,
+            given: position(),
+            accepted: position(),
+            returned: position(),
+            back: position(),
         }
     }
 
-    /// The `count` descriptors from `position` on.
+    /// User space: puts descriptors on the first ring, for which there must be room.
     #[inline]
-    pub(super) fn from(&self, position: u32, count: u32) -> impl Iterator<Item = Desc> + Clone {
-        let slot = move |step| (position.wrapping_add(step) & self.mask) as usize;
-        (0..count).map(move |step| self.slots[slot(step)])
+    pub(super) fn give(&self, descs: impl Iterator<Item = u64>) {
+        let mut position = self.given.load(Ordering::Relaxed);
+        for desc in descs {
+            self.at(position).store(desc, Ordering::Relaxed);
+            position = position.wrapping_add(1);
+        }
+        self.given.store(position, Ordering::Release);
+    }
+
+    /// User space: takes up to `limit` descriptors from the second ring; returns how many.
+    #[inline]
+    pub(super) fn take_back(&self, limit: u32, mut take: impl FnMut(u64)) -> u32 {
+        let back = self.back.load(Ordering::Relaxed);
+        let count = between(back, self.returned.load(Ordering::Acquire)).min(limit);
+        let end = back.wrapping_add(count);
+        let mut position = back;
+        while position != end {
+            take(self.at(position).load(Ordering::Relaxed));
+            position = position.wrapping_add(1);
+        }
+        self.back.store(end, Ordering::Release);
+        count
+    }
+
+    /// The kernel: takes `count` frames from the first ring.
+    pub(super) fn accept(&self, count: u32) {
+        advance(&self.accepted, count);
+    }
+
+    /// The kernel: puts the `count` frames accepted first on the second ring.
+    pub(super) fn finish(&self, count: u32) {
+        advance(&self.returned, count);
+    }
+
+    /// The slot of the frame that is `step` frames behind the first one on the first ring.
+    pub(super) fn next_given(&self, step: u32) -> &AtomicU64 {
+        self.at(self.accepted.load(Ordering::Relaxed).wrapping_add(step))
+    }
+
+    /// The slot of the frame that was accepted first and is not yet on the second ring.
+    pub(super) fn next_accepted(&self) -> &AtomicU64 {
+        self.at(self.returned.load(Ordering::Relaxed))
+    }
+
+    /// Frames on the first ring.
+    #[inline]
+    pub(super) fn on_first(&self) -> u32 {
+        between(self.accepted.load(Ordering::Acquire), self.given.load(Ordering::Acquire))
+    }
+
+    /// Frames between the rings.
+    pub(super) fn between(&self) -> u32 {
+        between(self.returned.load(Ordering::Relaxed), self.accepted.load(Ordering::Relaxed))
+    }
+
+    /// Frames on the second ring.
+    #[inline]
+    pub(super) fn on_second(&self) -> u32 {
+        between(self.back.load(Ordering::Acquire), self.returned.load(Ordering::Acquire))
+    }
+
+    /// All descriptors between user space and user space, in order.
+    pub(super) fn all(&self) -> impl Iterator<Item = u64> + '_ {
+        let back = self.back.load(Ordering::Acquire);
+        let count = between(back, self.given.load(Ordering::Acquire));
+        (0..count).map(move |step| self.at(back.wrapping_add(step)).load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn at(&self, position: u32) -> &AtomicU64 {
+        &self.slots[(position & self.mask) as usize]
     }
 }
 
-/// What stands in a ring.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Desc {
-    pub(super) index: u32,
-    pub(super) len: u32,
+/// Moves a position that has no other writer.
+#[inline]
+fn advance(position: &AtomicU32, count: u32) {
+    position.store(position.load(Ordering::Relaxed).wrapping_add(count), Ordering::Release);
 }
 
 /// How many descriptors lie from one position to a later one; both may have wrapped.
 #[inline]
-pub(super) const fn between(from: u32, to: u32) -> u32 {
+const fn between(from: u32, to: u32) -> u32 {
     to.wrapping_sub(from)
 }
 
@@ -54,13 +135,15 @@ mod tests {
 
     #[test]
     fn positions_survive_the_wrap() {
-        let mut track = Track::new(3);
-        let start = u32::MAX - 1;
-        for step in 0..4 {
-            track.at(start.wrapping_add(step)).index = step;
-        }
-        let order = [0, 1, 2, 3].map(|step| track.at(start.wrapping_add(step)).index);
-        assert_eq!(order, [0, 1, 2, 3]);
-        assert_eq!(between(start, start.wrapping_add(4)), 4);
+        let track = Track::starting_at(3, u32::MAX - 1);
+        track.give(0..4);
+        assert_eq!(track.all().collect::<Vec<_>>(), [0, 1, 2, 3]);
+        track.accept(3);
+        track.finish(3);
+        assert_eq!((track.on_first(), track.between(), track.on_second()), (1, 0, 3));
+        let mut back = Vec::new();
+        assert_eq!(track.take_back(9, |desc| back.push(desc)), 3);
+        assert_eq!(back, [0, 1, 2]);
+        assert_eq!(track.next_given(0).load(Ordering::Relaxed), 3);
     }
 }
