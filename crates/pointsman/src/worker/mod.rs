@@ -97,6 +97,11 @@ impl Worker {
         batch: &mut Batch,
         verdicts: &[Verdict],
     ) {
+        let onwards = Verdict::Forward(self.id.port);
+        if verdicts.iter().all(|verdict| *verdict == onwards) {
+            self.sent.count += short(batch.len());
+            port.send_all(batch);
+        }
         for (frame, verdict) in batch.drain().zip(verdicts) {
             self.carry_out(port, snapshot, frame, *verdict);
         }
@@ -318,6 +323,12 @@ impl<R: Rings> Burst for Frames<'_, R> {
         let answered = answer(self.port.bytes(frame), len);
         self.port.resize(frame, answered.unwrap_or(len)) && answered.is_some()
     }
+}
+
+/// A number of frames, at most a burst.
+#[expect(clippy::cast_possible_truncation, reason = "at most a burst")]
+const fn short(count: usize) -> u32 {
+    count as u32
 }
 
 #[cfg(test)]

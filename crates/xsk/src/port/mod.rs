@@ -113,6 +113,18 @@ impl<R: Rings> Port<R> {
         }
     }
 
+    /// [`send`](Self::send) for all frames of `batch`, in order; leaves it empty. What fits goes to
+    /// the TX ring at once, without a stay in the queue.
+    #[inline]
+    pub fn send_all(&mut self, batch: &mut Batch) {
+        self.held -= batch.len() as u64;
+        self.push_out();
+        let count = self.rings.transmit(batch);
+        self.note_transmitted(count);
+        // There is room: `push_out` leaves the queue empty.
+        self.queue.extend(batch.drain());
+    }
+
     /// Takes `frame` back unsent.
     #[inline]
     pub fn recycle(&mut self, frame: Frame) {
@@ -277,6 +289,11 @@ impl<R: Rings> Port<R> {
     #[inline]
     fn transmit(&mut self) {
         let count = self.rings.transmit(&mut self.queue);
+        self.note_transmitted(count);
+    }
+
+    #[inline]
+    fn note_transmitted(&mut self, count: usize) {
         self.unkicked |= count > 0;
         self.flushed.sent += count;
         self.counters.transmitted += count as u64;

@@ -47,6 +47,32 @@ fn a_burst_costs_one_kick_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_batch_goes_behind_what_was_queued_and_waits_where_it_does_not_fit() {
+    let (mut port, kernel) = twin(64, 16);
+    port.reap();
+    for number in 0..8 {
+        assert!(kernel.inject(&[number; 60]));
+    }
+    let mut batch = Batch::new();
+    assert_eq!(port.receive(&mut batch), 8);
+    let last = batch.pop().expect("eight were received");
+    kernel.refuse_transmit(true);
+    port.send_all(&mut batch);
+    assert!(batch.is_empty());
+    assert_eq!((port.accounting().queued, port.accounting().held), (7, 1));
+    kernel.refuse_transmit(false);
+    assert!(batch.push(last).is_ok());
+    port.send_all(&mut batch);
+    assert_eq!(port.flush(), Flushed { sent: 8, refused: 0 });
+    assert_eq!(kernel.kicks(), 1);
+    for number in 0..8 {
+        assert_eq!(kernel.take_transmitted(), Some(vec![number; 60]));
+    }
+    port.reap();
+    assert!(settled(&mut port));
+}
+
+#[test]
 fn an_idle_flush_is_no_system_call() {
     let (mut port, kernel) = twin(64, 16);
     assert_eq!(forward(&mut port, &kernel, 4).sent, 4);
