@@ -1,56 +1,42 @@
 //! Keyed hashing of what clients can choose.
 
 use std::fmt;
-use std::hash::Hasher;
-
-use foldhash::SharedSeed;
-use foldhash::quality::FoldHasher;
 
 use crate::addr::Addr;
 use crate::key::FlowKey;
 use crate::slots::ServiceSlot;
 
-/// A hash whose every multiplier comes from a seed.
-///
-/// `foldhash::FixedState` keys only the start value: its multipliers are public, and an IPv6
-/// source that equals one of them makes the product zero, whatever the seed. So the multipliers
-/// are derived from the seed as well.
+/// A hash of folded multiplications (as foldhash and wyhash have them), every operand of which is
+/// keyed from a seed. With public multipliers, as most such hashes have, a source that equals one of
+/// them would make the product zero, whatever the seed.
 #[derive(Clone)]
 pub(crate) struct KeyedHash {
-    start: u64,
-    multipliers: SharedSeed,
+    keys: [u64; 6],
 }
 
 impl KeyedHash {
     /// Two seeds give two unrelated hashes.
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self { start: seed.rotate_left(32) ^ START, multipliers: SharedSeed::from_u64(seed) }
+    pub(crate) fn new(seed: u64) -> Self {
+        let step = |at: u64| seed.wrapping_add(at.wrapping_mul(GOLDEN_RATIO));
+        Self { keys: [1, 2, 3, 4, 5, 6].map(|at| split_mix(step(at))) }
     }
 
-    /// All 37 bytes of the 5-tuple in four multiplications.
+    /// All 37 bytes of the 5-tuple in three multiplications, of which only the last has to wait.
     #[inline]
-    pub(crate) fn flow(&self, key: &FlowKey) -> u64 {
-        let mut hasher = self.hasher();
-        hasher.write_u128(key.src.bits());
-        hasher.write_u128(key.dst.bits());
-        hasher.write_u64(
-            u64::from(key.src_port) << 32 | u64::from(key.dst_port) << 16 | key.protocol as u64,
-        );
-        hasher.finish()
+    pub(crate) const fn flow(&self, key: &FlowKey) -> u64 {
+        let ports = (key.src_port as u64) << 32 | (key.dst_port as u64) << 16 | key.protocol as u64;
+        let [a, b, c, d, e, f] = self.keys;
+        let src = fold(upper(key.src) ^ a, lower(key.src) ^ b);
+        let dst = fold(upper(key.dst) ^ c, lower(key.dst) ^ d);
+        fold(src ^ ports ^ e, dst ^ f)
     }
 
     /// A source of a service.
     #[inline]
-    pub(crate) fn source(&self, service: ServiceSlot, source: Addr) -> u64 {
-        let mut hasher = self.hasher();
-        hasher.write_u128(source.bits());
-        hasher.write_u64(u64::from(service.0));
-        hasher.finish()
-    }
-
-    #[inline]
-    fn hasher(&self) -> FoldHasher<'_> {
-        FoldHasher::with_seed(self.start, &self.multipliers)
+    pub(crate) const fn source(&self, service: ServiceSlot, source: Addr) -> u64 {
+        let [a, b, c, d, ..] = self.keys;
+        let source = fold(upper(source) ^ a, lower(source) ^ b);
+        fold(source ^ service.0 as u64 ^ c, d)
     }
 }
 
@@ -59,6 +45,41 @@ impl fmt::Debug for KeyedHash {
         // The seed is a secret.
         f.write_str("KeyedHash")
     }
+}
+
+/// Both halves of the product, one over the other: its middle bits depend on the most input bits.
+#[inline]
+const fn fold(a: u64, b: u64) -> u64 {
+    let product = a as u128 * b as u128;
+    lower_of(product) ^ upper_of(product)
+}
+
+#[inline]
+const fn upper(addr: Addr) -> u64 {
+    upper_of(addr.bits())
+}
+
+#[inline]
+const fn lower(addr: Addr) -> u64 {
+    lower_of(addr.bits())
+}
+
+#[inline]
+const fn upper_of(bits: u128) -> u64 {
+    (bits >> 64) as u64
+}
+
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
+const fn lower_of(bits: u128) -> u64 {
+    bits as u64
+}
+
+/// The output function of SplitMix64 (Steele, Lea, Flood 2014).
+const fn split_mix(state: u64) -> u64 {
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 /// Maps 32 uniform bits to `0..range` without a division; `range` below 2^32.
@@ -80,8 +101,8 @@ pub(crate) const fn high(bits: u64) -> u32 {
     low(bits >> 32)
 }
 
-/// Arbitrary, so that the seed zero is as good as any.
-const START: u64 = 0x9e37_79b9_7f4a_7c15;
+/// The step of SplitMix64.
+const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[cfg(test)]
 mod tests {
