@@ -37,9 +37,10 @@ use crate::tick::Tick;
 /// Where a key may lie in the table that made the hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowHash {
+    bits: u64,
+    /// The bucket that is looked at first.
     first: u32,
-    second: u32,
-    tag: u32,
+    /// The entry that is looked at first.
     likely: u32,
 }
 

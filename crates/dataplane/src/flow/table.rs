@@ -16,13 +16,14 @@ use super::{EndedFlow, Flow, FlowHash, FlowId, Found, Membership};
 /// 5-tuple → backend, TCP state, last seen, last ACK, template.
 ///
 /// Private to one worker. A key may lie in either of two buckets of 16 entries, nine times in ten
-/// in the first. A bucket's tags (32 bits of the keyed hash each) fill one cache line and say which
-/// entry to compare with the full key; an entry is one more line, which holds everything else. So a
-/// hit reads two lines and writes one, and both can be prefetched: [`hash`] and [`prefetch`] for a
-/// whole burst, then [`prefetch_entry`] for a whole burst, then [`find`] and [`observe`].
+/// in the first. A bucket's tags (8 bits of the keyed hash each) lie in one cache line and say which
+/// entry to compare with the full key, rightly in 49 of 50 cases when the table is full; an entry is
+/// one more line, which holds everything else. So a hit reads two lines and writes one, and both can
+/// be prefetched: [`hash`] and [`prefetch`] for a whole burst, then [`prefetch_entry`] for a whole
+/// burst, then [`hit`], and [`find`] and [`observe`] for what is none.
 ///
-/// Memory is fixed when it is made: 68 bytes per entry and 25 % more entries than `capacity`, so
-/// 85 bytes per flow. Up to `capacity` flows fewer than 1 in 10,000 are refused; beyond it the
+/// Memory is fixed when it is made: 65 bytes per entry and 25 % more entries than `capacity`, so
+/// 82 bytes per flow. Up to `capacity` flows fewer than 1 in 10,000 are refused; beyond it the
 /// table goes on to fill, but refuses more and more.
 ///
 /// An idle flow expires when it is next looked at: [`find`] does not see it, and its end is
@@ -32,6 +33,7 @@ use super::{EndedFlow, Flow, FlowHash, FlowId, Found, Membership};
 /// [`hash`]: Self::hash
 /// [`prefetch`]: Self::prefetch
 /// [`prefetch_entry`]: Self::prefetch_entry
+/// [`hit`]: Self::hit
 /// [`find`]: Self::find
 /// [`observe`]: Self::observe
 /// [`sweep`]: Self::sweep
@@ -71,37 +73,81 @@ impl FlowTable {
     #[inline]
     pub fn hash(&self, key: &FlowKey) -> FlowHash {
         let bits = self.hash.flow(key);
-        let first = hash::reduce(hash::low(bits), self.buckets);
-        let second = hash::reduce(hash::high(bits), self.buckets);
-        // The indices use up the upper bits of each half; the product's upper half depends on all.
-        let tag = hash::high(bits.wrapping_mul(TAG_MULTIPLIER)).max(1);
-        let next = if first + 1 < self.buckets { first + 1 } else { 0 };
-        FlowHash {
-            first,
-            second: if second == first { next } else { second },
-            tag,
-            likely: NOWHERE,
-        }
+        FlowHash { bits, first: hash::reduce(hash::low(bits), self.buckets), likely: NOWHERE }
     }
 
-    /// Brings the tags of both candidate buckets into the cache.
+    /// The bucket that is looked at second; never the first.
+    #[inline]
+    pub(super) fn second(&self, hash: FlowHash) -> u32 {
+        let second = hash::reduce(hash::high(hash.bits), self.buckets);
+        let next = if hash.first + 1 < self.buckets { hash.first + 1 } else { 0 };
+        if second == hash.first { next } else { second }
+    }
+
+    /// Brings the tags of the first candidate bucket into the cache.
     #[inline]
     pub fn prefetch(&self, hash: FlowHash) {
         prefetch_index(&*self.tags, hash.first as usize);
-        prefetch_index(&*self.tags, hash.second as usize);
     }
 
     /// Brings the likely entry into the cache and notes it in `hash`, so that [`find`](Self::find)
     /// need not read the tags again. Call it for a burst after [`prefetch`](Self::prefetch) for the
     /// burst; `find` is right without it, but slower.
+    ///
+    /// False if the entry is not in the first bucket; then it brings the second one's tags into the
+    /// cache, for [`prefetch_second`](Self::prefetch_second).
     #[inline]
-    pub fn prefetch_entry(&self, hash: &mut FlowHash) {
-        if let Some(at) = self.tagged(hash.first, hash.tag).next() {
-            hash.likely = at;
-        } else if let Some(at) = self.tagged(hash.second, hash.tag).next() {
-            hash.likely = at;
+    pub fn prefetch_entry(&self, hash: &mut FlowHash) -> bool {
+        let found = self.note_entry(hash, hash.first);
+        if !found {
+            prefetch_index(&*self.tags, self.second(*hash) as usize);
         }
-        prefetch_index(&*self.records, hash.likely as usize);
+        found
+    }
+
+    /// [`prefetch_entry`](Self::prefetch_entry) from the second bucket.
+    #[inline]
+    pub fn prefetch_second(&self, hash: &mut FlowHash) {
+        self.note_entry(hash, self.second(*hash));
+    }
+
+    #[inline]
+    fn note_entry(&self, hash: &mut FlowHash, bucket: u32) -> bool {
+        let found = self.tagged(bucket, hash.tag()).next();
+        if let Some(at) = found {
+            hash.likely = at;
+            prefetch_index(&*self.records, at as usize);
+        }
+        found.is_some()
+    }
+
+    /// [`find`](Self::find) and [`observe`](Self::observe) in one for what nearly all packets are:
+    /// an ACK of an established flow, or a datagram of a UDP flow (`tcp` is `None`). The backend;
+    /// `None`, and nothing changed, if it is anything else.
+    #[inline]
+    pub fn hit(
+        &mut self,
+        hash: FlowHash,
+        key: &FlowKey,
+        tcp: Option<TcpFields>,
+        now: Tick,
+    ) -> Option<BackendSlot> {
+        let state = match tcp {
+            Some(tcp) if Segment::of(tcp.flags) != Segment::Ack => return None,
+            Some(_) => FlowState::Established,
+            None => FlowState::Udp,
+        };
+        let (now, idle) = (now.wrapping_millis(), self.idle.of(state));
+        let record = self.records.get_mut(hash.likely as usize)?;
+        let known = record.state == Some(state) && record.is_of(key);
+        if !known || millis_since(now, record.last_seen) >= idle {
+            return None;
+        }
+        record.last_seen = now;
+        if let Some(tcp) = tcp {
+            record.acknowledge(tcp);
+        }
+        Some(record.backend)
     }
 
     /// The flow of `key`, unless it is expired.
@@ -296,7 +342,7 @@ impl FlowTable {
     }
 
     /// Fills a free entry.
-    pub(super) fn put(&mut self, at: u32, tag: u32, record: Record) -> Option<FlowId> {
+    pub(super) fn put(&mut self, at: u32, tag: u8, record: Record) -> Option<FlowId> {
         *self.records.get_mut(at as usize)? = record;
         self.set_tag(at, tag);
         self.len += 1;
@@ -306,7 +352,7 @@ impl FlowTable {
         Some(FlowId(at))
     }
 
-    fn set_tag(&mut self, at: u32, tag: u32) {
+    fn set_tag(&mut self, at: u32, tag: u8) {
         let (bucket, way) = (at as usize / WAYS, at as usize % WAYS);
         if let Some(slot) = self.tags.get_mut(bucket).and_then(|tags| tags.0.get_mut(way)) {
             *slot = tag;
@@ -324,13 +370,13 @@ impl FlowTable {
     #[cold]
     #[inline(never)]
     pub(super) fn position(&self, hash: FlowHash, key: &FlowKey) -> Option<u32> {
-        let tagged = |bucket| self.tagged(bucket, hash.tag);
-        tagged(hash.first).chain(tagged(hash.second)).find(|&at| self.is_at(at, key))
+        let tagged = |bucket| self.tagged(bucket, hash.tag());
+        tagged(hash.first).chain(tagged(self.second(hash))).find(|&at| self.is_at(at, key))
     }
 
-    /// The entries of a bucket with this tag: nearly always one or none.
+    /// The entries of a bucket with this tag: mostly one or none.
     #[inline]
-    fn tagged(&self, bucket: u32, tag: u32) -> Positions {
+    fn tagged(&self, bucket: u32, tag: u8) -> Positions {
         let mask = self.tags.get(bucket as usize).map_or(0, |tags| tags.matching(tag));
         Positions { bucket, mask }
     }
@@ -359,10 +405,21 @@ impl FlowId {
     }
 }
 
+impl FlowHash {
+    /// What the tags of the key's entry say. The bucket numbers use up the upper bits of each half
+    /// of the hash; the product's upper byte depends on all.
+    #[inline]
+    pub(super) const fn tag(self) -> u8 {
+        let [.., tag] = self.bits.wrapping_mul(TAG_MULTIPLIER).to_le_bytes();
+        if tag == 0 { 1 } else { tag }
+    }
+}
+
 /// Entries of a bucket.
 struct Positions {
     bucket: u32,
-    mask: u32,
+    /// As [`Tags::matching`] has them.
+    mask: u128,
 }
 
 impl Iterator for Positions {
@@ -373,7 +430,7 @@ impl Iterator for Positions {
         if self.mask == 0 {
             return None;
         }
-        let way = self.mask.trailing_zeros();
+        let way = self.mask.trailing_zeros() / 8;
         self.mask &= self.mask - 1;
         Some(self.bucket * BUCKET + way)
     }

@@ -195,13 +195,20 @@ impl Forwarder {
         }
     }
 
-    /// Second pass: find out where the flow probably is, and ask for that cache line.
+    /// Second pass: find out where the flow probably is, and ask for that cache line. One in ten is
+    /// in its second bucket, if at all: that one's tags are asked for only now.
     #[inline]
     fn look_up_all(&self, work: &mut [Work]) {
-        for work in work {
-            if let Packet::Tcp(..) | Packet::Udp(_) = work.packet {
-                self.flows.prefetch_entry(&mut work.hash);
+        let mut elsewhere = ArrayVec::<&mut FlowHash, BURST>::new();
+        for Work { packet, hash, .. } in work {
+            if let Packet::Tcp(..) | Packet::Udp(_) = packet
+                && !self.flows.prefetch_entry(hash)
+            {
+                elsewhere.push(hash);
             }
+        }
+        for hash in elsewhere {
+            self.flows.prefetch_second(hash);
         }
     }
 
@@ -211,11 +218,17 @@ impl Forwarder {
         match &work.packet {
             Packet::Tcp(key, tcp) => {
                 refuse_loop(scene, work.source.mac, key)?;
-                self.tcp(scene, work, key, *tcp)
+                match self.flows.hit(work.hash, key, Some(*tcp), scene.now) {
+                    Some(backend) if scene.snapshot.hop(backend).usable => Ok(backend),
+                    _ => self.tcp(scene, work, key, *tcp),
+                }
             }
             Packet::Udp(key) => {
                 refuse_loop(scene, work.source.mac, key)?;
-                self.udp(scene, work.hash, key)
+                match self.flows.hit(work.hash, key, None, scene.now) {
+                    Some(backend) if scene.snapshot.hop(backend).usable => Ok(backend),
+                    _ => self.udp(scene, work.hash, key),
+                }
             }
             other @ (Packet::Fragment { .. }
             | Packet::IcmpError(_)
@@ -226,8 +239,10 @@ impl Forwarder {
         }
     }
 
-    /// TCP: a known flow in one look-up, else a new connection or one that arrives mid-stream.
-    #[inline(always)]
+    /// TCP: a known flow whose packet is more than one more, a new connection, or one that arrives
+    /// mid-stream.
+    #[cold]
+    #[inline(never)]
     fn tcp(&mut self, scene: &Scene<'_>, work: &Work, key: &FlowKey, tcp: TcpFields) -> Decision {
         if let Some(Found { id, backend }) = self.flows.find(work.hash, key, scene.now) {
             let transition = self.flows.observe(id, Some(tcp), scene.now);
@@ -241,8 +256,9 @@ impl Forwarder {
         if tcp.opens() { self.open_tcp(scene, key) } else { self.resume_tcp(scene, work, key, tcp) }
     }
 
-    /// UDP: a known flow in one look-up, else the first packets of one.
-    #[inline(always)]
+    /// UDP: the first packets of a flow, or one whose backend cannot be reached any more.
+    #[cold]
+    #[inline(never)]
     fn udp(&mut self, scene: &Scene<'_>, hash: FlowHash, key: &FlowKey) -> Decision {
         if let Some(Found { id, backend }) = self.flows.find(hash, key, scene.now) {
             if scene.snapshot.hop(backend).usable {
