@@ -9,8 +9,8 @@ use dataplane::{
     PendingTable, Persistence, PersistenceTable, PortId, Protocol, Scheduler, SchedulerKind,
     Service, ServiceKey, ServiceSlot, SharedTables, Snapshot, Timeouts, Vip, WorkerCounters,
 };
-use pointsman::clock;
 use pointsman::worker::{Worker, WorkerId};
+use pointsman::{clock, sys};
 use xsk::{BURST, MemoryConfig, MemoryKernel, MemoryRings, Port, memory_port};
 
 use crate::traffic::{FRAME, Flags, SERVICE_PORT, Tuple, vip};
@@ -134,6 +134,7 @@ impl Rig {
 fn forwarder(tables: &Arc<SharedTables>, counters: &Arc<WorkerCounters>) -> Forwarder {
     let timeouts = Timeouts::default();
     let flows = FlowTable::new(FLOW_CAPACITY, SEED, &timeouts);
+    flows.memory().iter().for_each(sys::prefer_huge_pages);
     Forwarder::new(PORT, MAC, flows, &timeouts, Arc::clone(tables), Arc::clone(counters))
 }
 

@@ -4,6 +4,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Asks for real-time priority (SCHED_FIFO 1) for the calling thread.
@@ -16,6 +17,23 @@ pub fn real_time() -> io::Result<()> {
     let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const param) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Asks for huge pages behind memory that is accessed at random: with small ones nearly every access
+/// to a large table misses the TLB. Where the kernel does not give them
+/// (`/sys/kernel/mm/transparent_hugepage/enabled` is `never`, Linux before 6.1, memory is short) the
+/// pages stay as they are.
+pub fn prefer_huge_pages(memory: &Range<*const u8>) {
+    let start = memory.start.map_addr(|address| address & !(PAGE - 1));
+    let len = memory.end.addr().saturating_sub(start.addr());
+    // The first is for pages that are not there yet or will be replaced, the second for the rest.
+    for advice in [libc::MADV_HUGEPAGE, libc::MADV_COLLAPSE] {
+        // SAFETY: neither advice changes what the memory holds or who may access it; of an address
+        // that is not mapped the kernel says so.
+        let _ = unsafe { libc::madvise(start.cast_mut().cast(), len, advice) };
+    }
+}
+
+const PAGE: usize = 4096;
 
 /// A received datagram: what the kernel said besides its bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

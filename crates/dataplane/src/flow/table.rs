@@ -1,5 +1,7 @@
 //! The table: look-up, observation and expiry. Where a new entry goes is decided in `place`.
 
+use std::ops::Range;
+
 use prefetch_index::prefetch_index;
 
 use crate::key::FlowKey;
@@ -247,6 +249,12 @@ impl FlowTable {
                 && !self.is_expired(record, state, now);
             wanted.then(|| (record.key(), record.view(state)))
         })
+    }
+
+    /// Where it lies in memory, for advice to the kernel: every access is to another page.
+    pub fn memory(&self) -> [Range<*const u8>; 2] {
+        let (tags, records) = (self.tags.as_ptr_range(), self.records.as_ptr_range());
+        [tags.start.cast()..tags.end.cast(), records.start.cast()..records.end.cast()]
     }
 
     /// Takes new timeouts over; they hold for the flows that are there as well.

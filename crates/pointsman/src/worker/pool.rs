@@ -20,7 +20,7 @@ use tracing::warn;
 use super::shared::WorkerShared;
 use super::thread::{Binding, News, Order, WorkerThread};
 use super::{Worker, WorkerId};
-use crate::clock;
+use crate::{clock, sys};
 
 /// The node's workers.
 #[derive(Debug)]
@@ -153,6 +153,7 @@ impl Pool {
         let cpu = self.cpus.get(self.workers.len() % self.cpus.len().max(1)).copied();
         let settings = &self.settings;
         let flows = FlowTable::new(settings.flow_capacity, seed(), &settings.timeouts);
+        flows.memory().iter().for_each(sys::prefer_huge_pages);
         let forwarder = Forwarder::new(
             id.port,
             mac,
