@@ -5,13 +5,14 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use serde_json::Value;
 
 use crate::{
     error::{Doing as _, LabError, Result},
+    log::Transition,
     metrics::{Metrics, http_get},
     netns::NetNs,
     node::Node,
@@ -80,6 +81,12 @@ impl Pointsman {
         self.process.log()
     }
 
+    /// What its log says of a backend's change of state, see [`Transition::find`].
+    #[must_use]
+    pub fn transition(&self, backend: &str, change: &str, from: SystemTime) -> Option<Transition> {
+        Transition::find(&self.log(), backend, change, from)
+    }
+
     /// Its configuration file; rewriting it changes nothing before a reload.
     #[must_use]
     pub fn config(&self) -> &Path {
@@ -108,13 +115,18 @@ impl Pointsman {
         self.netns.enter(|| http_get(METRICS, path, SCRAPE))?
     }
 
+    /// The status document; `Null` when it does not answer.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        let Ok((200, text)) = self.http("/status.json") else { return Value::Null };
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
     /// VRRP instance `index`, as the status document has it; `Null` when it does not answer or has
     /// no such instance.
     #[must_use]
     pub fn vrrp(&self, index: usize) -> Value {
-        let Ok((200, text)) = self.http("/status.json") else { return Value::Null };
-        let mut status: Value = serde_json::from_str(&text).unwrap_or_default();
-        status["vrrp"][index].take()
+        self.status()["vrrp"][index].take()
     }
 
     /// A scrape of its metrics.
