@@ -17,6 +17,7 @@ pub struct ServiceText {
     persistence: Option<String>,
     backends: Vec<(String, IpAddr, u32)>,
     extra: String,
+    checks: String,
 }
 
 impl ServiceText {
@@ -33,6 +34,7 @@ impl ServiceText {
             persistence: None,
             backends: backends.map(|rs| (rs.name(), rs.address().into(), 1)).collect(),
             extra: String::new(),
+            checks: String::new(),
         }
     }
 
@@ -104,6 +106,14 @@ impl ServiceText {
         self
     }
 
+    /// Appends a health check, a table `[[service.health]]` with these lines. Several are ANDed.
+    #[must_use]
+    pub fn health(mut self, lines: &str) -> Self {
+        // Writing to a String cannot fail; likewise below.
+        let _ = write!(self.checks, "\n[[service.health]]\n{lines}\n");
+        self
+    }
+
     /// The service alone; without [`ServiceText::name`] its name is protocol and port, for example
     /// `tcp-80`.
     #[must_use]
@@ -115,7 +125,6 @@ impl ServiceText {
              protocol = \"{protocol}\"\nport = {port}\nscheduler = \"{scheduler}\"\n{extra}"
         );
         if let Some(timeout) = &self.persistence {
-            // Writing to a String cannot fail; likewise below.
             let _ = write!(text, "\n[service.persistence]\ntimeout = \"{timeout}\"\n");
         }
         for (name, address, weight) in &self.backends {
@@ -125,7 +134,7 @@ impl ServiceText {
                  weight = {weight}\n"
             );
         }
-        text
+        text + &self.checks
     }
 
     /// A whole file: the interface `eth0` and this service.

@@ -152,6 +152,14 @@ impl Timeline {
         self.between(Duration::ZERO, self.length).gap
     }
 
+    /// The same load, as if there had been these requests only.
+    #[must_use]
+    pub fn only(&self, mut wanted: impl FnMut(&Record) -> bool) -> Self {
+        let mut part = self.clone();
+        part.records.retain(|record| wanted(record));
+        part
+    }
+
     /// What ended after `from` and not after `to`. The gap counts the time before the first
     /// success and the time after the last.
     #[must_use]
@@ -260,6 +268,16 @@ mod tests {
         assert_eq!(gap(vec![ok(10), ok(20)], 100), (20, 80));
         let failed = record(0, 50, Outcome::Reset, None);
         assert_eq!(gap(vec![ok(10), failed, ok(95)], 100), (10, 85));
+    }
+
+    #[test]
+    fn a_part_keeps_names_and_length() {
+        let ok = |end, backend| record(0, end, Outcome::Ok, Some(backend));
+        let whole = timeline(vec![ok(10, 0), ok(20, 1), ok(60, 0)], 100);
+        let part = whole.only(|record| whole.backend_of(record) == Some("a"));
+        assert_eq!(part.between(Duration::ZERO, 100 * MS).done, 2);
+        assert_eq!(part.longest_gap(), Gap { begin: 10 * MS, length: 50 * MS });
+        assert_eq!((part.backends(), part.length()), (whole.backends(), whole.length()));
     }
 
     #[test]
