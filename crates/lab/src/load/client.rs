@@ -85,7 +85,7 @@ impl Fetcher {
                 if !self.sleep_until(due) {
                     break;
                 }
-                due = (due + pause).max(Instant::now());
+                due = next_due(due, pause, Instant::now());
             }
             if self
                 .plan
@@ -234,6 +234,15 @@ impl Fetcher {
         }
         if wrong { Err(Outcome::HashMismatch) } else { Ok(()) }
     }
+}
+
+/// The turn after the one at `due`. Turns that have passed meanwhile are left out, but for the last:
+/// that one is late. So threads that were held up together do not go on in step.
+fn next_due(due: Instant, pause: Duration, now: Instant) -> Instant {
+    let next = due + pause;
+    let late = now.saturating_duration_since(next).as_nanos();
+    let passed = late - late.checked_rem(pause.as_nanos()).unwrap_or_default();
+    next + Duration::from_nanos(u64::try_from(passed).unwrap_or_default())
 }
 
 /// Puts the threads' records together, in the order in which the requests began.
@@ -386,6 +395,15 @@ mod tests {
         ] {
             assert!(parse_head(bad.as_bytes(), &mut Vec::new()).is_none(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn turns_stay_where_they_are_whatever_was_missed() {
+        let (zero, ms) = (Instant::now(), Duration::from_millis);
+        let next = |now| next_due(zero, ms(100), zero + ms(now)).duration_since(zero).as_millis();
+        assert_eq!([next(0), next(99), next(100), next(150)], [100; 4]);
+        assert_eq!([next(200), next(299), next(300), next(5050)], [200, 200, 300, 5000]);
+        assert_eq!(next_due(zero, Duration::ZERO, zero + ms(5)), zero + ms(5));
     }
 
     #[test]
