@@ -11,7 +11,7 @@ use lab::{Lab, LoadClient, LoadReport, Pointsman, RunningLoad, ServiceText, Vrrp
 use super::{
     BACKENDS, QUEUES, Verdict,
     loads::SOURCES,
-    story::{Seen, Story, Telling},
+    story::{Seen, Setting, Story, Telling, after},
 };
 
 /// Builds a lab with two balancers and runs the test in it.
@@ -29,7 +29,8 @@ pub(super) fn run(quick: bool) -> anyhow::Result<(Story, Vec<Verdict>)> {
     let page = lab.files().ensure("50k")?;
     let load = LoadClient::new(lab.vip_port(80), &page).timeouts(TIMEOUT, TIMEOUT);
     let load = load.threads(10).sources(lab.client(0).sources(SOURCES));
-    let mut story = Telling::begin(TITLE, about(), load, &lab, "lb1 is Active")?;
+    let setting = Setting { title: TITLE, about: about(), beside: Some(BESIDE) };
+    let mut story = Telling::begin(setting, load, &lab, "lb1 is Active")?;
     story.watch(pause)?;
 
     story.phase("kill -9 lb1");
@@ -107,10 +108,6 @@ fn downloads_verdict(report: &LoadReport, moved: Duration) -> Verdict {
 /// time includes the time that the tool takes to pull the cable: it has no bound but that it ends.
 fn verdicts(story: &Story, taken: [Option<Duration>; 2]) -> Vec<Verdict> {
     let (done, failed) = (story.report.done(), story.report.failed());
-    let shown = taken.map(|taken| match taken {
-        Some(taken) => format!("after {} ms", taken.as_millis()),
-        None => "never".to_owned(),
-    });
     let [killed, cut] = taken;
     vec![
         Verdict {
@@ -125,9 +122,9 @@ fn verdicts(story: &Story, taken: [Option<Duration>; 2]) -> Vec<Verdict> {
             text: format!(
                 "Test II: lb2 was Active {} when lb1 was killed (at most {} ms), {} when its cable \
                  was pulled",
-                shown[0],
+                after(killed),
                 LONGEST.as_millis(),
-                shown[1]
+                after(cut)
             ),
         },
     ]
@@ -145,6 +142,9 @@ fn about() -> String {
 }
 
 const TITLE: &str = "Test II: the Active balancer is lost, and comes back";
+/// Measured once; rates are not compared.
+const BESIDE: &str = "LVS + keepalived, 1 s adverts, measured under emulation: cable out: 59 failed, \
+                      4.0 s without a success; cable back: 7 failed.";
 const PRIORITIES: [u8; 2] = [150, 100];
 const INTERVAL: Duration = Duration::from_millis(100);
 /// 3 adverts, the skew, and the time in which a new Active settles, with a margin.

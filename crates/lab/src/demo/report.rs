@@ -148,25 +148,34 @@ fn table(runs: &[Run]) -> String {
 }
 
 fn story_section(story: &Story) -> String {
-    let mut out = format!("<h2>{}</h2>\n<p>{}</p>\n", escape(story.title), escape(&story.about));
-    out += &plot(story.title, &story.report, &story.marks(), STORY);
+    let setting = &story.setting;
+    let mut out =
+        format!("<h2>{}</h2>\n<p>{}</p>\n", escape(setting.title), escape(&setting.about));
+    out += &plot(setting.title, &story.report, &story.marks(), STORY);
     let [first, rest @ ..] = COLUMNS;
     let heads: String = rest.iter().map(|head| format!("<th class=\"n\">{head}</th>")).collect();
-    let _ =
-        writeln!(out, "<div class=\"wide\"><table><tr><th>{first}</th>{heads}<th>change</th></tr>");
+    let _ = writeln!(
+        out,
+        "<div class=\"wide\"><table><tr><th>{first}</th>{heads}<th>what came of it</th></tr>"
+    );
     for phase in &story.phases {
         let [first, rest @ ..] = phase.cells(&story.report);
         let cells: String =
             rest.iter().map(|cell| format!("<td class=\"n\">{cell}</td>")).collect();
-        let change = phase.change.as_ref();
-        let change = change.map(|c| escape(&format!("{}: {}", c.what, c.why))).unwrap_or_default();
+        let notes: Vec<String> =
+            phase.notes(&story.report).iter().map(|note| escape(note)).collect();
         let _ = writeln!(
             out,
-            "<tr><td class=\"what\">{}</td>{cells}<td>{change}</td></tr>",
-            escape(&first)
+            "<tr><td class=\"what\">{}</td>{cells}<td>{}</td></tr>",
+            escape(&first),
+            notes.join("<br>")
         );
     }
-    out + "</table></div>\n"
+    out += "</table></div>\n";
+    if let Some(beside) = setting.beside {
+        let _ = writeln!(out, "<p>{}</p>", escape(beside));
+    }
+    out
 }
 
 /// Requests a second, all and per backend, and failures, in slices of `step`.
@@ -247,7 +256,9 @@ mod tests {
         assert!(page.contains(">failed</text>"), "and in the plot");
         assert!(page.contains("02:00:0a:4d:02:01 (lb1)"));
         assert!(page.contains("<b class=\"no\">no</b> a &lt;claim&gt;"));
-        assert!(page.contains("<td>lb2 Active: Nothing &lt;was&gt; heard.</td>"));
+        let notes = "<td>lb2 Active: Nothing &lt;was&gt; heard.<br>failed: 1 reset</td>";
+        assert!(page.contains(notes));
+        assert!(page.contains("<p>Others are slower.</p>"));
         assert_eq!(page.matches("class=\"mark\"").count(), 2, "only the story has marks");
         for outside in ["http:", "https:", "<script", "<link", "url(h"] {
             assert!(!page.contains(outside), "{outside}");

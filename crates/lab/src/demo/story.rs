@@ -8,19 +8,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{Lab, LoadClient, LoadReport, RunningLoad, Stretch};
+use lab::{Lab, LoadClient, LoadReport, Record, RunningLoad, Stretch};
 
 use super::{progress::Progress, svg::Mark};
 
 /// A load, and what happened meanwhile.
 pub(crate) struct Story {
+    pub(super) setting: Setting,
+    /// One after the other, without gaps.
+    pub(super) phases: Vec<Phase>,
+    pub(super) report: LoadReport,
+}
+
+/// What is said before anything happens.
+pub(super) struct Setting {
     /// For example `Test II: …`.
     pub(super) title: &'static str,
     /// The set-up in a sentence or two.
     pub(super) about: String,
-    /// One after the other, without gaps.
-    pub(super) phases: Vec<Phase>,
-    pub(super) report: LoadReport,
+    /// What others reach, in a sentence or two.
+    pub(super) beside: Option<&'static str>,
 }
 
 /// What was done, and what the lab did about it.
@@ -28,7 +35,8 @@ pub(super) struct Phase {
     pub(super) what: String,
     pub(super) begin: Duration,
     pub(super) end: Duration,
-    pub(super) change: Option<Change>,
+    /// In order of time.
+    pub(super) changes: Vec<Change>,
 }
 
 /// What the lab did, for example that the other balancer took the VIP.
@@ -61,11 +69,36 @@ impl Phase {
             format!("{:.0}", self.stretch(report).rate()),
             failed.to_string(),
             format!("{} ms", gap.length.as_millis()),
-            self.change
-                .as_ref()
-                .map_or_else(String::new, |c| format!("{} ms", c.after.as_millis())),
+            self.changes.last().map_or_else(String::new, |c| format!("{} ms", c.after.as_millis())),
         ]
     }
+
+    /// What came of it: each change, and how requests failed, if any did.
+    pub(super) fn notes(&self, report: &LoadReport) -> Vec<String> {
+        let note = |change: &Change| format!("{}: {}", change.what, change.why);
+        let mut notes: Vec<String> = self.changes.iter().map(note).collect();
+        let inside = LoadReport::new(report.timeline().only(|record| self.has(record)));
+        if inside.failed() > 0 {
+            notes.push(format!("failed: {}", kinds(&inside)));
+        }
+        notes
+    }
+
+    /// Whether a request ended in it.
+    fn has(&self, record: &Record) -> bool {
+        self.begin < record.end && record.end <= self.end
+    }
+}
+
+fn kinds(report: &LoadReport) -> String {
+    let failures = report.failures();
+    let list = failures.iter().map(|(kind, count)| format!("{count} {}", kind.label()));
+    list.collect::<Vec<_>>().join(", ")
+}
+
+/// How long something took, if it happened at all.
+pub(super) fn after(taken: Option<Duration>) -> String {
+    taken.map_or_else(|| "never".into(), |taken| format!("after {} ms", taken.as_millis()))
 }
 
 /// Heads of a table of phases.
@@ -81,7 +114,7 @@ impl Story {
             if index > 0 {
                 marks.push(Mark { at: phase.begin.as_secs_f64(), label: phase.what.clone() });
             }
-            if let Some(change) = &phase.change {
+            for change in &phase.changes {
                 let at = (phase.begin + change.after).as_secs_f64();
                 marks.push(Mark { at, label: change.what.clone() });
             }
@@ -103,10 +136,12 @@ impl fmt::Display for Story {
             row(phase.cells(&self.report).each_ref().map(String::as_str))?;
         }
         writeln!(f)?;
-        for (phase, change) in self.phases.iter().filter_map(|p| Some((p, p.change.as_ref()?))) {
-            writeln!(f, "  {:WHAT$} {}: {}", phase.what, change.what, change.why)?;
+        for phase in &self.phases {
+            for note in phase.notes(&self.report) {
+                writeln!(f, "  {:WHAT$} {note}", phase.what)?;
+            }
         }
-        Ok(())
+        self.setting.beside.map_or(Ok(()), |beside| writeln!(f, "  {beside}"))
     }
 }
 
@@ -115,8 +150,7 @@ const WHAT: usize = 18;
 
 /// A story that goes on.
 pub(super) struct Telling {
-    title: &'static str,
-    about: String,
+    setting: Setting,
     load: RunningLoad,
     progress: Progress,
     phases: Vec<Phase>,
@@ -125,15 +159,13 @@ pub(super) struct Telling {
 impl Telling {
     /// Starts the load; it goes on until [`Telling::end`]. The first phase is `what`.
     pub(super) fn begin(
-        title: &'static str,
-        about: String,
+        setting: Setting,
         load: LoadClient,
         lab: &Lab,
         what: &str,
     ) -> anyhow::Result<Self> {
         let load = load.duration(FOR_EVER).start(lab.client(0).netns())?;
-        let mut telling =
-            Self { title, about, load, progress: Progress::new(), phases: Vec::new() };
+        let mut telling = Self { setting, load, progress: Progress::new(), phases: Vec::new() };
         telling.phase(what);
         Ok(telling)
     }
@@ -147,7 +179,7 @@ impl Telling {
     pub(super) fn phase(&mut self, what: &str) {
         let now = self.now();
         let begin = self.close(now).unwrap_or_default();
-        self.phases.push(Phase { what: what.to_owned(), begin, end: begin, change: None });
+        self.phases.push(Phase { what: what.to_owned(), begin, end: begin, changes: Vec::new() });
     }
 
     /// Lets time pass.
@@ -160,7 +192,7 @@ impl Telling {
         Ok(())
     }
 
-    /// Lets time pass until `look` sees the change that this phase is about: `what` in a few words.
+    /// Lets time pass until `look` sees a change that this phase is about: `what` in a few words.
     /// Returns how long it took; `None` when it did not happen within 10 s.
     pub(super) fn watch_for(
         &mut self,
@@ -172,7 +204,7 @@ impl Telling {
             if let (Some(seen), Some(phase)) = (look(), self.phases.last_mut()) {
                 let at = seen.at.saturating_duration_since(self.load.began());
                 let after = at.saturating_sub(phase.begin);
-                phase.change = Some(Change { what: what.to_owned(), after, why: seen.why });
+                phase.changes.push(Change { what: what.to_owned(), after, why: seen.why });
                 return Ok(Some(after));
             }
             thread::sleep(Duration::from_millis(5));
@@ -187,8 +219,8 @@ impl Telling {
         self.close(now);
         self.load.stop();
         self.progress.clear()?;
-        let Self { title, about, load, phases, .. } = self;
-        Ok(Story { title, about, phases, report: load.finish() })
+        let Self { setting, load, phases, .. } = self;
+        Ok(Story { setting, phases, report: load.finish() })
     }
 
     fn close(&mut self, now: Duration) -> Option<Duration> {
@@ -222,12 +254,14 @@ mod tests {
     fn a_story_is_told_in_rows_and_sentences() {
         let text = story().to_string();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 5, "{text}");
+        assert_eq!(lines.len(), 7, "{text}");
         let columns = COLUMNS.map(|head| lines[0].find(head).map(|at| at + head.len()));
         assert!(columns.iter().all(Option::is_some), "{text}");
         let ends = lines[2].find("340 ms").map(|at| at + "340 ms".len());
         assert_eq!(columns[6], ends, "figures stand below their heads");
         assert_eq!(lines[4].trim(), "kill -9 lb1        lb2 Active: Nothing <was> heard.");
+        assert_eq!(lines[5].trim(), "kill -9 lb1        failed: 1 reset");
+        assert_eq!(lines[6].trim(), "Others are slower.");
     }
 
     #[test]

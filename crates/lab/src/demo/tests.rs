@@ -2,7 +2,7 @@ use lab::{LoadReport, Outcome, Record, Timeline};
 
 use super::{
     loads::{Route, Run, SOURCES, shares, verdicts},
-    story::{Change, Phase},
+    story::{Change, Phase, Setting},
     *,
 };
 
@@ -39,20 +39,22 @@ pub(super) fn report(count: usize, failed: Option<usize>) -> LoadReport {
     LoadReport::new(Timeline::new(records.collect(), backends, Vec::new(), at(100)))
 }
 
+/// A phase of a story, from and to in ms.
+pub(super) fn phase(what: &str, begin: u64, end: u64) -> Phase {
+    let [begin, end] = [begin, end].map(Duration::from_millis);
+    Phase { what: what.into(), begin, end, changes: Vec::new() }
+}
+
 /// Ten requests, then a change, and ten more, of which one fails; then nothing.
 pub(super) fn story() -> Story {
-    let phase = |what: &str, begin, end| Phase {
-        what: what.into(),
-        begin: Duration::from_millis(begin),
-        end: Duration::from_millis(end),
-        change: None,
-    };
     let why = "Nothing <was> heard.".into();
     let after = Duration::from_millis(340);
-    let change = Some(Change { what: "lb2 Active".into(), after, why });
-    let killed = Phase { change, ..phase("kill -9 lb1", 100, 1000) };
+    let changes = vec![Change { what: "lb2 Active".into(), after, why }];
+    let killed = Phase { changes, ..phase("kill -9 lb1", 100, 1000) };
     let phases = vec![phase("lb1 is Active", 0, 100), killed];
-    Story { title: "Test II", about: "Two & two.".into(), phases, report: report(20, Some(15)) }
+    let beside = Some("Others are slower.");
+    let setting = Setting { title: "Test II", about: "Two & two.".into(), beside };
+    Story { setting, phases, report: report(20, Some(15)) }
 }
 
 /// Results with one good run, one with a failure, and a verdict that is not met.
