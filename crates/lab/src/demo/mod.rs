@@ -1,15 +1,18 @@
-//! `pointsman-lab demo`: shows in about a minute what the product does, and checks it.
+//! `pointsman-lab demo`: shows in a minute and a half what the product does, and checks it.
 //!
 //! Owns the order of the steps and the verdict. A statement that does not hold makes the demo fail,
 //! at the end: the report is written all the same. Each step has a file: [`packets`] and [`loads`]
-//! share a lab with one balancer; the tests of the article, such as [`failover`], have one each and
-//! tell a [`story::Story`].
+//! share a lab with one balancer; the others, such as the tests of the article in [`killed`] and
+//! [`failover`], have one each and tell a [`story::Story`].
 
+mod checks;
 mod failover;
+mod killed;
 mod loads;
 mod packets;
 mod progress;
 mod report;
+mod silent;
 mod story;
 mod svg;
 
@@ -57,6 +60,15 @@ pub(crate) struct Results {
     vip: IpAddr,
 }
 
+impl Results {
+    /// Prints a story and keeps it.
+    fn tell(&mut self, (story, verdicts): (Story, Vec<Verdict>)) {
+        println!("{story}");
+        self.stories.push(story);
+        self.verdicts.extend(verdicts);
+    }
+}
+
 /// Runs the demo.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     require_root()?;
@@ -64,13 +76,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     pointsman_binary()?;
     let begin = Instant::now();
     let mut results = one_balancer(options, begin)?;
-    println!("3. Test II of the article: the Active balancer is lost under load, and comes back\n");
-    let (story, verdicts) = failover::run(options.quick).context("Test II")?;
-    println!("{story}");
-    results.stories.push(story);
-    results.verdicts.extend(verdicts);
+    println!("3. Test I of the article: the nginx in use is killed under load, and comes back\n");
+    results.tell(killed::run(options.quick).context("Test I")?);
+    println!("4. A host falls silent, a server is frozen, and both come back\n");
+    results.tell(silent::run(options.quick).context("silent host, frozen server")?);
+    println!("5. Test II of the article: the Active balancer is lost under load, and comes back\n");
+    results.tell(failover::run(options.quick).context("Test II")?);
 
-    println!("4. Verdict\n");
+    println!("6. Verdict\n");
     for verdict in &results.verdicts {
         println!("  {} {}", if verdict.met { "yes" } else { "NO " }, verdict.text);
     }

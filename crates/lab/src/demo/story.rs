@@ -5,10 +5,10 @@
 
 use std::{
     fmt, thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use lab::{Lab, LoadClient, LoadReport, Record, RunningLoad, Stretch};
+use lab::{Lab, LoadClient, LoadReport, Record, RunningLoad, Stretch, Timeline};
 
 use super::{progress::Progress, svg::Mark};
 
@@ -90,6 +90,15 @@ impl Phase {
     }
 }
 
+/// How many failed and how, for example `33 failed (31 refused, 2 reset)`.
+pub(super) fn failed(timeline: &Timeline) -> String {
+    let report = LoadReport::new(timeline.clone());
+    match report.failed() {
+        0 => "0 failed".into(),
+        failed => format!("{failed} failed ({})", kinds(&report)),
+    }
+}
+
 fn kinds(report: &LoadReport) -> String {
     let failures = report.failures();
     let list = failures.iter().map(|(kind, count)| format!("{count} {}", kind.label()));
@@ -154,6 +163,8 @@ pub(super) struct Telling {
     load: RunningLoad,
     progress: Progress,
     phases: Vec<Phase>,
+    /// When the last one began, on the clock of logs.
+    since: SystemTime,
 }
 
 impl Telling {
@@ -165,18 +176,25 @@ impl Telling {
         what: &str,
     ) -> anyhow::Result<Self> {
         let load = load.duration(FOR_EVER).start(lab.client(0).netns())?;
-        let mut telling = Self { setting, load, progress: Progress::new(), phases: Vec::new() };
+        let (progress, since) = (Progress::new(), SystemTime::now());
+        let mut telling = Self { setting, load, progress, phases: Vec::new(), since };
         telling.phase(what);
         Ok(telling)
     }
 
     /// Since the load began.
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.load.began().elapsed()
+    }
+
+    /// When the present phase began, on the clock of logs.
+    pub(super) fn since(&self) -> SystemTime {
+        self.since
     }
 
     /// A new phase begins, and the one before it ends: to be called right before something is done.
     pub(super) fn phase(&mut self, what: &str) {
+        self.since = SystemTime::now();
         let now = self.now();
         let begin = self.close(now).unwrap_or_default();
         self.phases.push(Phase { what: what.to_owned(), begin, end: begin, changes: Vec::new() });
