@@ -82,6 +82,11 @@ impl Monitor {
         self.state
     }
 
+    /// Since when it has this state.
+    pub const fn since(&self) -> Tick {
+        self.since
+    }
+
     /// The state, as the packet path has to take it.
     pub const fn condition(&self) -> Condition {
         self.state.condition()

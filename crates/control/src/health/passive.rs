@@ -16,8 +16,9 @@ pub const PATIENCE: Duration = Duration::from_millis(200);
 /// of one source) wait for 200 ms or longer, and none was completed since the older of them began.
 ///
 /// `workers`: what each of them saw. A connection that waits at two workers, because its SYN was
-/// repeated on another queue, is one, and began at the first.
-pub fn unanswered(workers: impl IntoIterator<Item = Handshakes>, now: Tick) -> bool {
+/// repeated on another queue, is one, and began at the first. What began before `since`, when the
+/// backend got the state that it is in, says nothing of it.
+pub fn unanswered(workers: impl IntoIterator<Item = Handshakes>, since: Tick, now: Tick) -> bool {
     let mut waiting = Vec::new();
     let mut completed = None;
     for worker in workers {
@@ -27,7 +28,9 @@ pub fn unanswered(workers: impl IntoIterator<Item = Handshakes>, now: Tick) -> b
     waiting.sort_unstable();
     waiting.dedup_by_key(|(tag, _)| *tag);
     let unanswered = waiting.iter().filter(|(_, began)| {
-        now.saturating_since(*began) >= PATIENCE && completed.is_none_or(|at| at < *began)
+        *began >= since
+            && now.saturating_since(*began) >= PATIENCE
+            && completed.is_none_or(|at| at < *began)
     });
     unanswered.count() >= 2
 }
@@ -43,12 +46,13 @@ mod tests {
     /// SYNs that wait at a worker (tag, ms) and when it saw one completed.
     type Worker = (&'static [(u32, u64)], Option<u64>);
 
-    /// At 1000 ms.
-    const CASES: [(&str, &[Worker], bool); 12] = [
+    /// At 1000 ms; the backend has been up since 50 ms.
+    const CASES: [(&str, &[Worker], bool); 13] = [
         ("no worker", &[], false),
         ("nobody waits", &[(&[], None), (&[], Some(900))], false),
         ("one waits", &[(&[(1, 100)], None)], false),
         ("two wait", &[(&[(1, 100), (2, 800)], None)], true),
+        ("one waits since it was down", &[(&[(1, 49), (2, 800)], None)], false),
         ("two wait at two workers", &[(&[(1, 100)], None), (&[(2, 700)], None)], true),
         ("one waits at two workers", &[(&[(1, 100)], None), (&[(1, 700)], None)], false),
         ("one waits for less than 200 ms", &[(&[(1, 100), (2, 801)], None)], false),
@@ -71,13 +75,13 @@ mod tests {
                 let waiting = [syns.next(), syns.next()];
                 Handshakes { waiting, completed: completed.map(ms) }
             });
-            assert_eq!(unanswered(workers, ms(1000)), expected, "{name}");
+            assert_eq!(unanswered(workers, ms(50), ms(1000)), expected, "{name}");
         }
     }
 
     #[test]
     fn a_clock_that_lies_behind_is_no_hint() {
         let waiting = [Some((1, ms(5000))), Some((2, ms(5000)))];
-        assert!(!unanswered([Handshakes { waiting, completed: None }], ms(1)));
+        assert!(!unanswered([Handshakes { waiting, completed: None }], ms(0), ms(1)));
     }
 }

@@ -184,6 +184,11 @@ impl Health {
         self.member(service, address).map_or(Condition::Up, |member| member.monitor.condition())
     }
 
+    /// Since when a backend has its state. `None`: it has no checks.
+    pub fn since(&self, service: &str, address: IpAddr) -> Option<Tick> {
+        Some(self.member(service, address)?.monitor.since())
+    }
+
     /// What operators ask for. `None`: it has no checks.
     pub fn report(&self, service: &str, address: IpAddr, now: Tick) -> Option<Report> {
         Some(self.member(service, address)?.monitor.report(now))

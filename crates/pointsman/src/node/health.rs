@@ -53,8 +53,9 @@ impl Node {
     pub(super) fn look_at_handshakes(&mut self, now: Tick) {
         let Some(health) = &mut self.health else { return };
         for (service, address, slot) in self.controller.checked() {
+            let Some(since) = health.since(service, address) else { continue };
             let workers = self.pool.iter().map(|(_, handle)| handle.counters.handshakes(slot));
-            if unanswered(workers, now) {
+            if unanswered(workers, since, now) {
                 health.suspect(service, address, now);
             }
         }
