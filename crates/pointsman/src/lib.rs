@@ -10,7 +10,7 @@
 //! | [`serve`] | HTTP and the control socket |
 //! | [`status`], [`metrics`] | the state as a document, and as Prometheus text |
 //! | [`cli`] | sub-commands |
-//! | [`clock`], [`sys`] | the one clock; system calls without a safe wrapper |
+//! | [`clock`], [`priority`], [`sys`] | the one clock; who goes first; system calls without a safe wrapper |
 
 pub mod cli;
 pub mod clock;
@@ -18,6 +18,7 @@ pub mod health;
 pub mod metrics;
 pub mod netlink;
 pub mod node;
+pub mod priority;
 mod process;
 pub mod serve;
 pub mod status;

@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::priority;
+
 /// The program and its arguments.
 ///
 /// # Errors
@@ -26,7 +28,8 @@ pub(crate) fn command(argv: &[String]) -> io::Result<Command> {
 /// # Errors
 /// What execve(2) and its neighbours return.
 pub(crate) fn start(argv: &[String]) -> io::Result<Child> {
-    command(argv)?.spawn()
+    let mut command = command(argv)?;
+    priority::ordinarily(|| command.spawn())
 }
 
 /// Kills a program and what it started, and reaps it.

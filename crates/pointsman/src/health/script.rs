@@ -6,7 +6,7 @@ use control::health::Failure;
 use tokio::process::{Child, Command};
 
 use super::text::printable;
-use crate::process;
+use crate::{priority, process};
 
 /// Runs the program; when this is dropped before it ended, it is killed with all it started.
 pub(super) async fn probe(
@@ -16,7 +16,8 @@ pub(super) async fn probe(
     let failed = |error: std::io::Error| Failure::Local(printable(error));
     let mut command = process::command(argv).map_err(failed)?;
     command.envs(environment.iter().map(|(name, value)| (name, value)));
-    let mut running = Running(Command::from(command).spawn().map_err(failed)?);
+    let mut command = Command::from(command);
+    let mut running = Running(priority::ordinarily(|| command.spawn()).map_err(failed)?);
     let status = running.0.wait().await.map_err(failed)?;
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(()),

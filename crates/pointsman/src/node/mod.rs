@@ -36,6 +36,7 @@ use tracing::{debug, error, info, warn};
 use crate::clock;
 use crate::health::Health;
 use crate::netlink::{Netlink, Notice, Notices, notice_of};
+use crate::priority;
 use crate::serve::Query;
 use crate::worker::pool::Pool;
 use crate::worker::thread::News;
@@ -105,6 +106,7 @@ impl Node {
     /// # Errors
     /// A worker died.
     pub async fn run(mut self, mut inputs: Inputs) -> Result<()> {
+        priority::raise();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let bell = self.vrrp.as_ref().map(vrrp::Vrrp::bell).transpose()?;

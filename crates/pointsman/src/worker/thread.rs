@@ -17,7 +17,7 @@ use xsk::{KernelRings, OpenConfig, OpenError, Port, ZeroCopy};
 
 use super::shared::WorkerShared;
 use super::{Worker, WorkerId};
-use crate::clock;
+use crate::{clock, priority};
 
 /// A worker thread's whole world.
 #[derive(Debug)]
@@ -100,6 +100,7 @@ const SPIN: Duration = Duration::from_micros(50);
 impl WorkerThread {
     /// Runs until told to stop.
     pub fn run(mut self) {
+        priority::lower();
         if let Some(cpu) = self.cpu {
             pin(cpu);
         }
