@@ -89,6 +89,14 @@ fn addresses_that_do_not_fit() -> Result<()> {
 }
 
 #[test]
+fn a_file_of_certificates_that_is_not_there() -> Result<()> {
+    let lab = lab()?;
+    let check = "https = { host = \"www.example.org\", ca_file = \"/nonexistent/ca.pem\" }";
+    let service = ServiceText::web(&lab).health("tcp = true").health(check);
+    refused(&lab, "no_file_of_certificates", &service.to_toml(), &[])
+}
+
+#[test]
 fn vrrp_without_an_address_of_its_own() -> Result<()> {
     let lab = lab()?;
     let netns = lab.balancer(0).netns();

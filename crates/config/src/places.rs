@@ -73,6 +73,11 @@ impl Places {
         self.find(&[Step::Named("service", service), Step::Host(backend)], "address")
     }
 
+    /// A `[[service.health]]` of a service by its number, from 0.
+    pub fn health_check(&self, service: &str, index: usize) -> Place {
+        self.find(&[Step::Named("service", service), Step::Nth("health", index)], "https")
+    }
+
     /// Follows `steps` as far as they lead, then looks for `key`.
     fn find(&self, steps: &[Step<'_>], key: &str) -> Place {
         let (document, _) = DeTable::parse_recoverable(&self.source.text);
@@ -82,6 +87,10 @@ impl Places {
             let next = match step {
                 Step::Table(name) => table.get(*name),
                 Step::Named(list, name) => named(table, list, name),
+                Step::Nth(list, index) => {
+                    let list = table.get(*list).and_then(|list| list.get_ref().as_array());
+                    list.and_then(|list| list.get(*index))
+                }
                 Step::Host(name) => named(table, "backend", name)
                     .or_else(|| table.get("fallback").filter(|item| is_named(item, name))),
             };
@@ -108,6 +117,8 @@ enum Step<'a> {
     Table(&'a str),
     /// The item of `[[list]]` whose `name` is this one.
     Named(&'a str, &'a str),
+    /// The item of `[[list]]` with this number, from 0.
+    Nth(&'a str, usize),
     /// The `[[backend]]` or the `[fallback]` whose `name` is this one.
     Host(&'a str),
 }

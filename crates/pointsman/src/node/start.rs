@@ -20,6 +20,7 @@ use super::hooks::Hooks;
 use super::vrrp_check::check_vrrp;
 use super::{Inputs, Node, Schedule, StopSignals, permission};
 use crate::clock;
+use crate::health::unusable_tls;
 use crate::netlink::{Netlink, Picture};
 use crate::serve::Query;
 use crate::worker::pool::{Pool, seed, usable_cpus};
@@ -195,6 +196,12 @@ fn check_machine(desired: &Desired, places: &Places, picture: &Picture) -> Diagn
             found.extend(check_backend(desired, backend.address, &place, picture));
         }
     }
+    found.extend(unusable_tls(desired).into_iter().map(|(service, index, error)| {
+        let message = format!("service {service}: a check by https cannot be made: {error}");
+        Diagnostic::error(&places.health_check(&service, index), message)
+            .with_label("would never pass")
+            .with_help("name a readable file with certificates in PEM as `ca_file`")
+    }));
     for instance in &desired.vrrp {
         found.extend(check_vrrp(desired, instance, places, picture));
     }
