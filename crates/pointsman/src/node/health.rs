@@ -53,9 +53,13 @@ impl Node {
     pub(super) fn look_at_handshakes(&mut self, now: Tick) {
         let Some(health) = &mut self.health else { return };
         for (service, address, slot) in self.controller.checked() {
-            let Some(since) = health.since(service, address) else { continue };
-            let workers = self.pool.iter().map(|(_, handle)| handle.counters.handshakes(slot));
-            if unanswered(workers, since, now) {
+            let workers = || self.pool.iter().map(|(_, handle)| handle.counters.handshakes(slot));
+            // Nearly nobody waits for long: only then is it worth looking up since when it is up.
+            if !unanswered(workers(), Tick::default(), now) {
+                continue;
+            }
+            let since = health.since(service, address);
+            if since.is_some_and(|since| unanswered(workers(), since, now)) {
                 health.suspect(service, address, now);
             }
         }
