@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 PACKAGES_BUILD = clang gcc libc6-dev libelf-dev llvm m4 make pkg-config zlib1g-dev
-PACKAGES_LAB = arping bpftool curl ethtool iproute2 iputils-ping keepalived kmod nginx-light procps prometheus \
+PACKAGES_LAB = arping bpftool curl ethtool iproute2 iputils-ping keepalived kmod nginx-light openssl procps prometheus \
 	tcpdump util-linux
 DEMO_REPORT ?= demo-report.html
 

@@ -54,7 +54,7 @@ pub use load::{LoadClient, LoadReport, Outcome, Record, RunningLoad, Stretch, Ti
 pub use log::Transition;
 pub use metrics::Metrics;
 pub use netns::NetNs;
-pub use nginx::Nginx;
+pub use nginx::{Nginx, NginxStyle};
 pub use node::Node;
 pub use pointsman::{Pointsman, pointsman_binary};
 pub use probe::{EchoResponder, ProbeClient, ProbeReport};

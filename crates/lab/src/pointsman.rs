@@ -75,6 +75,12 @@ impl Pointsman {
         &mut self.process
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// What it has printed.
     #[must_use]
     pub fn log(&self) -> String {

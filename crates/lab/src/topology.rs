@@ -36,7 +36,7 @@ use crate::{
     host::{require_root, require_tools},
     identity::LabId,
     netns::NetNs,
-    nginx::Nginx,
+    nginx::{Nginx, NginxStyle},
     node::{MAX_PER_ROLE, Node, Role, node_name},
     pointsman::Pointsman,
 };
@@ -214,7 +214,15 @@ impl Lab {
     /// # Errors
     /// When it does not listen on port 80 within 5 s.
     pub fn start_nginx(&self, index: usize) -> Result<Nginx> {
-        Nginx::start(self.backend(index), self.files.dir())
+        self.start_nginx_as(index, &NginxStyle::default())
+    }
+
+    /// The same in another way.
+    ///
+    /// # Errors
+    /// As [`Lab::start_nginx`].
+    pub fn start_nginx_as(&self, index: usize, style: &NginxStyle) -> Result<Nginx> {
+        Nginx::start(self.backend(index), self.files.dir(), style)
     }
 
     /// Starts nginx on every backend.
