@@ -9,8 +9,10 @@
 
 pub mod flood;
 pub mod freezer;
+pub mod health;
 pub mod lifecycle;
 pub mod raw;
+pub mod syn;
 
 use std::{
     fmt::Display,
