@@ -142,8 +142,22 @@ impl Prepared {
     }
 
     /// Makes a probe; with `keep` in such a way that its connection can be kept. It takes as long
-    /// as it takes, but knows when it will be given up.
+    /// as it takes, but knows when it will be given up. Without a way to the backend, or when that
+    /// goes meanwhile, it says nothing of the backend.
     pub(super) async fn probe(
+        &self,
+        road: &mut watch::Receiver<Road>,
+        keep: bool,
+        deadline: Instant,
+    ) -> Outcome {
+        let mut lost = road.clone();
+        tokio::select! {
+            outcome = self.ask(road, keep, deadline) => outcome,
+            _ = lost.wait_for(|road| *road == Road::Gone) => Outcome::failed(no_way()),
+        }
+    }
+
+    async fn ask(
         &self,
         road: &mut watch::Receiver<Road>,
         keep: bool,
@@ -182,8 +196,13 @@ async fn way(road: &mut watch::Receiver<Road>) -> Result<(Way, Tick), Failure> {
     match road.wait_for(|road| *road != Road::Unknown).await.as_deref() {
         Ok(Road::Via(way, found)) => Ok((way.clone(), *found)),
         // Whoever knew is gone, and so is whoever asks.
-        Ok(Road::Unknown | Road::Gone) | Err(_) => Err(Failure::Unreachable),
+        Ok(Road::Unknown | Road::Gone) | Err(_) => Err(no_way()),
     }
+}
+
+/// It is this node that has no link.
+fn no_way() -> Failure {
+    Failure::Local("no link towards the backend".to_owned())
 }
 
 /// What a script is told.
