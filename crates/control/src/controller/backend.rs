@@ -209,7 +209,8 @@ impl Seat {
 
     /// Whether its own clients, too, are to connect elsewhere, although it is usable.
     pub(super) fn is_shunned(&self, policy: &FailurePolicy) -> bool {
-        let leaves = matches!(self.role, Role::Leaving(_));
+        // The sorry server's clients, too, when it is not needed any more.
+        let leaves = self.role != Role::Member;
         let unwell = match self.health.condition {
             Condition::Up => false,
             Condition::Suspected => true,

@@ -237,7 +237,7 @@ fn below_the_quorum_the_fallback_takes_new_sources_alone() {
     let snapshot = published(&done);
     assert_eq!(taking(&snapshot), [11, 12]);
     let sorry = hop(&controller, &snapshot, 99);
-    assert!(sorry.usable && !sorry.eligible, "its clients may finish");
+    assert!(sorry.usable && !sorry.eligible && sorry.shunned, "its clients may only finish");
     assert_eq!(lines(&done).pop().unwrap(), "service web: quorum regained: 2 of 3 weight up");
 }
 
