@@ -10,6 +10,7 @@ use tracing::info;
 
 use super::{Exit, color, complain, load};
 use crate::node::Node;
+use crate::priority;
 use crate::serve::control_socket::ControlSocket;
 use crate::serve::{Source, http};
 
@@ -25,7 +26,11 @@ impl Run {
     pub(super) fn run(&self) -> Exit {
         let Ok(parsed) = load(&self.config) else { return Exit::Failed };
         start_log();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        // What is computed beside the control thread does not go before the workers.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .on_thread_start(priority::lower)
+            .build();
         let result = runtime
             .context("cannot start the control thread")
             .and_then(|runtime| runtime.block_on(serve(parsed)));
