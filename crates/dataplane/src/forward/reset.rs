@@ -23,6 +23,7 @@ use crate::verdict::{DropReason, Verdict};
 #[derive(Debug)]
 pub(super) struct Limits {
     resets: Limiter,
+    refusals: Limiter,
     errors: Limiter,
 }
 
@@ -30,6 +31,7 @@ impl Limits {
     pub(super) fn new() -> Self {
         Self {
             resets: Limiter::new(RESET_INTERVAL, RESET_BURST),
+            refusals: Limiter::new(RESET_INTERVAL, RESET_BURST),
             errors: Limiter::new(ERROR_INTERVAL, ERROR_BURST),
         }
     }
@@ -117,7 +119,8 @@ impl Forwarder {
         let service = visit.service;
         let counters = self.counters.service(service.slot);
         let limiter = match service.key.protocol {
-            Protocol::Tcp => &mut self.limits.resets,
+            // Of its own: a flood of SYNs must not keep the clients of a lost backend waiting.
+            Protocol::Tcp => &mut self.limits.refusals,
             Protocol::Udp => &mut self.limits.errors,
         };
         if service.reject && scene.active(service.instance) && limiter.allow(scene.now) {
