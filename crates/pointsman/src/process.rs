@@ -32,10 +32,11 @@ pub(crate) fn start(argv: &[String]) -> io::Result<Child> {
     priority::ordinarily(|| command.spawn())
 }
 
-/// Kills a program and what it started, and reaps it.
-pub(crate) fn kill(child: &mut Child) {
+/// Kills a program and what it started, and has it reaped: by a thread, for what waits for a dead
+/// disk or server does not die before that answers.
+pub(crate) fn kill(mut child: Child) {
     kill_group(child.id());
-    let _ = child.wait();
+    std::thread::spawn(move || child.wait());
 }
 
 /// Kills a program that is not reaped yet, and what it started: so its group has an id that is

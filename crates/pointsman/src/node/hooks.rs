@@ -1,17 +1,27 @@
 //! Programs that are run because something happened: no shell, no input, killed when they hang.
 
+use std::collections::VecDeque;
 use std::process::Child;
+use std::time::Duration;
 
 use control::Notify;
 use dataplane::Tick;
 use tracing::warn;
 
-use crate::{clock, process};
+use crate::process;
 
-/// The running ones.
+/// The running ones, and those whose turn comes.
 #[derive(Debug, Default)]
 pub(super) struct Hooks {
+    waiting: VecDeque<Order>,
     running: Vec<Hook>,
+}
+
+/// One that is to be started.
+#[derive(Debug)]
+struct Order {
+    argv: Vec<String>,
+    timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -19,42 +29,69 @@ struct Hook {
     program: String,
     child: Child,
     kill_at: Tick,
+    killed: bool,
 }
 
-/// More at once are not started: something is wrong with them.
-const MOST: usize = 64;
+/// So many at once; others wait.
+const MOST_RUNNING: usize = 64;
+/// So many are started at a time: each takes a moment in which no verdict is published.
+const MOST_STARTED: usize = 4;
+/// More do not wait: something is wrong with them.
+const MOST_WAITING: usize = 4096;
 
 impl Hooks {
-    /// Starts one with these words appended.
+    /// Has one started soon, with these words appended; in the order of the calls.
     pub(super) fn run(&mut self, notify: &Notify, words: &[&str]) {
-        let program = notify.command.first().cloned().unwrap_or_default();
-        if self.running.len() >= MOST {
-            warn!(%program, "hook not run: {MOST} of them are running");
-            return;
-        }
         let mut argv = notify.command.clone();
         argv.extend(words.iter().map(|word| (*word).to_owned()));
-        match process::start(&argv) {
-            Ok(child) => {
-                let kill_at = clock::now() + notify.timeout;
-                self.running.push(Hook { program, child, kill_at });
+        if self.waiting.len() >= MOST_WAITING {
+            warn!(program = ?argv.first(), "hook not run: {MOST_WAITING} of them wait");
+            return;
+        }
+        self.waiting.push_back(Order { argv, timeout: notify.timeout });
+    }
+
+    /// Starts some of those that wait.
+    fn start(&mut self, now: Tick) {
+        for _ in 0..MOST_STARTED {
+            if self.running.len() >= MOST_RUNNING {
+                return;
             }
-            Err(error) => warn!(%program, %error, "cannot run the hook"),
+            let Some(Order { argv, timeout }) = self.waiting.pop_front() else { return };
+            let program = argv.first().cloned().unwrap_or_default();
+            match process::start(&argv) {
+                Ok(child) => {
+                    self.running.push(Hook {
+                        program,
+                        child,
+                        kill_at: now + timeout,
+                        killed: false,
+                    });
+                }
+                Err(error) => warn!(%program, %error, "cannot run the hook"),
+            }
         }
     }
 
-    /// Takes note of those that ended, and kills those that hang.
-    pub(super) fn reap(&mut self, now: Tick) {
+    /// Takes note of those that ended, kills those that hang, and starts others.
+    pub(super) fn turn(&mut self, now: Tick) {
+        self.reap(now);
+        self.start(now);
+    }
+
+    fn reap(&mut self, now: Tick) {
         self.running.retain_mut(|hook| match hook.child.try_wait() {
             Ok(Some(status)) if status.success() => false,
+            Ok(Some(_)) if hook.killed => false,
             Ok(Some(status)) => {
                 warn!(program = %hook.program, %status, "hook failed");
                 false
             }
-            Ok(None) if now >= hook.kill_at => {
+            Ok(None) if now >= hook.kill_at && !hook.killed => {
                 warn!(program = %hook.program, "hook killed: it ran for too long");
-                process::kill(&mut hook.child);
-                false
+                process::kill_group(hook.child.id());
+                hook.killed = true;
+                true
             }
             Ok(None) => true,
             Err(error) => {
@@ -62,5 +99,50 @@ impl Hooks {
                 false
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn of_a_hundred_at_once_none_is_lost() {
+        let path = std::env::temp_dir().join(format!("pointsman-hooks-{}", std::process::id()));
+        let script = "echo \"$1\" >> \"$0\"";
+        let command = ["/bin/sh", "-c", script, &path.to_string_lossy()].map(str::to_owned);
+        let notify = Notify { command: command.to_vec(), timeout: Duration::from_secs(10) };
+        let mut hooks = Hooks::default();
+        for number in 0..100 {
+            hooks.run(&notify, &[&number.to_string()]);
+        }
+        let begin = clock::now();
+        while !(hooks.waiting.is_empty() && hooks.running.is_empty()) {
+            hooks.turn(clock::now());
+            assert!(hooks.running.len() <= MOST_RUNNING);
+            assert!(clock::now().saturating_since(begin) < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let _ = std::fs::remove_file(&path);
+        let mut seen: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_that_hangs_is_killed_with_what_it_started() {
+        let command = ["/bin/sh", "-c", "sleep 60 & wait"].map(str::to_owned).to_vec();
+        let notify = Notify { command, timeout: Duration::from_millis(50) };
+        let mut hooks = Hooks::default();
+        hooks.run(&notify, &[]);
+        let begin = clock::now();
+        hooks.turn(begin);
+        while !hooks.running.is_empty() {
+            hooks.turn(clock::now());
+            assert!(clock::now().saturating_since(begin) < Duration::from_secs(5));
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }

@@ -87,7 +87,9 @@ impl Tracking {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        if let Self::Script(_, _, Some(child)) = self {
+        if let Self::Script(_, _, child) = self
+            && let Some(child) = child.take()
+        {
             process::kill(child);
         }
     }
@@ -127,8 +129,8 @@ fn run(argv: &[String], script: &mut Script, child: &mut Option<Child>) -> Readi
                 }
             },
             ScriptAction::Kill => {
-                if let Some(mut running) = child.take() {
-                    process::kill(&mut running);
+                if let Some(running) = child.take() {
+                    process::kill(running);
                 }
             }
         }
