@@ -313,6 +313,15 @@ impl Controller {
         port.link.filter(|link| link.up).map(|link| (port.name.as_str(), link.ifindex))
     }
 
+    /// The backends of services of which nobody is up: service, address.
+    pub fn deserted(&self) -> impl Iterator<Item = (&str, IpAddr)> {
+        let services = self.services.iter().filter(|service| service.weights.healthy == 0);
+        services.flat_map(|service| {
+            let backends = service.wanted.backends.iter();
+            backends.map(|backend| (service.wanted.name.as_str(), backend.address))
+        })
+    }
+
     /// The backends that have checks: service, address, slot.
     pub fn checked(&self) -> impl Iterator<Item = (&str, IpAddr, BackendSlot)> {
         let services = self.services.iter().filter(|service| !service.wanted.health.is_empty());

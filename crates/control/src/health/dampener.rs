@@ -68,6 +68,13 @@ impl Dampener {
         self.held_until().is_some_and(|until| now < until)
     }
 
+    /// Ends the hold: nobody else is there.
+    pub fn release(&mut self, now: Tick) {
+        if let State::Down { held_until } = &mut self.state {
+            *held_until = (*held_until).min(now);
+        }
+    }
+
     /// Other times, for this hold too if they make it shorter.
     pub fn reconfigure(&mut self, damping: Damping, now: Tick) {
         self.damping = damping;

@@ -33,7 +33,8 @@
 //!   counted and changes nothing. So a node without file descriptors does not lose all its backends.
 //! * A probe whose time-out is found 50 ms late or later was not watched, because the process stood
 //!   still: it is made anew, and counts as nothing. A second one in a row counts.
-//! * Who went down is held down by the [`Dampener`], however its checks pass.
+//! * Who went down is held down by the [`Dampener`], however its checks pass; but not while nobody
+//!   else of its service is up ([`Monitor::release`]).
 //!
 //! # How a driver uses it
 //!

@@ -149,6 +149,14 @@ impl Monitor {
         true
     }
 
+    /// Ends a hold-down that is all that keeps the backend down: flapping is better than nobody.
+    pub fn release(&mut self, now: Tick) {
+        if self.held_back {
+            self.dampener.release(now);
+            self.proceed(now);
+        }
+    }
+
     /// Other checks. What is known by a check that stays as it was, half-counted results included,
     /// is kept; new ones take the backend neither down nor up before they have a result.
     ///

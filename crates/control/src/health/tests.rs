@@ -87,7 +87,7 @@ impl Bench {
         bench
     }
 
-    /// One event: `wait ms`, `next` (on to the next deadline), `lost`, `suspect`, or how the
+    /// One event: `wait ms`, `next` (on to the next deadline), `lost`, `suspect`, `release`, or how the
     /// running probe ended; a number says which check, if it is not the first.
     fn play(&mut self, event: &str) -> String {
         let (verb, number) = event.split_once(' ').unwrap_or((event, "0"));
@@ -105,6 +105,7 @@ impl Bench {
                 self.monitor.handle_timeout(self.now);
             }
             "lost" => self.monitor.sentinel_lost(index, now),
+            "release" => self.monitor.release(now),
             "suspect" if self.monitor.suspect(now) => out.push_str("yes; "),
             "suspect" => out.push_str("no; "),
             _ => {

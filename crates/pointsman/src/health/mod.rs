@@ -171,6 +171,16 @@ impl Health {
         }
     }
 
+    /// A backend that is down for flapping alone may come up: nobody else of its service is.
+    pub fn release(&mut self, service: &str, address: IpAddr, now: Tick) {
+        if let Some(id) = self.id(service, address)
+            && let Some(member) = self.members.get_mut(&id)
+        {
+            member.monitor.release(now);
+            self.settle(id, None, now);
+        }
+    }
+
     /// The interface towards a backend; probes wait until this is called for the first time. Where
     /// there is none they fail at once.
     pub fn set_way(&mut self, service: &str, address: IpAddr, way: Option<Way>) {

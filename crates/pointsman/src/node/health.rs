@@ -49,6 +49,14 @@ impl Node {
         }
     }
 
+    /// Where nobody is left, a backend that is only held down is better than nobody.
+    pub(super) fn release_held(&mut self, now: Tick) {
+        let Some(health) = &mut self.health else { return };
+        for (service, address) in self.controller.deserted() {
+            health.release(service, address, now);
+        }
+    }
+
     /// Looks for backends whose new connections go unanswered.
     pub(super) fn look_at_handshakes(&mut self, now: Tick) {
         let Some(health) = &mut self.health else { return };

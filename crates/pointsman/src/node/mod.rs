@@ -182,8 +182,9 @@ impl Node {
         tables.pending.sweep(now, tables.pending.sets().div_ceil(PENDING_TICKS));
         self.collect_acknowledgements().await;
         self.look_at_handshakes(now);
+        self.release_held(now);
         self.follow_vrrp(now);
-        self.hooks.reap(now);
+        self.hooks.turn(now);
         self.announce();
         Ok(())
     }

@@ -81,6 +81,24 @@ fn passing_checks_do_not_end_a_hold() {
     assert_eq!(until, Some(bench.now + Duration::from_secs(8)));
 }
 
+/// Nobody else is up: but what fails its checks stays down.
+#[test]
+fn a_hold_can_be_ended_once_the_checks_pass() {
+    let mut bench = Bench::up(&[Check { fall: 1, rise: 1, ..tcp() }], Damping::default());
+    bench.story(
+        "released",
+        &[
+            ("release", "UP 1000"),
+            ("next", "start 0; UP 320"),
+            ("refused", "(UP -> DOWN after 0.0 ms: connect refused) DOWN 500"),
+            ("release", "DOWN 500"),
+            ("next", "start 0; DOWN 320"),
+            ("ok", "DOWN 500"),
+            ("release", "(DOWN -> UP after 500.0 ms: 1 success, held down for 500.0 ms) UP 1000"),
+        ],
+    );
+}
+
 #[test]
 fn one_in_trouble_is_not_released() {
     let mut bench = Bench::up(&[Check { rise: 1, fall: 2, ..tcp() }], Damping::default());
