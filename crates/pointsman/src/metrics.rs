@@ -150,7 +150,8 @@ impl Page {
     fn worker_counters(&self, workers: &[Worker]) -> prometheus::Result<()> {
         let packets = self.counter(
             "worker_packets_total",
-            "Frames by fate: received + adopted = forwarded + answered + handed_over + dropped.",
+            "Frames by fate: received + adopted = forwarded + answered + handed_over + dropped; \
+             originated (resets sent unasked) and originated_lost come on top.",
             &["interface", "queue", "fate"],
         )?;
         let unplaced = self.counter(
@@ -171,6 +172,8 @@ impl Page {
                 ("answered", counters.answered),
                 ("handed_over", counters.handed_over),
                 ("dropped", counters.dropped),
+                ("originated", counters.originated),
+                ("originated_lost", counters.originated_lost),
             ];
             for (fate, value) in fates {
                 packets.with_label_values(&[at[0], at[1], fate]).inc_by(value);
@@ -247,7 +250,7 @@ impl Page {
             self.counter("backend_handshakes_attempted_total", "New connections tried.", labels)?;
         let completed = self.counter(
             "backend_handshakes_completed_total",
-            "New connections that the backend answered.",
+            "New connections whose second packet came: the backend had answered.",
             labels,
         )?;
         let resets = self.counter(

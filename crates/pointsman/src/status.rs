@@ -124,6 +124,12 @@ pub struct WorkerCounters {
     pub flow_table_full: u64,
     /// Mid-stream packets placed by the deterministic hash.
     pub picked_up: u64,
+    /// Resets sent unasked for backends that are down: no part of the equation.
+    #[serde(default)]
+    pub originated: u64,
+    /// The same that the transmit ring refused.
+    #[serde(default)]
+    pub originated_lost: u64,
 }
 
 /// Where the frames of a UMEM are; the parts sum to `total`.

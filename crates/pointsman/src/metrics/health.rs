@@ -18,7 +18,7 @@ pub(super) fn add(page: &Page, status: &Status) -> prometheus::Result<()> {
         page.counter("backend_suspicions_total", "How often it was suspected.", labels)?;
     let ignored = page.counter(
         "health_triggers_ignored_total",
-        "Unanswered connections that started no check: the last such hint was wrong, not long ago.",
+        "Looks at unanswered connections that started no check: the last such hint was wrong, not long ago.",
         labels,
     )?;
     for service in &status.services {

@@ -26,7 +26,9 @@ impl Node {
                 info!(%service, %backend, from, to, "{change}");
             }
         }
-        if let Some(notify) = self.notify_of(service) {
+        // A suspicion is no news for people: whoever can send two SYNs can raise one.
+        let decided = matches!(change.to, BackendState::Up | BackendState::Down);
+        if let Some(notify) = self.notify_of(service).filter(|_| decided) {
             self.hooks.run(&notify, &["backend", service, backend, to, why]);
         }
     }

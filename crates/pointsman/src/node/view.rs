@@ -120,6 +120,8 @@ impl Node {
                     .sum(),
                 flow_table_full: totals.flow_table_full.value(),
                 picked_up: totals.picked_up.value(),
+                originated: totals.originated.value(),
+                originated_lost: totals.originated_lost.value(),
             },
             socket: socket
                 .into_iter()
