@@ -46,7 +46,8 @@ impl Settings {
         let service = ServiceText::web(lab).with("vrrp = \"VI_1\"");
         let mut text = service.clone().udp().port(PORT).to_toml();
         if self.web {
-            text += &service.persistence("50s").service_toml();
+            // Checked, as services are: a node that lost its link must not come back without backends.
+            text += &service.persistence("50s").health(tests::health::HTTP).service_toml();
         }
         if self.both_families {
             let extra = format!("{}\ngroup = \"edge\"", self.extra);
