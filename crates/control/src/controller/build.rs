@@ -137,7 +137,7 @@ impl Controller {
                 let Running { wanted, seats, .. } = &mut *service;
                 let changes = seats.iter_mut().filter_map(|seat| seat.change(&wanted.name));
                 reports.extend(changes.map(Report::Backend));
-                reports.extend(service.settle().map(Report::Service));
+                reports.extend(service.settle(*now).map(Report::Service));
                 service.rebuild(*now);
                 service.write_hops(hops);
             }

@@ -10,6 +10,7 @@
 
 mod backend;
 mod build;
+mod last;
 mod quorum;
 mod ramp;
 mod reach;

@@ -7,6 +7,7 @@ use dataplane::{InstanceSlot, Member, Service, ServiceSlot, Tick};
 
 use super::STANDALONE;
 use super::backend::{Role, Seat};
+use super::last::{self, LastUp};
 use super::quorum::{Quorum, Weights};
 use super::ramp::STEPS;
 use super::report::{ServiceChange, Takers};
@@ -26,7 +27,7 @@ pub(super) struct Running {
     pub(super) weights: Weights,
     pub(super) fallback_active: bool,
     /// Who took new sources when somebody last could.
-    last: Vec<IpAddr>,
+    last: LastUp,
     /// When a weight differs from the published one.
     pub(super) next_step: Option<Tick>,
     /// As published; reused while nothing of it changes.
@@ -54,7 +55,7 @@ impl Running {
             quorum: Quorum::default(),
             weights: Weights::default(),
             fallback_active: false,
-            last: Vec::new(),
+            last: LastUp::default(),
             next_step: None,
             built: None,
             dirty: true,
@@ -87,11 +88,11 @@ impl Running {
     }
 
     /// Works out who takes new sources; returns the change of its quorum, if there is one.
-    pub(super) fn settle(&mut self) -> Option<ServiceChange> {
+    pub(super) fn settle(&mut self, now: Tick) -> Option<ServiceChange> {
         let first = !self.quorum.is_held() && !self.quorum.is_lost();
         self.weights = self.weigh();
         let changed = self.quorum.judge(self.wanted.failure.min_healthy, self.weights);
-        let takers = self.choose();
+        let takers = self.choose(now);
         changed.map(|up| ServiceChange {
             service: self.wanted.name.clone(),
             up,
@@ -115,7 +116,7 @@ impl Running {
     }
 
     /// Marks the backends that are to take new sources.
-    fn choose(&mut self) -> Takers {
+    fn choose(&mut self, now: Tick) -> Takers {
         let seats = &mut self.seats;
         for seat in seats.iter_mut() {
             (seat.eligible, seat.kept) = (false, false);
@@ -133,20 +134,18 @@ impl Running {
         let fallback =
             seats.iter().position(|seat| seat.role == Role::Fallback && seat.way.is_ok());
         self.fallback_active = fallback.is_some() && self.quorum.is_lost();
-        let takers = match fallback {
+        let somebody = !able.is_empty();
+        self.last.note(&able, last::patience(&self.wanted.health), now);
+        match fallback {
             Some(at) if self.fallback_active => {
                 for (other, seat) in seats.iter_mut().enumerate() {
                     seat.eligible = other == at;
                 }
                 Takers::Fallback(seats[at].wanted.name.clone())
             }
-            _ if !able.is_empty() => Takers::Up,
+            _ if somebody => Takers::Up,
             _ => self.choose_last(),
-        };
-        if !able.is_empty() {
-            self.last = able;
         }
-        takers
     }
 
     /// Nobody is up.
@@ -158,7 +157,7 @@ impl Running {
         }
         for seat in &mut self.seats {
             seat.kept =
-                self.last.contains(&seat.wanted.address) && seat.is_weighty() && seat.way.is_ok();
+                self.last.contains(seat.wanted.address) && seat.is_weighty() && seat.way.is_ok();
             seat.eligible = seat.kept;
         }
         if self.seats.iter().any(|seat| seat.kept) { Takers::Last } else { Takers::Nobody }
