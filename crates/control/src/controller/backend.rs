@@ -222,7 +222,9 @@ impl Seat {
 
     /// What becomes of its flows while it is not usable.
     pub(super) fn fate(&self, policy: &FailurePolicy) -> Fate {
-        let down = self.health.condition == Condition::Down;
+        // Any other trouble with the way is this node's own, or over in a moment.
+        let silent = self.way == Err(Unusable::NoAnswer);
+        let down = silent || self.health.condition == Condition::Down;
         match policy.on_down {
             // One that was never up has no flows that would be lost.
             _ if !down || !self.was_up || policy.inhibit => Fate::Unreachable,

@@ -44,11 +44,18 @@ impl Reach {
         if let Some(port) = self.ports.get_mut(id.index()) {
             change(port);
         }
+        let Self { ports, neighbours } = self;
+        neighbours.retain(|address, known| {
+            *known != Neighbour::Failed || !is_cut_off(port_towards(ports, *address))
+        });
     }
 
-    /// Whether that is news.
+    /// Whether that is news. That nobody answers while the link is down says nothing of anybody.
     pub(super) fn learn(&mut self, address: IpAddr, neighbour: Neighbour) -> bool {
-        let neighbour = neighbour.after(self.neighbours.get(&address).copied());
+        let mut neighbour = neighbour.after(self.neighbours.get(&address).copied());
+        if neighbour == Neighbour::Failed && is_cut_off(self.port_towards(address)) {
+            neighbour = Neighbour::Missing;
+        }
         self.neighbours.insert(address, neighbour) != Some(neighbour)
     }
 
@@ -59,7 +66,7 @@ impl Reach {
 
     /// The interface whose network a backend is on.
     pub(super) fn port_towards(&self, address: IpAddr) -> Option<&Port> {
-        self.ports.iter().find(|port| port.networks.iter().any(|net| net.contains(address)))
+        port_towards(&self.ports, address)
     }
 
     /// The way to a backend, or why there is none.
@@ -83,4 +90,13 @@ impl Reach {
         }
         Ok(Way { port: port.id, own: link.mac, mac })
     }
+}
+
+fn port_towards(ports: &[Port], address: IpAddr) -> Option<&Port> {
+    ports.iter().find(|port| port.networks.iter().any(|net| net.contains(address)))
+}
+
+/// Whether this node has no link there.
+fn is_cut_off(port: Option<&Port>) -> bool {
+    port.is_some_and(|port| !port.link.is_some_and(|link| link.up))
 }

@@ -101,6 +101,12 @@ pub(super) fn lines(commands: &[Command]) -> Vec<String> {
     reports.collect()
 }
 
+fn last_published(commands: &[Command]) -> Option<Arc<Snapshot>> {
+    commands.iter().rev().find_map(|command| {
+        if let Command::Publish(snapshot) = command { Some(Arc::clone(snapshot)) } else { None }
+    })
+}
+
 fn policy(on_down: OnDown) -> FailurePolicy {
     FailurePolicy { on_down, ..FailurePolicy::default() }
 }
@@ -139,14 +145,18 @@ fn hops_follow_health_and_neighbour() {
     let (reset, keep, drop) = (policy(OnDown::Reset), policy(OnDown::Keep), policy(OnDown::Drop));
     let inhibit = FailurePolicy { inhibit: true, ..FailurePolicy::default() };
     let failed = Event::Neighbour(ip(11), Neighbour::Failed);
-    let cases: [HopCase<'_>; 10] = [
+    let missing = Event::Neighbour(ip(11), Neighbour::Missing);
+    let cases: [HopCase<'_>; 13] = [
         ("up", &reset, vec![], "ue", Fate::Unreachable),
         ("suspected", &reset, vec![health(11, Suspected)], "us", Fate::Unreachable),
         ("down", &reset, vec![health(11, Down)], "", Fate::Reset),
         ("down, drop", &drop, vec![health(11, Down)], "", Fate::Discard),
         ("down, keep", &keep, vec![health(11, Down)], "us", Fate::Unreachable),
         ("down, inhibit", &inhibit, vec![health(11, Down)], "u", Fate::Unreachable),
-        ("silent host", &reset, vec![failed.clone()], "", Fate::Unreachable),
+        ("silent host", &reset, vec![failed.clone()], "", Fate::Reset),
+        ("silent host, drop", &drop, vec![failed.clone()], "", Fate::Discard),
+        ("silent host, inhibit", &inhibit, vec![failed.clone()], "", Fate::Unreachable),
+        ("not asked yet", &reset, vec![missing], "", Fate::Unreachable),
         (
             "silent, then down: down wins",
             &reset,
@@ -177,6 +187,37 @@ fn hops_follow_health_and_neighbour() {
         let expected: &[u8] = if hop.eligible { &[11, 12] } else { &[12] };
         assert_eq!(taking(&snapshot), expected, "{name}");
     }
+}
+
+/// Without checks, too: of one that was up, ARP may be the first to tell.
+#[test]
+fn silence_behind_a_lost_link_resets_nobody() {
+    let failed = || Event::Neighbour(ip(11), Neighbour::Failed);
+    let cut = || Event::Link(ETH0, Some(link(7, false)));
+    let back = || Event::Link(ETH0, Some(link(7, true)));
+    let asking = Event::Neighbour(ip(11), Neighbour::Asking(None));
+    let courses = [
+        ("silent", vec![failed()], Fate::Reset),
+        ("silent, asked again", vec![failed(), asking.clone()], Fate::Reset),
+        ("cut off", vec![cut(), failed()], Fate::Unreachable),
+        ("back again", vec![cut(), failed(), back()], Fate::Unreachable),
+        ("back and asked", vec![failed(), cut(), back(), asking], Fate::Unreachable),
+        ("back and silent", vec![cut(), failed(), back(), failed()], Fate::Reset),
+    ];
+    for (name, events, fate) in courses {
+        let mut controller = linked(vec![service("web", 100, &[11])]);
+        let mut snapshot = published(&tell(&mut controller, resolved(11, RS1)));
+        assert!(hop(&controller, &snapshot, 11).eligible);
+        for event in events {
+            let done = tell(&mut controller, event);
+            snapshot = last_published(&done).unwrap_or(snapshot);
+        }
+        let hop = hop(&controller, &snapshot, 11);
+        assert_eq!((hop.usable, hop.fate), (false, fate), "{name}");
+    }
+    let mut controller = linked(vec![service("web", 100, &[11])]);
+    let snapshot = published(&tell(&mut controller, failed()));
+    assert_eq!(hop(&controller, &snapshot, 11).fate, Fate::Unreachable, "it was never up");
 }
 
 #[test]
