@@ -1,18 +1,20 @@
 //! [`Health`] as the node drives it.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use control::Desired;
 use control::health::{Check, CheckKind, Condition, State, TcpCheck};
+use control::{Desired, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::{AMPLE, check, get, loopback, nobody, service};
+use super::{AMPLE, check, get, loopback, nobody, servers, service};
 use crate::clock;
 use crate::health::{Health, Verdict};
 
@@ -80,6 +82,20 @@ fn start(address: SocketAddr, health: Vec<Check>) -> Health {
     let mut health = Health::new(&desired(address, health), 1, clock::now());
     health.set_way("web", address.ip(), Some(loopback()));
     health
+}
+
+/// Many services, each with this backend; their names.
+fn start_many(address: SocketAddr, check: Check, count: usize) -> (Health, Vec<String>) {
+    let mut desired = desired(address, vec![check]);
+    let one = desired.services.remove(0);
+    let names: Vec<String> = (0..count).map(|number| format!("web{number}")).collect();
+    let service = |name: &String| Service { name: name.clone(), ..one.clone() };
+    desired.services.extend(names.iter().map(service));
+    let mut health = Health::new(&desired, 1, clock::now());
+    for name in &names {
+        health.set_way(name, address.ip(), Some(loopback()));
+    }
+    (health, names)
 }
 
 fn http() -> Check {
@@ -255,21 +271,45 @@ async fn waiting_may_be_interrupted_at_any_time() {
 #[tokio::test]
 async fn every_backend_of_many_is_judged() {
     let server = Server::start(AMPLE).await;
-    let mut desired = desired(server.address, vec![seldom(http())]);
-    let one = desired.services.remove(0);
-    desired.services.extend((0..300).map(|number| {
-        let mut service = one.clone();
-        service.name = format!("web{number}");
-        service
-    }));
-    let mut health = Health::new(&desired, 1, clock::now());
-    for service in &desired.services {
-        health.set_way(&service.name, server.address.ip(), Some(loopback()));
-    }
+    let (mut health, names) = start_many(server.address, seldom(http()), 300);
     let mut up = std::collections::BTreeSet::new();
-    while up.len() < 300 {
+    while up.len() < names.len() {
         let verdict = next(&mut health).await;
         assert_eq!(verdict.transition.to, State::Up, "{verdict:?}");
         assert!(up.insert(verdict.service), "judged twice");
+    }
+}
+
+/// The answers come while this thread stands still, and so does the end of the probes' time. There
+/// are more of them than the runtime lets through at once.
+#[tokio::test]
+async fn answers_that_wait_are_heard_before_a_probe_is_given_up() {
+    const TIMEOUT: Duration = Duration::from_millis(300);
+    // Past the driver's and the monitor's end of a probe, but not so far that it is made anew.
+    const STALL: Duration = Duration::from_millis(332);
+    let address = servers::tcp(|mut stream| {
+        servers::head(&mut stream);
+        thread::sleep(TIMEOUT / 3);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    });
+    let one = seldom(check(CheckKind::Http(get("/")), TIMEOUT));
+    let one = Check { sentinel: false, fall: 1, ..one };
+    let (mut health, names) = start_many(address, one, 100);
+    for _ in &names {
+        assert_eq!(next(&mut health).await.condition, Condition::Up);
+    }
+
+    let begin = Instant::now();
+    for name in &names {
+        health.suspect(name, address.ip(), clock::now());
+    }
+    for _ in &names {
+        assert_eq!(next(&mut health).await.condition, Condition::Suspected);
+    }
+    drive(&mut health, TIMEOUT / 6).await;
+    thread::sleep(STALL.saturating_sub(begin.elapsed()));
+    for _ in &names {
+        let verdict = next(&mut health).await;
+        assert_eq!(verdict.condition, Condition::Up, "{verdict:?}");
     }
 }
