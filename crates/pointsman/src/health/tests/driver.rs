@@ -205,6 +205,25 @@ async fn without_a_way_a_probe_says_nothing_and_before_it_is_known_it_waits() {
 }
 
 #[tokio::test]
+async fn a_probe_whose_way_goes_meanwhile_says_nothing() {
+    let (asked, asks) = std::sync::mpsc::channel();
+    // It takes the request and is then silent, as behind a link that was lost.
+    let address = servers::tcp(move |mut stream| {
+        servers::head(&mut stream);
+        let _ = asked.send(());
+        thread::sleep(AMPLE);
+    });
+    let once = seldom(check(CheckKind::Http(get("/")), Duration::from_millis(600)));
+    let once = Check { starts_up: true, fall: 1, ..once };
+    let mut health = start(address, vec![once]);
+    drive(&mut health, Duration::from_millis(300)).await;
+    assert_eq!(asks.try_recv(), Ok(()), "the probe runs");
+    health.set_way("web", address.ip(), None);
+    drive(&mut health, Duration::from_millis(600)).await;
+    assert_eq!(health.condition("web", address.ip()), Condition::Up);
+}
+
+#[tokio::test]
 async fn a_suspicion_is_looked_into_at_once() {
     let server = Server::start(AMPLE).await;
     let mut health = start(server.address, vec![seldom(http())]);
