@@ -52,11 +52,10 @@ impl Batch {
         self.0.is_full()
     }
 
-    /// Adds frames as far as there is room.
+    /// Adds frames, for which there must be room.
     #[inline]
     pub(crate) fn extend(&mut self, frames: impl Iterator<Item = Frame>) {
-        let room = self.remaining();
-        self.0.extend(frames.take(room));
+        self.0.extend(frames);
     }
 
     /// Forgets the first `count` tokens: the kernel owns their chunks now.
@@ -101,6 +100,12 @@ impl FreeList {
     #[inline]
     pub fn push(&mut self, frame: Frame) {
         self.0.push(frame);
+    }
+
+    /// Adds frames.
+    #[inline]
+    pub(crate) fn extend(&mut self, frames: impl Iterator<Item = Frame>) {
+        self.0.extend(frames);
     }
 
     /// Takes the frame added last.

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::io::Errno;
 
 use self::region::Region;
-use self::ring::Track;
+use self::ring::{Track, descs};
 pub use self::state::Census;
 use self::state::{Policy, State};
 use crate::batch::{BURST, Batch, FreeList};
@@ -42,16 +42,16 @@ impl Rings for MemoryRings {
     #[inline]
     fn receive(&mut self, into: &mut Batch) -> usize {
         let room = short(into.remaining());
-        // There is room: no more are taken than remained.
-        let take = |desc| drop(into.push(Frame::of_desc(self.id, desc)));
-        self.shared.inbound.take_back(room, take) as usize
+        let frame = |desc| Frame::of_desc(self.id, desc);
+        self.shared.inbound.take_back(room, |slots| into.extend(descs(slots).map(frame))) as usize
     }
 
     #[inline]
     fn fill(&mut self, from: &mut FreeList, limit: usize) -> usize {
         let room = self.shared.room(&self.shared.inbound);
         let count = room.min(from.len()).min(limit).min(BURST);
-        self.shared.inbound.give(from.top(count).iter().rev().map(|frame| frame.desc(self.id)));
+        let descs = from.top(count).iter().rev().map(|frame| frame.desc(self.id));
+        self.shared.inbound.give(short(count), descs);
         from.surrender(count);
         count
     }
@@ -61,14 +61,16 @@ impl Rings for MemoryRings {
         let refuses = self.shared.refuses_transmit.load(Ordering::Relaxed);
         let room = if refuses { 0 } else { self.shared.room(&self.shared.outbound) };
         let count = room.min(from.len());
-        self.shared.outbound.give(from[..count].iter().map(|frame| frame.desc(self.id)));
+        let descs = from[..count].iter().map(|frame| frame.desc(self.id));
+        self.shared.outbound.give(short(count), descs);
         from.surrender(count);
         count
     }
 
     #[inline]
     fn complete(&mut self, into: &mut FreeList) -> usize {
-        let take = |desc| into.push(Frame::new(self.id, chunk_of(desc), 0));
+        let frame = |desc| Frame::new(self.id, chunk_of(desc), 0);
+        let take = |slots: &_| into.extend(descs(slots).map(frame));
         self.shared.outbound.take_back(short(BURST), take) as usize
     }
 

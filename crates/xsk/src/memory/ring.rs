@@ -43,27 +43,26 @@ impl Track {
 
     /// User space: puts descriptors on the first ring, for which there must be room.
     #[inline]
-    pub(super) fn give(&self, descs: impl Iterator<Item = u64>) {
-        let mut position = self.given.load(Ordering::Relaxed);
-        for desc in descs {
-            self.at(position).store(desc, Ordering::Relaxed);
-            position = position.wrapping_add(1);
+    pub(super) fn give(&self, count: u32, mut descs: impl Iterator<Item = u64>) {
+        let given = self.given.load(Ordering::Relaxed);
+        for slots in self.stretch(given, count) {
+            for (slot, desc) in slots.iter().zip(&mut descs) {
+                slot.store(desc, Ordering::Relaxed);
+            }
         }
-        self.given.store(position, Ordering::Release);
+        self.given.store(given.wrapping_add(count), Ordering::Release);
     }
 
-    /// User space: takes up to `limit` descriptors from the second ring; returns how many.
+    /// User space: takes up to `limit` descriptors from the second ring, in at most two pieces;
+    /// returns how many.
     #[inline]
-    pub(super) fn take_back(&self, limit: u32, mut take: impl FnMut(u64)) -> u32 {
+    pub(super) fn take_back(&self, limit: u32, mut take: impl FnMut(&[AtomicU64])) -> u32 {
         let back = self.back.load(Ordering::Relaxed);
         let count = between(back, self.returned.load(Ordering::Acquire)).min(limit);
-        let end = back.wrapping_add(count);
-        let mut position = back;
-        while position != end {
-            take(self.at(position).load(Ordering::Relaxed));
-            position = position.wrapping_add(1);
+        for slots in self.stretch(back, count) {
+            take(slots);
         }
-        self.back.store(end, Ordering::Release);
+        self.back.store(back.wrapping_add(count), Ordering::Release);
         count
     }
 
@@ -111,10 +110,25 @@ impl Track {
         (0..count).map(move |step| self.at(back.wrapping_add(step)).load(Ordering::Relaxed))
     }
 
+    /// `count` slots from `position` on: up to the end of the array, and on from its beginning.
+    #[inline]
+    fn stretch(&self, position: u32, count: u32) -> [&[AtomicU64]; 2] {
+        let (before, from) = self.slots.split_at((position & self.mask) as usize);
+        let count = count as usize;
+        let straight = count.min(from.len());
+        [&from[..straight], &before[..count - straight]]
+    }
+
     #[inline]
     fn at(&self, position: u32) -> &AtomicU64 {
         &self.slots[(position & self.mask) as usize]
     }
+}
+
+/// What is in slots.
+#[inline]
+pub(super) fn descs(slots: &[AtomicU64]) -> impl ExactSizeIterator<Item = u64> {
+    slots.iter().map(|slot| slot.load(Ordering::Relaxed))
 }
 
 /// Moves a position that has no other writer.
@@ -136,13 +150,13 @@ mod tests {
     #[test]
     fn positions_survive_the_wrap() {
         let track = Track::starting_at(3, u32::MAX - 1);
-        track.give(0..4);
+        track.give(4, 0..4);
         assert_eq!(track.all().collect::<Vec<_>>(), [0, 1, 2, 3]);
         track.accept(3);
         track.finish(3);
         assert_eq!((track.on_first(), track.between(), track.on_second()), (1, 0, 3));
         let mut back = Vec::new();
-        assert_eq!(track.take_back(9, |desc| back.push(desc)), 3);
+        assert_eq!(track.take_back(9, |slots| back.extend(descs(slots))), 3);
         assert_eq!(back, [0, 1, 2]);
         assert_eq!(track.next_given(0).load(Ordering::Relaxed), 3);
     }
