@@ -54,14 +54,17 @@ impl LoopGuard {
     }
 
     /// Whether a frame from `source` to `vip` would loop.
-    #[inline]
     pub fn refuses(&self, source: Mac, vip: Addr) -> bool {
-        let (word, bit) = position(source);
-        self.filter[word] & bit != 0 && self.listed(source, vip)
+        self.may_refuse(source) && self.listed(source, vip)
     }
 
-    #[cold]
-    #[inline(never)]
+    /// False for almost every source that is not listed, and only for those.
+    #[inline]
+    pub(crate) fn may_refuse(&self, source: Mac) -> bool {
+        let (word, bit) = position(source);
+        self.filter[word] & bit != 0
+    }
+
     fn listed(&self, source: Mac, vip: Addr) -> bool {
         self.entries.binary_search_by_key(&source, |(mac, _)| *mac).is_ok_and(|at| {
             match &self.entries[at].1 {
@@ -76,7 +79,7 @@ impl LoopGuard {
 #[inline]
 fn position(mac: Mac) -> (usize, u64) {
     let [_, _, c, d, e, f] = mac.0;
-    let mixed = u32::from_be_bytes([c, d, e, f]).wrapping_mul(0x9e37_79b1) >> 22;
+    let mixed = u32::from_le_bytes([c, d, e, f]).wrapping_mul(0x9e37_79b1) >> 22;
     ((mixed / 64) as usize, 1 << (mixed % 64))
 }
 

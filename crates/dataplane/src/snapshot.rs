@@ -78,8 +78,9 @@ impl Persistence {
     }
 }
 
-/// Where a backend's frames go.
+/// Where a backend's frames go. Never in two cache lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(32))]
 pub struct Hop {
     /// Destination MAC (the backend's), then source MAC (the egress port's): the first 12 bytes of
     /// the frame.

@@ -27,15 +27,13 @@ impl Tags {
 
     /// The entries with this tag, as the upper bit of a byte each.
     #[inline]
-    pub(super) const fn matching(&self, tag: u8) -> u128 {
-        let differing = u128::from_le_bytes(self.0) ^ (EVERY_WAY * tag as u128);
-        // A byte is zero if neither its upper bit nor a carry from the lower ones into it is set.
-        !(((differing & LOWER_BITS) + LOWER_BITS) | differing | LOWER_BITS)
+    pub(super) fn matching(&self, tag: u8) -> u128 {
+        // One vector instruction compares all.
+        u128::from_le_bytes(self.0.map(|other| if other == tag { UPPER_BIT } else { 0 }))
     }
 }
 
-const EVERY_WAY: u128 = u128::from_le_bytes([1; WAYS]);
-const LOWER_BITS: u128 = u128::from_le_bytes([0x7f; WAYS]);
+const UPPER_BIT: u8 = 0x80;
 
 /// All that is known of a flow, in one line. Fields in the order that leaves no gaps.
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +118,15 @@ impl Record {
     /// Whether it is in use for `key`.
     #[inline]
     pub(super) fn is_of(&self, key: &FlowKey) -> bool {
-        self.key() == *key && self.state.is_some()
+        self.is_between(key) && self.state.is_some_and(|state| state.protocol() == key.protocol)
+    }
+
+    /// Whether addresses and ports are those of `key`: one branch for all.
+    #[inline]
+    pub(super) const fn is_between(&self, key: &FlowKey) -> bool {
+        let addresses = (self.src.bits() ^ key.src.bits()) | (self.dst.bits() ^ key.dst.bits());
+        let ports = (self.src_port ^ key.src_port) | (self.dst_port ^ key.dst_port);
+        addresses | ports as u128 == 0
     }
 
     pub(super) const fn join(&mut self, template: Membership) {

@@ -12,7 +12,7 @@ use crate::tick::Tick;
 use super::entry::{BUCKET, Record, Tags, WAYS};
 use super::hash::{self, KeyedHash};
 use super::state::{self, FlowState, Segment, Step, Transition};
-use super::timeouts::{IdleMillis, Timeouts, millis_since};
+use super::timeouts::{IdleMillis, Timeouts, is_over, millis_since};
 use super::{EndedFlow, Flow, FlowHash, FlowId, Found, Membership};
 
 /// 5-tuple → backend, TCP state, last seen, last ACK, template.
@@ -124,9 +124,9 @@ impl FlowTable {
     }
 
     /// [`find`](Self::find) and [`observe`](Self::observe) in one for what nearly all packets are:
-    /// an ACK of an established flow, or a datagram of a UDP flow (`tcp` is `None`). The backend;
-    /// `None`, and nothing changed, if it is anything else.
-    #[inline]
+    /// an ACK of an established flow, or a datagram of a UDP flow (`tcp` is `None`, which is what
+    /// tells the protocol here). The backend; `None`, and nothing changed, if it is anything else.
+    #[inline(always)]
     pub fn hit(
         &mut self,
         hash: FlowHash,
@@ -141,8 +141,8 @@ impl FlowTable {
         };
         let (now, idle) = (now.wrapping_millis(), self.idle.of(state));
         let record = self.records.get_mut(hash.likely as usize)?;
-        let known = record.state == Some(state) && record.is_of(key);
-        if !known || millis_since(now, record.last_seen) >= idle {
+        let known = record.state == Some(state) && record.is_between(key);
+        if !known || is_over(idle, record.last_seen, now) {
             return None;
         }
         record.last_seen = now;
@@ -402,7 +402,7 @@ impl FlowTable {
 
     #[inline]
     const fn is_expired(&self, record: &Record, state: FlowState, now: u32) -> bool {
-        millis_since(now, record.last_seen) >= self.idle.of(state)
+        is_over(self.idle.of(state), record.last_seen, now)
     }
 }
 

@@ -74,6 +74,13 @@ pub(super) const fn millis_since(now: u32, earlier: u32) -> u32 {
     if passed > i32::MAX.unsigned_abs() { 0 } else { passed }
 }
 
+/// Whether `idle` milliseconds have passed since `earlier`; an `earlier` that lies ahead is no time
+/// ago. [`IdleMillis`] are never so long that the difference of the two wraps into the past.
+#[inline]
+pub(super) const fn is_over(idle: u32, earlier: u32, now: u32) -> bool {
+    now.wrapping_sub(earlier).cast_signed() >= idle.cast_signed()
+}
+
 fn millis(timeout: Duration) -> u32 {
     u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).min(MAX_MILLIS)
 }
@@ -112,5 +119,15 @@ mod tests {
         assert_eq!(millis_since(5, u32::MAX - 4), 10);
         assert_eq!(millis_since(u32::MAX, u32::MAX), 0);
         assert_eq!(millis_since(10, 11), 0, "the future is not the distant past");
+        for (idle, earlier, now, over) in [
+            (10, u32::MAX - 4, 5, true),
+            (11, u32::MAX - 4, 5, false),
+            (1, 11, 10, false),
+            (MAX_MILLIS, 0, MAX_MILLIS, true),
+            (MAX_MILLIS, 0, MAX_MILLIS - 1, false),
+            (MAX_MILLIS, 0, i32::MAX.unsigned_abs(), true),
+        ] {
+            assert_eq!(is_over(idle, earlier, now), over, "{idle} ms, {earlier} to {now}");
+        }
     }
 }

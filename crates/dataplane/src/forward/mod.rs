@@ -24,7 +24,7 @@ use crate::key::FlowKey;
 use crate::packet::{self, Packet, Sender, TcpFields};
 use crate::pending::PendingTable;
 use crate::persistence::PersistenceTable;
-use crate::slots::{BackendSlot, InstanceSlot, PortId};
+use crate::slots::{BackendSlot, InstanceSlot, PortId, ServiceSlot};
 use crate::snapshot::{Hop, Snapshot};
 use crate::tick::Tick;
 use crate::verdict::{DropReason, Verdict};
@@ -107,6 +107,27 @@ impl Scene<'_> {
     }
 }
 
+/// Packets of known flows of one service in a row: their lease was looked at once, and they are
+/// booked at once.
+#[derive(Default)]
+struct Run {
+    /// An active one.
+    service: Option<ServiceSlot>,
+    packets: u64,
+    bytes: u64,
+}
+
+impl Run {
+    #[inline]
+    fn book(&self, counters: &WorkerCounters) {
+        if let Some(service) = self.service {
+            let counters = counters.service(service);
+            counters.packets.add(self.packets);
+            counters.bytes.add(self.bytes);
+        }
+    }
+}
+
 /// Where a frame goes: to a backend, or to a verdict that is final.
 type Decision = Result<BackendSlot, Verdict>;
 
@@ -166,17 +187,16 @@ impl Forwarder {
         verdicts.clear();
         self.parse_all(frames, &mut work[..count]);
         self.look_up_all(&mut work[..count]);
+        let mut run = Run::default();
         for (index, work) in work[..count].iter().enumerate() {
-            let decision = self.decide(&scene, work);
-            verdicts.push(match self.settle(&scene, work.len, decision) {
-                Ok(hop) => {
-                    packet::rewrite_macs(frames.frame(index), &hop.macs);
-                    Verdict::Forward(hop.port)
-                }
-                Err(Verdict::Answer) => self.answer(frames, index, &work.packet),
-                Err(verdict) => verdict,
-            });
+            if let Some(hop) = self.known(&scene, &mut run, work) {
+                packet::rewrite_macs(frames.frame(index), &hop.macs);
+                verdicts.push(Verdict::Forward(hop.port));
+            } else {
+                verdicts.push(self.decide_any(&scene, frames, index, work));
+            }
         }
+        run.book(&self.counters);
         self.work = work;
     }
 
@@ -207,28 +227,77 @@ impl Forwarder {
                 elsewhere.push(hash);
             }
         }
-        for hash in elsewhere {
+        for hash in &mut elsewhere {
             self.flows.prefetch_second(hash);
         }
     }
 
-    /// Third pass, one frame: where does it go?
+    /// Third pass, one frame: counts it and says by which hop it leaves, if it is the next packet of
+    /// a flow whose backend can be reached. `None`, and nothing counted, for all others.
     #[inline(always)]
+    fn known<'a>(&mut self, scene: &Scene<'a>, run: &mut Run, work: &Work) -> Option<&'a Hop> {
+        if scene.snapshot.guard.may_refuse(work.source.mac) {
+            return None;
+        }
+        let backend = match &work.packet {
+            Packet::Tcp(key, tcp) => self.flows.hit(work.hash, key, Some(*tcp), scene.now)?,
+            Packet::Udp(key) => self.flows.hit(work.hash, key, None, scene.now)?,
+            Packet::Fragment { .. }
+            | Packet::IcmpError(_)
+            | Packet::EchoRequest { .. }
+            | Packet::WhoHas { .. }
+            | Packet::Other { .. }
+            | Packet::Malformed => return None,
+        };
+        let hop = scene.snapshot.hop(backend);
+        if !hop.usable {
+            return None;
+        }
+        if run.service != Some(hop.service) {
+            if !scene.active(hop.instance) {
+                return None;
+            }
+            run.book(&self.counters);
+            *run = Run { service: Some(hop.service), packets: 0, bytes: 0 };
+        }
+        run.packets += 1;
+        run.bytes += u64::from(work.len);
+        let to_backend = self.counters.backend(backend);
+        to_backend.packets.add(1);
+        to_backend.bytes.add(work.len.into());
+        Some(hop)
+    }
+
+    /// Third pass, one frame of any kind.
+    #[inline(never)]
+    fn decide_any<B: Burst + ?Sized>(
+        &mut self,
+        scene: &Scene<'_>,
+        frames: &mut B,
+        index: usize,
+        work: &Work,
+    ) -> Verdict {
+        let decision = self.decide(scene, work);
+        match self.settle(scene, work.len, decision) {
+            Ok(hop) => {
+                packet::rewrite_macs(frames.frame(index), &hop.macs);
+                Verdict::Forward(hop.port)
+            }
+            Err(Verdict::Answer) => self.answer(frames, index, &work.packet),
+            Err(verdict) => verdict,
+        }
+    }
+
+    /// Where does it go?
     fn decide(&mut self, scene: &Scene<'_>, work: &Work) -> Decision {
         match &work.packet {
             Packet::Tcp(key, tcp) => {
                 refuse_loop(scene, work.source.mac, key)?;
-                match self.flows.hit(work.hash, key, Some(*tcp), scene.now) {
-                    Some(backend) if scene.snapshot.hop(backend).usable => Ok(backend),
-                    _ => self.tcp(scene, work, key, *tcp),
-                }
+                self.tcp(scene, work, key, *tcp)
             }
             Packet::Udp(key) => {
                 refuse_loop(scene, work.source.mac, key)?;
-                match self.flows.hit(work.hash, key, None, scene.now) {
-                    Some(backend) if scene.snapshot.hop(backend).usable => Ok(backend),
-                    _ => self.udp(scene, work.hash, key),
-                }
+                self.udp(scene, work.hash, key)
             }
             other @ (Packet::Fragment { .. }
             | Packet::IcmpError(_)
@@ -241,8 +310,6 @@ impl Forwarder {
 
     /// TCP: a known flow whose packet is more than one more, a new connection, or one that arrives
     /// mid-stream.
-    #[cold]
-    #[inline(never)]
     fn tcp(&mut self, scene: &Scene<'_>, work: &Work, key: &FlowKey, tcp: TcpFields) -> Decision {
         if let Some(Found { id, backend }) = self.flows.find(work.hash, key, scene.now) {
             let transition = self.flows.observe(id, Some(tcp), scene.now);
@@ -257,8 +324,6 @@ impl Forwarder {
     }
 
     /// UDP: the first packets of a flow, or one whose backend cannot be reached any more.
-    #[cold]
-    #[inline(never)]
     fn udp(&mut self, scene: &Scene<'_>, hash: FlowHash, key: &FlowKey) -> Decision {
         if let Some(Found { id, backend }) = self.flows.find(hash, key, scene.now) {
             if scene.snapshot.hop(backend).usable {
@@ -271,9 +336,7 @@ impl Forwarder {
         self.open_udp(scene, hash, key)
     }
 
-    /// Third pass, one frame: checks the lease and counts. The hop that the frame leaves by, or
-    /// why it does not.
-    #[inline(always)]
+    /// Checks the lease and counts. The hop that the frame leaves by, or why it does not.
     fn settle<'a>(
         &self,
         scene: &Scene<'a>,

@@ -135,6 +135,15 @@ pub fn parse(frame: &[u8]) -> Packet {
 /// their array, and read there.
 #[inline]
 pub fn parse_into(frame: &[u8], packet: &mut Packet) {
+    match ipv4::plain_tcp(frame) {
+        Some((key, tcp)) => *packet = Packet::Tcp(key, tcp),
+        None => parse_others_into(frame, packet),
+    }
+}
+
+/// [`parse_into`] without the short way for the most common kind.
+#[inline(never)]
+fn parse_others_into(frame: &[u8], packet: &mut Packet) {
     let common = ethernet::payload(frame).and_then(|(ethertype, payload)| match ethertype {
         ethernet::IPV4 => ipv4::parse_common(payload),
         ethernet::IPV6 => ipv6::parse_common(payload),

@@ -15,7 +15,7 @@ pub(super) enum Extent {
 /// RFC 9293 §3.1. Of a whole segment the options must be there too.
 #[inline(always)]
 pub(super) fn tcp(src: Addr, dst: Addr, segment: &[u8], extent: Extent) -> Packet {
-    let Some(header) = segment.first_chunk::<20>() else {
+    let Some(header) = segment.first_chunk::<TCP_HEADER>() else {
         return Packet::Malformed;
     };
     let header_len = usize::from(header[12] >> 4) << 2;
@@ -60,6 +60,9 @@ pub(super) fn later_fragment(src: Addr, dst: Addr, protocol: u8) -> Packet {
         None => Packet::Other { dst },
     }
 }
+
+/// The TCP header without options.
+pub(super) const TCP_HEADER: usize = 20;
 
 /// The protocol of an IP protocol number, if it is one that is balanced.
 pub(super) const fn balanced(protocol: u8) -> Option<Protocol> {

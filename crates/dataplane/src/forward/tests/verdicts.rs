@@ -9,6 +9,7 @@ use crate::key::Protocol;
 use crate::packet;
 use crate::scheduler::SchedulerKind;
 use crate::slots::{BackendSlot, PortId, ServiceSlot};
+use crate::tick::Tick;
 use crate::verdict::DropReason;
 
 /// Not active here.
@@ -406,4 +407,44 @@ fn a_refused_connection_is_booked_on_its_service() {
         assert_eq!(node.send(0, frame), Fate::Dropped(DropReason::NoBackend));
     }
     assert_eq!(node.counters[0].service(ServiceSlot(4)).dropped.value(), 3);
+}
+
+/// A burst counts the packets of one service in a row at once, and looks at the lease once for
+/// them: however services alternate, all is counted, and a lease that ran out stops its own alone.
+#[test]
+fn services_that_alternate_in_a_burst_are_counted_apart() {
+    let mut node = Node::new(site());
+    node.lease(1, Tick::from_nanos(u64::MAX));
+    let here = [VIP, VIP6, COLD].map(|vip| match vip {
+        VIP6 => Client::v6(1, vip),
+        _ => Client::new(1, vip),
+    });
+    let to = here.map(|client| node.open((0, 0), client));
+    let service = |slot: u16| node.snapshot.hop(BackendSlot(slot)).service;
+    let services = to.map(service);
+    let counted = |node: &Node| {
+        services.map(|slot| {
+            let counters = node.counters[0].service(slot);
+            (counters.packets.value(), counters.bytes.value())
+        })
+    };
+    let order = [0, 0, 1, 2, 2, 2, 0, 1, 0, 2, 1, 1];
+    let ack_len = here.map(|client| client.ack().len() as u64);
+    for cold_is_active in [true, false] {
+        node.lease(1, if cold_is_active { Tick::from_nanos(u64::MAX) } else { node.now });
+        let before = counted(&node);
+        let mut frames: Vec<_> = order.iter().map(|&at| here[at].ack()).collect();
+        let fates = node.burst(0, &mut frames);
+        for (&at, fate) in order.iter().zip(&fates) {
+            let stopped = at == 2 && !cold_is_active;
+            let expected =
+                if stopped { Fate::Dropped(DropReason::Inactive) } else { Fate::To(to[at]) };
+            assert_eq!(*fate, expected);
+        }
+        for (at, (before, after)) in before.into_iter().zip(counted(&node)).enumerate() {
+            let passed = if at == 2 && !cold_is_active { 0 } else { 4 };
+            assert_eq!(after, (before.0 + passed, before.1 + passed * ack_len[at]), "{at}");
+        }
+    }
+    node.check_equation();
 }
