@@ -232,11 +232,12 @@ fn soak(way: &Way, ours_at: usize, time: Duration) -> Result<()> {
         wait_for(&ours, "backup")?;
     }
     std::thread::sleep(20 * way.interval);
-    let before = (changes(&ours), masters(&theirs), backups(&theirs));
+    // One that we preempt claims the VIPs until it has heard us: not so afterwards.
+    let claims = || instance(&ours)["foreign_claims"].clone();
+    let before = (changes(&ours), masters(&theirs), backups(&theirs), claims());
     std::thread::sleep(time);
-    let after = (changes(&ours), masters(&theirs), backups(&theirs));
+    let after = (changes(&ours), masters(&theirs), backups(&theirs), claims());
     assert_eq!(after, before, "{way:?}, {ours_at}\n{}\n{}", ours.log(), theirs.log());
-    assert_eq!(instance(&ours)["foreign_claims"], 0, "{}", ours.log());
     check_accepted(&ours, &theirs);
     Ok(())
 }
