@@ -24,7 +24,7 @@ fn with_10_ms_adverts_within_60_ms() -> Result<()> {
 #[test]
 fn a_stopped_active_is_replaced_within_its_skew() -> Result<()> {
     let settings = Settings::fast();
-    let limit = settings.skew_of_backup() + settings.interval / 16 + ms(40);
+    let limit = settings.skew_of_backup() + ms(40);
     let mut pair = Pair::start(&settings)?;
     for run in 0..runs() {
         let probes = pair.probe()?;
@@ -51,7 +51,7 @@ fn a_stopped_active_is_replaced_within_its_skew() -> Result<()> {
 #[test]
 fn resigning_takes_as_long_and_the_vips_stay_away() -> Result<()> {
     let settings = Settings::fast();
-    let limit = settings.skew_of_backup() + settings.interval / 16 + ms(40);
+    let limit = settings.skew_of_backup() + ms(40);
     let pair = Pair::start(&settings)?;
     for run in 0..runs() {
         let probes = pair.probe()?;
