@@ -138,6 +138,21 @@ fn answers_are_bounded_and_the_flow_waits_for_its_own() {
     node.check_equation();
 }
 
+/// A flood of SYNs that are refused must not keep the clients of a lost backend waiting.
+#[test]
+fn refusals_take_nothing_from_resets() {
+    let mut node = node();
+    node.site.offers[1].reject = true;
+    node.set(2, |backend| backend.weight = 0);
+    let backend = node.open((0, 0), client());
+    node.health(backend, Health::Reset);
+    let syns = (0..3000).map(|index| node.send(0, Client::v6(index, VIP6).syn()));
+    assert_eq!(syns.filter(|fate| *fate == Fate::Answered).count(), 1000);
+    assert_eq!(answered(&mut node, 0, client().acked(4).ack()), client().told(4));
+    assert_eq!((node.flows(), resets(&node, backend)), (0, 1));
+    node.check_equation();
+}
+
 /// A service without a backend, over TCP and UDP and both families.
 fn closed(reject: bool) -> Node {
     let mut site = Site::default();
