@@ -4,6 +4,12 @@
 //! packet proves that the client exists; only then is there a flow entry and a template. Whatever
 //! else misses the flow table takes the template, else the pending choice, else the deterministic
 //! hash that all workers and both nodes share.
+//!
+//! A limit: connections of a source without a template share one pending choice. If its backend
+//! is suspected before any of their handshakes completes, the next SYN of the source replaces the
+//! choice, and the ACKs of those that went to the old backend follow it to the new one, which
+//! resets them. To tell them apart takes a second pending choice for each SYN: a flood would fill
+//! the table twice as fast.
 
 use std::sync::Arc;
 
