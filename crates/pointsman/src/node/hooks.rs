@@ -13,12 +13,29 @@ use crate::process;
 /// The running ones, and those whose turn comes.
 #[derive(Debug, Default)]
 pub(super) struct Hooks {
-    waiting: VecDeque<Order>,
+    waiting: Waiting,
     running: Vec<Hook>,
 }
 
+/// Which go first: one of a backend may be one of hundreds at once, and others tell what they
+/// amount to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rank {
+    /// Of a VRRP instance or of a service.
+    First,
+    /// Of a backend.
+    Second,
+}
+
+/// Those whose turn comes: by rank, then in the order they came in.
+#[derive(Debug, Default)]
+struct Waiting {
+    first: VecDeque<Order>,
+    second: VecDeque<Order>,
+}
+
 /// One that is to be started.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Order {
     argv: Vec<String>,
     timeout: Duration,
@@ -36,19 +53,19 @@ struct Hook {
 const MOST_RUNNING: usize = 64;
 /// So many are started at a time: each takes a moment in which no verdict is published.
 const MOST_STARTED: usize = 4;
-/// More do not wait: something is wrong with them.
+/// More of a rank do not wait: something is wrong with them.
 const MOST_WAITING: usize = 4096;
 
 impl Hooks {
-    /// Has one started soon, with these words appended; in the order of the calls.
-    pub(super) fn run(&mut self, notify: &Notify, words: &[&str]) {
+    /// Has one started soon, with these words appended; those of a rank in the order of the calls.
+    pub(super) fn run(&mut self, rank: Rank, notify: &Notify, words: &[&str]) {
         let mut argv = notify.command.clone();
         argv.extend(words.iter().map(|word| (*word).to_owned()));
-        if self.waiting.len() >= MOST_WAITING {
-            warn!(program = ?argv.first(), "hook not run: {MOST_WAITING} of them wait");
-            return;
+        if let Err(Order { argv, .. }) =
+            self.waiting.push(rank, Order { argv, timeout: notify.timeout })
+        {
+            warn!(program = ?argv.first(), ?words, "hook not run: {MOST_WAITING} of them wait");
         }
-        self.waiting.push_back(Order { argv, timeout: notify.timeout });
     }
 
     /// Starts some of those that wait.
@@ -57,7 +74,7 @@ impl Hooks {
             if self.running.len() >= MOST_RUNNING {
                 return;
             }
-            let Some(Order { argv, timeout }) = self.waiting.pop_front() else { return };
+            let Some(Order { argv, timeout }) = self.waiting.pop() else { return };
             let program = argv.first().cloned().unwrap_or_default();
             match process::start(&argv) {
                 Ok(child) => {
@@ -102,10 +119,57 @@ impl Hooks {
     }
 }
 
+impl Waiting {
+    /// Gives it back if there is no room.
+    fn push(&mut self, rank: Rank, order: Order) -> Result<(), Order> {
+        let queue = match rank {
+            Rank::First => &mut self.first,
+            Rank::Second => &mut self.second,
+        };
+        if queue.len() >= MOST_WAITING {
+            return Err(order);
+        }
+        queue.push_back(order);
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Option<Order> {
+        self.first.pop_front().or_else(|| self.second.pop_front())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock;
+
+    fn order(number: usize) -> Order {
+        Order { argv: vec![number.to_string()], timeout: Duration::ZERO }
+    }
+
+    #[test]
+    fn those_of_services_go_before_those_of_backends() {
+        let mut waiting = Waiting::default();
+        for (rank, number) in
+            [(Rank::Second, 3), (Rank::First, 1), (Rank::Second, 4), (Rank::First, 2)]
+        {
+            assert_eq!(waiting.push(rank, order(number)), Ok(()));
+        }
+        let popped: Vec<_> = std::iter::from_fn(|| waiting.pop()).collect();
+        assert_eq!(popped, [order(1), order(2), order(3), order(4)]);
+    }
+
+    #[test]
+    fn a_flood_of_backends_leaves_room_for_services() {
+        let mut waiting = Waiting::default();
+        for number in 0..MOST_WAITING {
+            assert_eq!(waiting.push(Rank::Second, order(number)), Ok(()));
+        }
+        assert_eq!(waiting.push(Rank::Second, order(MOST_WAITING)), Err(order(MOST_WAITING)));
+        assert_eq!(waiting.push(Rank::First, order(7)), Ok(()));
+        assert_eq!(waiting.pop(), Some(order(7)));
+        assert_eq!(waiting.pop(), Some(order(0)));
+    }
 
     #[test]
     fn of_a_hundred_at_once_none_is_lost() {
@@ -115,10 +179,12 @@ mod tests {
         let notify = Notify { command: command.to_vec(), timeout: Duration::from_secs(10) };
         let mut hooks = Hooks::default();
         for number in 0..100 {
-            hooks.run(&notify, &[&number.to_string()]);
+            hooks.run(Rank::Second, &notify, &[&number.to_string()]);
         }
         let begin = clock::now();
-        while !(hooks.waiting.is_empty() && hooks.running.is_empty()) {
+        hooks.turn(begin);
+        assert_eq!(hooks.running.len(), MOST_STARTED);
+        while !hooks.running.is_empty() {
             hooks.turn(clock::now());
             assert!(hooks.running.len() <= MOST_RUNNING);
             assert!(clock::now().saturating_since(begin) < Duration::from_secs(20));
@@ -136,7 +202,7 @@ mod tests {
         let command = ["/bin/sh", "-c", "sleep 60 & wait"].map(str::to_owned).to_vec();
         let notify = Notify { command, timeout: Duration::from_millis(50) };
         let mut hooks = Hooks::default();
-        hooks.run(&notify, &[]);
+        hooks.run(Rank::First, &notify, &[]);
         let begin = clock::now();
         hooks.turn(begin);
         while !hooks.running.is_empty() {

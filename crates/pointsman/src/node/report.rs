@@ -4,6 +4,7 @@ use control::{BackendChange, BackendState, Notify, Report, ServiceChange};
 use tracing::{info, warn};
 
 use super::Node;
+use super::hooks::Rank;
 
 impl Node {
     /// Tells of a change, and whom it may concern.
@@ -29,7 +30,7 @@ impl Node {
         // A suspicion is no news for people: whoever can send two SYNs can raise one.
         let decided = matches!(change.to, BackendState::Up | BackendState::Down);
         if let Some(notify) = self.notify_of(service).filter(|_| decided) {
-            self.hooks.run(&notify, &["backend", service, backend, to, why]);
+            self.hooks.run(Rank::Second, &notify, &["backend", service, backend, to, why]);
         }
     }
 
@@ -41,7 +42,8 @@ impl Node {
             warn!(%service, healthy, total, "{change}");
         }
         if let Some(notify) = self.notify_of(service) {
-            self.hooks.run(&notify, &["service", service, if *up { "up" } else { "down" }]);
+            let words = ["service", service, if *up { "up" } else { "down" }];
+            self.hooks.run(Rank::First, &notify, &words);
         }
     }
 

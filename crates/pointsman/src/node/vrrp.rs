@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use tracing::{info, warn};
 
 use super::Node;
-use super::hooks::Hooks;
+use super::hooks::{Hooks, Rank};
 use super::track::Tracking;
 use super::vrrp_check::primary;
 use crate::clock;
@@ -115,7 +115,7 @@ impl Vrrp {
                 let (from, why) = (from.shown(), reason.help());
                 info!("({name}) Entering {} STATE from {from}{after}: {why}", to.shown());
                 if let Some(notify) = &wanted.notify {
-                    hooks.run(notify, &[name, to.name(), reason.name()]);
+                    hooks.run(Rank::First, notify, &[name, to.name(), reason.name()]);
                 }
             }
             Happening::Taken => info!("({name}) setting protocol VIPs: {vips}"),
