@@ -32,15 +32,9 @@ pub(crate) fn start(argv: &[String]) -> io::Result<Child> {
     priority::ordinarily(|| command.spawn())
 }
 
-/// Kills a program and what it started, and has it reaped: by a thread, for what waits for a dead
-/// disk or server does not die before that answers.
-pub(crate) fn kill(mut child: Child) {
-    kill_group(child.id());
-    std::thread::spawn(move || child.wait());
-}
-
 /// Kills a program that is not reaped yet, and what it started: so its group has an id that is
-/// nobody else's.
+/// nobody else's. Does not wait for its end: what waits for a dead disk or server does not die before
+/// that answers.
 pub(crate) fn kill_group(id: u32) {
     if let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(pid, Signal::KILL);

@@ -87,10 +87,9 @@ impl Tracking {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        if let Self::Script(_, _, child) = self
-            && let Some(child) = child.take()
-        {
-            process::kill(child);
+        if let Self::Script(_, _, Some(child)) = self {
+            process::kill_group(child.id());
+            let _ = child.try_wait();
         }
     }
 }
@@ -105,6 +104,7 @@ fn read(path: &PathBuf) -> Reading {
     text.trim().parse().map_or(Reading::Unknown, Reading::Value)
 }
 
+/// One that was killed stays in `child` until it is dead: no other is started beside it.
 fn run(argv: &[String], script: &mut Script, child: &mut Option<Child>) -> Reading {
     if let Some(running) = child {
         match running.try_wait() {
@@ -121,6 +121,7 @@ fn run(argv: &[String], script: &mut Script, child: &mut Option<Child>) -> Readi
     }
     while let Some(action) = script.handle_timeout(Instant::now()) {
         match action {
+            ScriptAction::Run if child.is_some() => script.exited(false),
             ScriptAction::Run => match process::start(argv) {
                 Ok(started) => *child = Some(started),
                 Err(error) => {
@@ -129,11 +130,61 @@ fn run(argv: &[String], script: &mut Script, child: &mut Option<Child>) -> Readi
                 }
             },
             ScriptAction::Kill => {
-                if let Some(running) = child.take() {
-                    process::kill(running);
+                if let Some(running) = child {
+                    process::kill_group(running.id());
                 }
             }
         }
     }
     script.reading()
+}
+
+#[cfg(test)]
+mod tests {
+    use control::vrrp::ScriptTimes;
+
+    use super::*;
+
+    const TIMES: ScriptTimes = ScriptTimes {
+        interval: Duration::from_millis(20),
+        timeout: Duration::from_millis(10),
+        rise: 1,
+        fall: 1,
+    };
+
+    /// The child does not end: it stands for one that was killed and waits for a dead disk.
+    #[test]
+    fn while_one_does_not_die_no_other_is_started_and_all_have_failed() {
+        let sleep = ["/bin/sleep", "60"].map(str::to_owned);
+        let started = process::start(&sleep).unwrap();
+        let id = started.id();
+        let mut child = Some(started);
+        let start = Instant::now();
+        let mut script = Script::new(TIMES, start);
+        assert_eq!(run(&["/bin/true".to_owned()], &mut script, &mut child), Reading::Down);
+        assert_eq!(child.as_ref().map(Child::id), Some(id));
+        process::kill_group(id);
+        let begin = Instant::now();
+        while run(&["/bin/true".to_owned()], &mut script, &mut child) != Reading::Up {
+            assert!(begin.elapsed() < Duration::from_secs(5));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn one_that_takes_too_long_is_killed_and_reaped() {
+        let sleep = ["/bin/sleep", "60"].map(str::to_owned);
+        let (mut script, mut child) = (Script::new(TIMES, Instant::now()), None);
+        let begin = Instant::now();
+        run(&sleep, &mut script, &mut child);
+        let first = child.as_ref().map(Child::id);
+        assert!(first.is_some());
+        while child.as_ref().map(Child::id) == first {
+            run(&sleep, &mut script, &mut child);
+            assert!(begin.elapsed() < Duration::from_secs(5));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(script.reading(), Reading::Down);
+        drop(Source::Script(sleep.to_vec(), Box::new(script), child));
+    }
 }
