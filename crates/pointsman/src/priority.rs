@@ -1,5 +1,6 @@
-//! Scheduling priorities of threads. What a thread starts inherits its priority: workers and
-//! programs go back to the ordinary one.
+//! Scheduling priorities of threads. What a thread starts inherits its priority: workers, programs
+//! and the runtime's threads beside the control thread, which render metrics, go back to the
+//! ordinary one.
 
 use rustix::process::{getpriority_process, setpriority_process};
 use tracing::debug;
