@@ -374,7 +374,7 @@ pub struct Backend {
 pub struct Check {
     /// `http`, `https`, `tcp`, `udp`, `ping` or `script`.
     pub kind: String,
-    /// The kind and what tells it from others.
+    /// The kind and what tells it from all others of the backend: `http /health`, `http /health #2`.
     pub label: String,
     /// `checking`, `passing`, `failing`, `suspected` or `down`.
     pub state: String,

@@ -36,8 +36,8 @@ pub struct Check {
 }
 
 impl Check {
-    /// What tells it from other checks of a backend: `http /health`, `tcp :8080`, `ping`.
-    pub fn label(&self) -> String {
+    /// What usually tells it from other checks of a backend: `http /health`, `tcp :8080`, `ping`.
+    pub(super) fn label(&self) -> String {
         let mut label = self.kind.name().to_owned();
         if let Some(port) = self.port {
             label.push_str(&format!(" :{port}"));
@@ -53,6 +53,23 @@ impl Check {
         }
         label
     }
+}
+
+/// The labels of a backend's checks, in their order, none of them twice: whoever would have that of
+/// an earlier check has a number behind it, ` #2`, ` #3`, …
+pub(super) fn labels(checks: &[Check]) -> Vec<String> {
+    let mut labels: Vec<String> = Vec::with_capacity(checks.len());
+    for check in checks {
+        let plain = check.label();
+        let mut label = plain.clone();
+        let mut number = 2;
+        while labels.contains(&label) {
+            label = format!("{plain} #{number}");
+            number += 1;
+        }
+        labels.push(label);
+    }
+    labels
 }
 
 /// Which address a probe goes to. Either way the frames go to the backend.

@@ -17,6 +17,8 @@ use super::verdict::Verdict;
 #[derive(Clone, Debug)]
 pub(super) struct Checker {
     check: Check,
+    /// What it is called in status, logs and metrics.
+    label: String,
     verdict: Verdict,
     phase: Phase,
     /// When the last probe began.
@@ -70,8 +72,14 @@ impl Checker {
             losses: HoldOff::new(SHORTEST_GAP, check.interval),
             unwatched: false,
             tally: Tally::default(),
+            label: check.label(),
             check: check.clone(),
         }
+    }
+
+    /// Gives it a label that no other check of the backend has.
+    pub(super) fn rename(&mut self, label: String) {
+        self.label = label;
     }
 
     pub(super) const fn check(&self) -> &Check {
@@ -117,7 +125,7 @@ impl Checker {
     /// What is wrong; `named`: says by which check.
     pub(super) fn trouble(&self, named: bool) -> Option<Trouble> {
         self.signs.as_ref().map(|signs| Trouble {
-            check: named.then(|| self.check.label()),
+            check: named.then(|| self.label.clone()),
             sentinel: signs.sentinel,
             unanswered: signs.unanswered,
             failure: signs.failure.clone(),
@@ -242,7 +250,7 @@ impl Checker {
     pub(super) fn report(&self) -> CheckReport {
         CheckReport {
             kind: self.check.kind.name(),
-            label: self.check.label(),
+            label: self.label.clone(),
             state: match self.verdict {
                 Verdict::Unknown { .. } => CheckState::Checking,
                 Verdict::Up { .. } if self.is_suspected() => CheckState::Suspected,

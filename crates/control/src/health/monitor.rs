@@ -6,7 +6,7 @@ use std::time::Duration;
 use dataplane::Tick;
 
 use super::action::{Action, Probe, Reason, State, Transition};
-use super::check::Check;
+use super::check::{self, Check};
 use super::checker::Checker;
 use super::dampener::Dampener;
 use super::hold_off::HoldOff;
@@ -53,7 +53,7 @@ impl Monitor {
             .map(|check| Checker::new(check, check.starts_up, now + jitter.below(FIRST_START)))
             .collect();
         let up = checks.iter().all(|check| check.starts_up);
-        Self {
+        let mut monitor = Self {
             checkers,
             dampener: Dampener::new(damping, now),
             triggers: HoldOff::new(SHORTEST_HOLD_OFF, LONGEST_HOLD_OFF),
@@ -69,7 +69,9 @@ impl Monitor {
             suspicions: 0,
             triggers_ignored: 0,
             actions: VecDeque::new(),
-        }
+        };
+        monitor.tell_apart(checks);
+        monitor
     }
 
     /// The check with this index.
@@ -171,6 +173,7 @@ impl Monitor {
             .enumerate()
             .map(|(index, check)| self.keep_or_make(&mut known, index, check, now))
             .collect();
+        self.tell_apart(checks);
         for (index, gone) in known.into_iter().enumerate() {
             if let Some(serial) = gone.and_then(|checker| checker.running()) {
                 self.actions.push_back(Action::Cancel(Probe { check: index, serial }));
@@ -197,6 +200,13 @@ impl Monitor {
             suspicions: self.suspicions,
             triggers_ignored: self.triggers_ignored,
             checks: self.checkers.iter().map(Checker::report).collect(),
+        }
+    }
+
+    /// `checks`: those of the checkers.
+    fn tell_apart(&mut self, checks: &[Check]) {
+        for (checker, label) in self.checkers.iter_mut().zip(check::labels(checks)) {
+            checker.rename(label);
         }
     }
 

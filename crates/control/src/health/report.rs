@@ -36,7 +36,7 @@ pub struct Report {
 pub struct CheckReport {
     /// `http`, `https`, `tcp`, `udp`, `ping` or `script`.
     pub kind: &'static str,
-    /// The kind and what tells it from others of its kind.
+    /// The kind and what tells it from all others of the backend.
     pub label: String,
     /// What it says.
     pub state: CheckState,

@@ -114,3 +114,30 @@ fn equal_checks_are_told_apart_by_number() {
         bench.monitor.report(bench.now).checks.iter().map(|check| check.state).collect();
     assert_eq!(states, [CheckState::Passing, CheckState::Passing, CheckState::Checking]);
 }
+
+#[test]
+fn labels_are_told_apart_in_the_order_of_configuration() {
+    let labels = |bench: &Bench| -> Vec<String> {
+        bench.monitor.report(bench.now).checks.into_iter().map(|check| check.label).collect()
+    };
+    let slow = Check { interval: ms(5000), ..tcp() };
+    let script = |argv: &[&str]| {
+        let argv = argv.iter().map(|word| (*word).to_owned()).collect();
+        Check { sentinel: false, ..check(CheckKind::Script(argv)) }
+    };
+    let mut bench = Bench::up(&[tcp(), ping(), slow.clone()], UNDAMPED);
+    assert_eq!(labels(&bench), ["tcp", "ping", "tcp #2"]);
+    bench.reconfigure(&[slow, tcp(), tcp(), Check { port: Some(81), ..tcp() }]);
+    assert_eq!(labels(&bench), ["tcp", "tcp #2", "tcp #3", "tcp :81"]);
+    bench.reconfigure(&[script(&["a"]), script(&["a", "b"]), script(&["a #2"]), script(&["a"])]);
+    assert_eq!(labels(&bench), ["script a", "script a #2", "script a #2 #2", "script a #3"]);
+}
+
+#[test]
+fn a_log_names_a_check_by_its_own_label() {
+    let slow = Check { interval: ms(5000), fall: 1, ..tcp() };
+    let mut bench = Bench::up(&[tcp(), slow], UNDAMPED);
+    bench.play("wait 5000");
+    let got = bench.play("status 1");
+    assert!(got.contains("UP -> DOWN after 0.0 ms: tcp #2: status 500"), "{got}");
+}
