@@ -141,7 +141,7 @@ pub fn measured(name: &str, value: impl Display, unit: &str, target: &str) {
 }
 
 /// What must stand still before the books are read. Flow counts, heartbeats and wake-ups go on.
-fn books(status: &Status) -> Vec<[u64; 10]> {
+fn books(status: &Status) -> Vec<[u64; 12]> {
     let of = |worker: &Worker| {
         let (c, f) = (&worker.counters, &worker.frames);
         [
@@ -151,6 +151,8 @@ fn books(status: &Status) -> Vec<[u64; 10]> {
             c.answered,
             c.handed_over,
             c.dropped,
+            c.originated,
+            c.originated_lost,
             f.total,
             f.fill,
             f.tx,
