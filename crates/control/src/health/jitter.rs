@@ -53,7 +53,14 @@ mod tests {
         let mut jitter = Jitter::new(1);
         assert_eq!(jitter.below(Duration::ZERO), Duration::ZERO);
         assert_eq!(jitter.around(Duration::from_secs(1), 0), Duration::from_secs(1));
-        assert!(jitter.around(Duration::MAX, 255) <= Duration::MAX);
+        // More than 100 per cent are 100.
+        let longest = (0..1000).map(|_| jitter.around(Duration::from_secs(1), 255)).max();
+        let twice = Duration::from_millis(1900)..Duration::from_secs(2);
+        assert!(longest.is_some_and(|longest| twice.contains(&longest)), "{longest:?}");
+        // Where a part of it cannot be had, a hundredth is taken, and 2^64 ns for twice of that.
+        let least = Duration::MAX - Duration::MAX / 100;
+        let drawn = jitter.around(Duration::MAX, 255);
+        assert!((least..least + Duration::from_nanos(u64::MAX)).contains(&drawn), "{drawn:?}");
     }
 
     #[test]
