@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use lab::{LoadClient, Outcome, Timeline};
+use lab::{LoadClient, Outcome, Record, RunningLoad, Timeline};
 
 use super::{
     Verdict,
-    checks::{FALL, INTERVAL, Site, TIMEOUT},
+    checks::{FALL, INTERVAL, RETURNING, Site, TIMEOUT},
     story::{Phase, Setting, Story, Telling, after, failed},
 };
 
@@ -18,7 +18,10 @@ pub(super) fn run(quick: bool) -> anyhow::Result<(Story, Vec<Verdict>)> {
     let load = load.threads(USERS).rate(RATE).sources(site.sources(FRESH));
     let setting = Setting { title: TITLE, about: about(), beside: None };
     let pause = Duration::from_millis(if quick { 1000 } else { 1800 });
+    // They are over before another server is stopped.
+    let downloads = Downloads::start(&site, 2 * pause + Duration::from_secs(1))?;
     let mut story = Telling::begin(setting, load, &site.lab, "all are up")?;
+    let earlier = downloads.0.began().elapsed().saturating_sub(story.now());
     story.watch(pause)?;
 
     story.phase("cable of rs1 out");
@@ -41,10 +44,37 @@ pub(super) fn run(quick: bool) -> anyhow::Result<(Story, Vec<Verdict>)> {
     story.watch(pause)?;
 
     let story = story.end()?;
-    let mut verdicts = host_verdicts(&story, cut, silent);
+    let mut verdicts = host_verdicts(&story, downloads.finish(earlier), cut, silent);
     verdicts.extend(server_verdicts(&story, frozen));
     verdicts.push(return_verdict([plugged, resumed]));
     Ok((story, verdicts))
+}
+
+/// Slow ones, each from an address of its own: so there is always somebody to cut off.
+struct Downloads(RunningLoad);
+
+impl Downloads {
+    fn start(site: &Site, length: Duration) -> anyhow::Result<Self> {
+        let file = site.lab.files().ensure("2m")?;
+        let client = site.lab.client(0);
+        let others = RETURNING + FRESH;
+        let sources = client.sources(others + DOWNLOADS).split_off(others.into());
+        let load = LoadClient::new(site.lab.vip_port(80), &file).timeouts(PATIENCE, PATIENCE);
+        let load = load.threads(DOWNLOADS.into()).requests(DOWNLOADS.into()).sources(sources);
+        Ok(Self(load.verify(&file).download_time(length).start(client.netns())?))
+    }
+
+    /// Waits for their end. What became of them, on the clock of a load that began so much later.
+    fn finish(self, earlier: Duration) -> Vec<Record> {
+        let report = self.0.finish();
+        let records = report.timeline().records().iter();
+        let later = |record: &Record| Record {
+            start: record.start.saturating_sub(earlier),
+            end: record.end.saturating_sub(earlier),
+            ..*record
+        };
+        records.map(later).collect()
+    }
 }
 
 /// How long after a loss the balancer took note of it.
@@ -62,12 +92,19 @@ impl Noticed {
 }
 
 /// `cut`: when the cable was out for certain. The phases: all are up, cable out, cable back, …
-fn host_verdicts(story: &Story, cut: Duration, noticed: Noticed) -> Vec<Verdict> {
+fn host_verdicts(
+    story: &Story,
+    downloads: Vec<Record>,
+    cut: Duration,
+    noticed: Noticed,
+) -> Vec<Verdict> {
     let line = story.report.timeline();
     let [_, pulled, back, ..] = &story.phases[..] else { return Vec::new() };
     let Noticed { suspected, down } = noticed;
     let begun = line.only(|record| (cut..back.begin).contains(&record.start));
     let verdict = pulled.begin + down.unwrap_or_default();
+    let all = [line.records(), &downloads].concat();
+    let all = Timeline::new(all, Vec::new(), Vec::new(), line.length());
     vec![
         Verdict {
             met: suspected.is_some_and(|taken| taken <= SUSPECTED)
@@ -81,7 +118,7 @@ fn host_verdicts(story: &Story, cut: Duration, noticed: Noticed) -> Vec<Verdict>
             ),
         },
         new_requests(&begun),
-        under_way(line, pulled.begin, cut, verdict),
+        under_way(&all, pulled.begin, cut, verdict),
     ]
 }
 
@@ -103,19 +140,18 @@ fn new_requests(begun: &Timeline) -> Verdict {
     }
 }
 
-/// What was under way when the host fell silent. It cannot be saved; but its client is told.
+/// What was under way when the host fell silent. What it served is lost; but its clients are
+/// told.
 fn under_way(line: &Timeline, pulled: Duration, cut: Duration, verdict: Duration) -> Verdict {
     let all = line.only(|record| record.start < cut && record.end > pulled);
+    let told = |record: &Record| record.outcome == Outcome::Reset && record.end <= verdict + TOLD;
     let mut records = all.records().iter();
-    let told = records.all(|record| {
-        let reset = record.outcome == Outcome::Reset && record.end <= verdict + TOLD;
-        reset || record.outcome.is_ok()
-    });
     Verdict {
-        met: told,
+        met: records.clone().all(|record| told(record) || record.outcome.is_ok())
+            && records.any(told),
         text: format!(
-            "Silent host: of {} requests under way when the cable went {} (allowed: reset, at most {} \
-             ms after the verdict)",
+            "Silent host: of {} requests and slow downloads under way when the cable went {} \
+             (allowed: reset, at most {} ms after the verdict)",
             all.records().len(),
             failed(&all),
             TOLD.as_millis()
@@ -177,7 +213,8 @@ fn about() -> String {
     format!(
         "{USERS} users ask for 50 KB {:.0} times a second each, a new connection for every \
          request, time-outs of {} s; half of the addresses come back, half are new. Checks: \
-         interval {} s, timeout {} ms, fall {FALL}. A silent host answers nothing; a frozen \
+         interval {} s, timeout {} ms, fall {FALL}. {DOWNLOADS} slow downloads run while the host \
+         falls silent. A silent host answers nothing; a frozen \
          server's kernel still takes connections, so that only a check can tell.",
         RATE / f64::from(USERS),
         PATIENCE.as_secs(),
@@ -195,6 +232,7 @@ const USERS: u32 = 200;
 /// Requests a second, all users together.
 const RATE: f64 = 400.0;
 const FRESH: u16 = 20_000;
+const DOWNLOADS: u16 = 15;
 const PATIENCE: Duration = Duration::from_secs(5);
 const SUSPECTED: Duration = Duration::from_millis(500);
 const SILENT_DOWN: Duration = Duration::from_millis(1700);
@@ -205,7 +243,7 @@ const TOLD: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use lab::{LoadReport, Record};
+    use lab::LoadReport;
 
     use super::{super::tests::phase, *};
 
@@ -237,7 +275,9 @@ mod tests {
 
     #[test]
     fn new_requests_must_all_be_done_in_time_and_old_ones_be_told() {
-        let holds = |more, noticed| met(&host_verdicts(&story(more), 1010 * MS, noticed));
+        let cut_off = record(0, 2710, Outcome::Reset);
+        let holds =
+            |more, noticed| met(&host_verdicts(&story(more), vec![cut_off], 1010 * MS, noticed));
         let in_time = noticed(500, 1700);
         let cases = [
             (record(1010, 2310, Outcome::Ok), [true, true, true]),
@@ -255,6 +295,19 @@ mod tests {
         let never = Noticed { suspected: None, down: None };
         for late in [noticed(501, 1700), noticed(500, 1701), never] {
             assert!(!holds(ok, late)[0]);
+        }
+        // Who is cut off must be told, and somebody must be.
+        let late = record(0, 3701, Outcome::Reset);
+        let whole = record(0, 4000, Outcome::Ok);
+        let cases = [
+            (vec![whole, cut_off], true),
+            (vec![whole, cut_off, late], false),
+            (vec![whole], false),
+            (vec![], false),
+        ];
+        for (downloads, expected) in cases {
+            let met = met(&host_verdicts(&story(ok), downloads.clone(), 1010 * MS, in_time));
+            assert_eq!(met, [true, true, expected], "{downloads:?}");
         }
     }
 
