@@ -59,8 +59,10 @@ fn a_probe_of_the_vip_goes_to_its_backend_and_leaves_nothing() -> Result<()> {
         health.close().await;
         states
     })?;
-    for ((_, backend), state) in &states {
-        let expected = if backend == "rs1" { State::Down } else { State::Up };
+    let one = lab.backend(0);
+    let killed: [IpAddr; 2] = [one.address().into(), one.address_v6().into()];
+    for ((_, address), state) in &states {
+        let expected = if killed.contains(address) { State::Down } else { State::Up };
         ensure!(*state == expected, "{states:?}");
     }
     ensure!(states.len() == 4, "{states:?}");
@@ -138,15 +140,15 @@ fn in_balancer<T: Send + 'static, F: Future<Output = T>>(
     Ok(thread.join().expect("the thread ends well"))
 }
 
-/// The last state of each backend, by service and name.
-async fn last_states(health: &mut Health, time: Duration) -> BTreeMap<(String, String), State> {
+/// The last state of each backend, by service and address.
+async fn last_states(health: &mut Health, time: Duration) -> BTreeMap<(String, IpAddr), State> {
     let mut states = BTreeMap::new();
     let end = Instant::now() + time;
     while let Ok(verdict) =
         timeout(end.saturating_duration_since(Instant::now()), health.next()).await
     {
-        println!("{}/{}: {}", verdict.service, verdict.backend, verdict.transition);
-        states.insert((verdict.service, verdict.backend), verdict.transition.to);
+        println!("{}/{}: {}", verdict.service, verdict.address, verdict.transition);
+        states.insert((verdict.service, verdict.address), verdict.transition.to);
     }
     states
 }

@@ -258,10 +258,6 @@ impl Checker {
                 Verdict::Up { .. } => CheckState::Passing,
                 Verdict::Down { .. } => CheckState::Down,
             },
-            next_start: match self.phase {
-                Phase::Waiting { start_at } => Some(start_at),
-                Phase::Running { .. } => None,
-            },
             tally: self.tally.clone(),
         }
     }

@@ -33,11 +33,8 @@ pub struct Monitor {
     next_serial: u32,
     state: State,
     since: Tick,
-    decided_since: Tick,
-    last: Option<Transition>,
     /// All checks passed before the hold was over.
     held_back: bool,
-    transitions: u64,
     suspicions: u64,
     triggers_ignored: u64,
     actions: VecDeque<Action>,
@@ -62,10 +59,7 @@ impl Monitor {
             next_serial: 0,
             state: if up { State::Up } else { State::Checking },
             since: now,
-            decided_since: now,
-            last: None,
             held_back: false,
-            transitions: 0,
             suspicions: 0,
             triggers_ignored: 0,
             actions: VecDeque::new(),
@@ -193,10 +187,7 @@ impl Monitor {
         Report {
             state: self.state,
             since: self.since,
-            decided_since: self.decided_since,
-            last: self.last.clone(),
             held_down_until: self.dampener.held_until().filter(|until| now < *until),
-            transitions: self.transitions,
             suspicions: self.suspicions,
             triggers_ignored: self.triggers_ignored,
             checks: self.checkers.iter().map(Checker::report).collect(),
@@ -307,12 +298,7 @@ impl Monitor {
             State::Suspected => self.failing(to, now, Checker::is_suspected),
             State::Up | State::Checking => self.passing(to, reconfigured, now),
         };
-        let in_service = |state| matches!(state, State::Up | State::Suspected);
-        let was_in_service = in_service(self.state);
-        if was_in_service != in_service(to) || self.state == State::Checking {
-            self.transitions += 1;
-            self.decided_since = now;
-        }
+        let was_in_service = matches!(self.state, State::Up | State::Suspected);
         match to {
             State::Down if was_in_service => self.dampener.down(now),
             State::Down => {}
@@ -322,7 +308,6 @@ impl Monitor {
         self.held_back = false;
         self.state = to;
         self.since = now;
-        self.last = Some(transition.clone());
         self.actions.push_back(Action::Changed(transition));
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dataplane::Tick;
 
 use super::Failure;
-use super::action::{State, Transition};
+use super::action::State;
 
 /// A backend as its checks see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,14 +15,8 @@ pub struct Report {
     pub state: State,
     /// Since when it has this state.
     pub since: Tick,
-    /// Since when it is in service (up or suspected), or out of it.
-    pub decided_since: Tick,
-    /// The transition to this state. `None`: there was none yet.
-    pub last: Option<Transition>,
     /// Although its checks may pass, it stays down until then.
     pub held_down_until: Option<Tick>,
-    /// How often it went into service or out of it.
-    pub transitions: u64,
     /// How often it was suspected.
     pub suspicions: u64,
     /// Triggers that were not looked into: the last one was wrong, and not long ago.
@@ -40,8 +34,6 @@ pub struct CheckReport {
     pub label: String,
     /// What it says.
     pub state: CheckState,
-    /// When it starts next. `None`: it is running.
-    pub next_start: Option<Tick>,
     /// Its results so far.
     pub tally: Tally,
 }

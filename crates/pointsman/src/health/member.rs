@@ -26,7 +26,6 @@ pub(super) type Id = u64;
 pub(super) struct Member {
     pub(super) id: Id,
     pub(super) service: String,
-    pub(super) backend: String,
     pub(super) address: IpAddr,
     pub(super) monitor: Monitor,
     /// When the monitor has something to do.
@@ -85,7 +84,6 @@ impl Member {
         Self {
             id,
             service: service.name.clone(),
-            backend: backend.name.clone(),
             address: backend.address,
             monitor,
             deadline: None,
@@ -100,7 +98,6 @@ impl Member {
     /// Takes other checks. Of one that stays, its probe goes on if it has the same place, and its
     /// sentinel if it asks the same address.
     pub(super) fn configure(&mut self, service: &Service, backend: &Backend, plans: &[Plan]) {
-        self.backend.clone_from(&backend.name);
         let mut old: Vec<Option<Slot>> = self.slots.drain(..).map(Some).collect();
         for (at, (check, plan)) in service.health.iter().zip(plans).enumerate() {
             let prepared = Prepared::new(service, backend, check, plan, self.mark);

@@ -32,7 +32,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use control::health::{Action, Condition, Monitor, Report, Transition};
+use control::health::{Action, Monitor, Report, Transition};
 use control::{Backend, Desired, Service};
 use dataplane::Tick;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -75,14 +75,10 @@ pub struct Health {
 pub struct Verdict {
     /// Of this service.
     pub service: String,
-    /// Its name.
-    pub backend: String,
     /// Its address.
     pub address: IpAddr,
     /// From what to what, and why.
     pub transition: Transition,
-    /// As the packet path has to take it.
-    pub condition: Condition,
 }
 
 /// Checks whose TLS cannot be made: service, index of the check, why. To be asked before a
@@ -191,11 +187,6 @@ impl Health {
         if let Some(member) = self.member(service, address) {
             member.set_way(way);
         }
-    }
-
-    /// The condition of a backend; up if it has no checks.
-    pub fn condition(&self, service: &str, address: IpAddr) -> Condition {
-        self.member(service, address).map_or(Condition::Up, |member| member.monitor.condition())
     }
 
     /// Since when a backend has its state. `None`: it has no checks.
@@ -345,9 +336,7 @@ impl Health {
                 Action::Cancel(probe) => member.cancel(probe),
                 Action::Changed(transition) => self.verdicts.push_back(Verdict {
                     service: member.service.clone(),
-                    backend: member.backend.clone(),
                     address: member.address,
-                    condition: transition.to.condition(),
                     transition,
                 }),
             }

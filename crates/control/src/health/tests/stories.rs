@@ -200,24 +200,19 @@ fn checks_that_fail_are_all_named() {
 #[test]
 fn a_report_tells_since_when_and_why() {
     let mut bench = Bench::up(&[tcp()], Damping::default());
-    let up_since = bench.monitor.report(bench.now).since;
     bench.play("next");
     bench.play("refused");
     let report = bench.monitor.report(bench.now);
     assert_eq!((report.state, report.since), (State::Suspected, bench.now));
-    assert_eq!(report.decided_since, up_since);
     assert_eq!(report.checks[0].state, CheckState::Suspected);
-    assert_eq!(report.checks[0].next_start, Some(bench.now + ms(200)));
     for _ in 0..2 {
         bench.play("next");
-        assert_eq!(bench.monitor.report(bench.now).checks[0].next_start, None);
         bench.play("refused");
     }
     let report = bench.monitor.report(bench.now);
-    assert_eq!((report.state, report.decided_since), (State::Down, bench.now));
+    assert_eq!((report.state, report.since), (State::Down, bench.now));
     assert_eq!(report.held_down_until, Some(bench.now + ms(1000)));
-    assert_eq!((report.transitions, report.suspicions), (2, 1));
-    assert_eq!(report.last.map(|last| last.failures), Some(3));
+    assert_eq!(report.suspicions, 1);
     let tally = &report.checks[0].tally;
     assert_eq!((tally.passed, tally.failed, tally.successes), (0, 3, 1));
     assert_eq!(tally.last_failure, Some((Failure::Refused, bench.now)));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use control::health::{Check, CheckKind, Condition, State, TcpCheck};
+use control::health::{Check, CheckKind, State, TcpCheck};
 use control::{Desired, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -112,6 +112,10 @@ async fn next(health: &mut Health) -> Verdict {
     timeout(AMPLE, health.next()).await.expect("a verdict")
 }
 
+fn state(health: &Health, address: SocketAddr) -> State {
+    health.report("web", address.ip(), clock::now()).expect("a report").state
+}
+
 /// Drives for a while; fails at a verdict.
 async fn drive(health: &mut Health, time: Duration) {
     if let Ok(verdict) = timeout(time, health.next()).await {
@@ -125,7 +129,7 @@ async fn assert_death_is_noticed(check: Check) {
     let mut health = start(address, vec![seldom(check)]);
     let begin = Instant::now();
     let up = next(&mut health).await;
-    assert_eq!((up.transition.to, up.condition), (State::Up, Condition::Up));
+    assert_eq!(up.transition.to, State::Up);
     assert!(begin.elapsed() < Duration::from_millis(300), "up after {:?}", begin.elapsed());
     drive(&mut health, Duration::from_millis(50)).await;
 
@@ -140,7 +144,7 @@ async fn assert_death_is_noticed(check: Check) {
     assert!(begin.elapsed() < Duration::from_millis(60), "down after {:?}", begin.elapsed());
     let text = down.transition.to_string();
     assert!(text.contains("sentinel closed, connect refused"), "{text}");
-    assert_eq!(health.condition("web", address.ip()), Condition::Down);
+    assert_eq!(state(&health, address), State::Down);
 }
 
 #[tokio::test]
@@ -201,7 +205,7 @@ async fn without_a_way_a_probe_says_nothing_and_before_it_is_known_it_waits() {
     let report = health.report("web", address.ip(), clock::now()).expect("a report");
     let failure = report.checks[0].tally.last_failure.as_ref().map(|(failure, _)| failure.name());
     assert_eq!(failure, Some("local"));
-    assert_eq!(health.condition("web", address.ip()), Condition::Up);
+    assert_eq!(state(&health, address), State::Up);
 }
 
 #[tokio::test]
@@ -220,7 +224,7 @@ async fn a_probe_whose_way_goes_meanwhile_says_nothing() {
     assert_eq!(asks.try_recv(), Ok(()), "the probe runs");
     health.set_way("web", address.ip(), None);
     drive(&mut health, Duration::from_millis(600)).await;
-    assert_eq!(health.condition("web", address.ip()), Condition::Up);
+    assert_eq!(state(&health, address), State::Up);
 }
 
 #[tokio::test]
@@ -231,9 +235,9 @@ async fn a_suspicion_is_looked_into_at_once() {
     drive(&mut health, Duration::from_millis(50)).await;
     let before = server.requests();
     health.suspect("web", server.address.ip(), clock::now());
-    assert_eq!(next(&mut health).await.condition, Condition::Suspected);
+    assert_eq!(next(&mut health).await.transition.to, State::Suspected);
     let begin = Instant::now();
-    assert_eq!(next(&mut health).await.condition, Condition::Up);
+    assert_eq!(next(&mut health).await.transition.to, State::Up);
     assert!(begin.elapsed() < Duration::from_millis(50), "cleared after {:?}", begin.elapsed());
     assert_eq!(server.requests(), before + 1);
 }
@@ -249,7 +253,7 @@ async fn a_reload_keeps_what_is_known() {
 
     health.reconfigure(&desired(address, vec![seldom(http())]), clock::now());
     drive(&mut health, Duration::from_millis(300)).await;
-    assert_eq!(health.condition("web", address.ip()), Condition::Up);
+    assert_eq!(state(&health, address), State::Up);
     assert_eq!(server.requests(), before, "nothing changed, nothing is asked");
 
     // The sentinel is still there although its check has another index now.
@@ -264,8 +268,7 @@ async fn a_reload_keeps_what_is_known() {
 
     let mut none = desired(address, Vec::new());
     health.reconfigure(&none, clock::now());
-    assert_eq!(health.condition("web", address.ip()), Condition::Up, "it is not checked");
-    assert_eq!(health.report("web", address.ip(), clock::now()), None);
+    assert_eq!(health.report("web", address.ip(), clock::now()), None, "it is not checked");
     none.services.clear();
     health.reconfigure(&none, clock::now());
     drive(&mut health, Duration::from_millis(100)).await;
@@ -315,7 +318,7 @@ async fn answers_that_wait_are_heard_before_a_probe_is_given_up() {
     let one = Check { sentinel: false, fall: 1, ..one };
     let (mut health, names) = start_many(address, one, 100);
     for _ in &names {
-        assert_eq!(next(&mut health).await.condition, Condition::Up);
+        assert_eq!(next(&mut health).await.transition.to, State::Up);
     }
 
     let begin = Instant::now();
@@ -323,12 +326,12 @@ async fn answers_that_wait_are_heard_before_a_probe_is_given_up() {
         health.suspect(name, address.ip(), clock::now());
     }
     for _ in &names {
-        assert_eq!(next(&mut health).await.condition, Condition::Suspected);
+        assert_eq!(next(&mut health).await.transition.to, State::Suspected);
     }
     drive(&mut health, TIMEOUT / 6).await;
     thread::sleep(STALL.saturating_sub(begin.elapsed()));
     for _ in &names {
         let verdict = next(&mut health).await;
-        assert_eq!(verdict.condition, Condition::Up, "{verdict:?}");
+        assert_eq!(verdict.transition.to, State::Up, "{verdict:?}");
     }
 }
