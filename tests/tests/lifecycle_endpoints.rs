@@ -231,7 +231,7 @@ const METRICS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9477);
 
 /// Data plane, queues, persistence and backends: what dashboards and alerts build on.
-const FAMILIES: [&str; 59] = [
+const FAMILIES: [&str; 58] = [
     "pointsman_build_info",
     "pointsman_ready",
     "pointsman_packets_total",
@@ -277,7 +277,6 @@ const FAMILIES: [&str; 59] = [
     "pointsman_backend_neighbour_resolved",
     "pointsman_backend_effective_weight",
     "pointsman_backend_handshakes_attempted_total",
-    "pointsman_backend_handshakes_completed_total",
     "pointsman_backend_resets_total",
     "pointsman_backend_suspicions_total",
     "pointsman_health_check_late_seconds_count",

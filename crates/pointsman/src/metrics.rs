@@ -240,17 +240,20 @@ impl Page {
             self.gauge("backend_templates", "Persistence templates that name it.", labels)?;
         let packets = self.counter("backend_packets_total", "Frames forwarded.", labels)?;
         let bytes = self.counter("backend_bytes_total", "Bytes forwarded.", labels)?;
-        let connections = self.counter("backend_connections_total", "Flows entered.", labels)?;
+        let connections = self.counter(
+            "backend_connections_total",
+            "Flows entered: TCP connections that it answered, those that came midway or from another \
+             queue, UDP flows.",
+            labels,
+        )?;
         let transitions = self.counter(
             "backend_transitions_total",
             "How often the backend came to carry flows, or ceased to.",
             labels,
         )?;
-        let attempted =
-            self.counter("backend_handshakes_attempted_total", "New connections tried.", labels)?;
-        let completed = self.counter(
-            "backend_handshakes_completed_total",
-            "New connections whose second packet came: the backend had answered.",
+        let attempted = self.counter(
+            "backend_handshakes_attempted_total",
+            "New TCP connections tried: SYNs, but for the retransmissions that were recognised.",
             labels,
         )?;
         let resets = self.counter(
@@ -278,7 +281,6 @@ impl Page {
                 connections.with_label_values(at).inc_by(backend.connections);
                 transitions.with_label_values(at).inc_by(backend.transitions);
                 attempted.with_label_values(at).inc_by(backend.handshakes_attempted);
-                completed.with_label_values(at).inc_by(backend.handshakes_completed);
                 resets.with_label_values(at).inc_by(backend.resets);
             }
         }

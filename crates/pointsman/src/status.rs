@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of the document; raised when a field changes its meaning or goes away.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The whole node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -337,18 +337,16 @@ pub struct Backend {
     pub inactive: u64,
     /// Persistence templates that name it.
     pub templates: u64,
-    /// Flows entered.
+    /// Flows entered: TCP connections that it answered, those that came midway or from another queue,
+    /// and UDP flows.
     pub connections: u64,
     /// Frames forwarded.
     pub packets: u64,
     /// Bytes forwarded.
     pub bytes: u64,
-    /// New connections tried.
+    /// New TCP connections tried: SYNs, but for the retransmissions that were recognised.
     #[serde(default)]
     pub handshakes_attempted: u64,
-    /// New connections that the backend answered.
-    #[serde(default)]
-    pub handshakes_completed: u64,
     /// Its clients' flows that were reset on its behalf.
     #[serde(default)]
     pub resets: u64,

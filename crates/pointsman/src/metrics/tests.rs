@@ -10,15 +10,15 @@ fn samples(page: &str, prefixes: &[&str]) -> String {
 #[test]
 fn health_as_it_is_exposed() {
     let page = render(&example()).expect("metrics");
-    let expected = r#"pointsman_backend_effective_weight{backend="rs1",service="web"} 0
+    let expected = r#"pointsman_backend_connections_total{backend="rs1",service="web"} 5
+pointsman_backend_connections_total{backend="rs2",service="web"} 0
+pointsman_backend_connections_total{backend="sorry",service="web"} 0
+pointsman_backend_effective_weight{backend="rs1",service="web"} 0
 pointsman_backend_effective_weight{backend="rs2",service="web"} 0
 pointsman_backend_effective_weight{backend="sorry",service="web"} 1
 pointsman_backend_handshakes_attempted_total{backend="rs1",service="web"} 6
 pointsman_backend_handshakes_attempted_total{backend="rs2",service="web"} 0
 pointsman_backend_handshakes_attempted_total{backend="sorry",service="web"} 0
-pointsman_backend_handshakes_completed_total{backend="rs1",service="web"} 5
-pointsman_backend_handshakes_completed_total{backend="rs2",service="web"} 0
-pointsman_backend_handshakes_completed_total{backend="sorry",service="web"} 0
 pointsman_backend_resets_total{backend="rs1",service="web"} 0
 pointsman_backend_resets_total{backend="rs2",service="web"} 12
 pointsman_backend_resets_total{backend="sorry",service="web"} 0
@@ -59,6 +59,7 @@ pointsman_service_up{service="web"} 0
     let prefixes = [
         "pointsman_health_",
         "pointsman_service_",
+        "pointsman_backend_connections",
         "pointsman_backend_effective",
         "pointsman_backend_handshakes",
         "pointsman_backend_resets",

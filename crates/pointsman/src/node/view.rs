@@ -196,7 +196,6 @@ impl Node {
             packets: count(|counters| &counters.packets),
             bytes: count(|counters| &counters.bytes),
             handshakes_attempted: count(|counters| &counters.attempts),
-            handshakes_completed: count(|counters| &counters.connections),
             resets: count(|counters| &counters.resets),
             held_seconds: None,
             suspicions: 0,
