@@ -112,7 +112,8 @@ pub struct BackendCounters {
     pub half_open: Gauge,
     /// New connections tried: SYNs, but for the retransmissions that were recognised.
     pub attempts: Counter,
-    /// Its clients' flows that ended with a reset on its behalf.
+    /// Resets to its clients on its behalf, as answers and unasked: also those that could not be
+    /// written or that the TX ring refused.
     pub resets: Counter,
 }
 

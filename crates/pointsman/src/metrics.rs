@@ -258,7 +258,8 @@ impl Page {
         )?;
         let resets = self.counter(
             "backend_resets_total",
-            "Flows of its clients that were reset on its behalf.",
+            "Resets to its clients on its behalf, as answers and unasked: also those that could not be \
+             written or that the transmit ring refused.",
             labels,
         )?;
         for service in &status.services {

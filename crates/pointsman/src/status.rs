@@ -347,7 +347,8 @@ pub struct Backend {
     /// New TCP connections tried: SYNs, but for the retransmissions that were recognised.
     #[serde(default)]
     pub handshakes_attempted: u64,
-    /// Its clients' flows that were reset on its behalf.
+    /// Resets to its clients on its behalf, as answers and unasked: also those that could not be
+    /// written or that the transmit ring refused.
     #[serde(default)]
     pub resets: u64,
     /// Seconds until it is let up, while it is `held`.
