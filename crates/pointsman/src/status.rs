@@ -357,7 +357,8 @@ pub struct Backend {
     /// How often it was suspected.
     #[serde(default)]
     pub suspicions: u64,
-    /// Unanswered connections that started no check: the last such hint was wrong, not long ago.
+    /// Looks at unanswered connections that started no check: the last such hint was wrong, not long
+    /// ago.
     #[serde(default)]
     pub triggers_ignored: u64,
     /// How long its checks took.

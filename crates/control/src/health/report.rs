@@ -19,7 +19,7 @@ pub struct Report {
     pub held_down_until: Option<Tick>,
     /// How often it was suspected.
     pub suspicions: u64,
-    /// Triggers that were not looked into: the last one was wrong, and not long ago.
+    /// Triggers that started no check: the last one was wrong, and not long ago.
     pub triggers_ignored: u64,
     /// Its checks, as configured.
     pub checks: Vec<CheckReport>,
