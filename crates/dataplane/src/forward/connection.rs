@@ -396,9 +396,12 @@ impl Forwarder {
         }
         to_backend.connections.add(1);
         to_backend.active.add(1);
-        // Flow and template remember the choice now: once they forget it, so must the node.
+        // Flow and template remember the choice now: once they forget it, so must the node. A choice
+        // of another backend is that of other handshakes.
         let remembered = visit.template.is_none() || template.is_some();
-        if remembered && shared.pending.take(visit.pending, scene.now).is_some() {
+        let chosen = || shared.pending.lookup(visit.pending, scene.now) == Some(backend);
+        if remembered && chosen() {
+            shared.pending.take(visit.pending, scene.now);
             to_backend.half_open.add(-1);
         }
         if template.is_some() {

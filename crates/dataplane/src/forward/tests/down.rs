@@ -72,6 +72,20 @@ fn a_connection_that_was_sent_elsewhere_stays_there() {
     node.check_equation();
 }
 
+/// An established flow that comes by another queue is no handshake of its source's pending choice.
+#[test]
+fn a_flow_that_moves_leaves_the_choice_of_its_source_alone() {
+    let mut node = Node::new(Site::web(SchedulerKind::Rr, &[1; 4]));
+    let first = node.open((0, 0), client());
+    node.health(first, Health::Suspected);
+    let second = node.to(0, client().from(2).syn());
+    assert_eq!(node.to(1, client().ack()), first);
+    let half_open = [first, second].map(|slot| node.gauge(slot, |backend| &backend.half_open));
+    assert_eq!(half_open, [0, 1]);
+    assert_eq!(node.to(0, client().from(3).syn()), second);
+    assert_eq!(node.to(2, client().from(2).ack()), second);
+}
+
 #[test]
 fn established_flows_stay_with_a_backend_that_is_suspected_or_keeps_them() {
     for (health, site) in
