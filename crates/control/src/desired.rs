@@ -91,8 +91,8 @@ pub struct Dataplane {
     pub flow_capacity: usize,
     /// Persistence templates per node, 1,024–67,108,864.
     pub persistence_capacity: usize,
-    /// Entries of the shared pending table (SYNs between choice and first ACK),
-    /// 1,024–67,108,864.
+    /// Entries of the shared pending table (choices of SYNs before the first ACK: with persistence
+    /// two for each SYN), 1,024–67,108,864.
     pub pending_capacity: usize,
     /// Frames per worker's UMEM: a power of two, 4,096–65,536.
     pub frames: u32,

@@ -2,14 +2,13 @@
 //!
 //! Only a SYN (for UDP: a first packet) schedules. What it chose is pending until the client's next
 //! packet proves that the client exists; only then is there a flow entry and a template. Whatever
-//! else misses the flow table takes the template, else the pending choice, else the deterministic
-//! hash that all workers and both nodes share.
+//! else misses the flow table takes its own SYN's choice, else the template, else its source's
+//! pending choice, else the deterministic hash that all workers and both nodes share.
 //!
-//! A limit: connections of a source without a template share one pending choice. If its backend
-//! is suspected before any of their handshakes completes, the next SYN of the source replaces the
-//! choice, and the ACKs of those that went to the old backend follow it to the new one, which
-//! resets them. To tell them apart takes a second pending choice for each SYN: a flood would fill
-//! the table twice as fast.
+//! With persistence a SYN leaves its choice twice: for its source, whose other connections join
+//! it, and for its own 5-tuple. The source's may be replaced while handshakes are under way (its
+//! backend is suspected, perhaps falsely): their ACKs and their retransmissions still go where
+//! their SYNs went. Where a flood of SYNs overwrote one of the two, the ACK takes the other.
 
 use std::sync::Arc;
 
@@ -33,7 +32,8 @@ pub(super) struct Visit<'a> {
     /// The template's key and prefix length; `None` without persistence.
     pub(super) template: Option<(TemplateKey, u8)>,
     pub(super) pending: PendingKey,
-    /// The 5-tuple's own: where a connection went that does not follow its source's template.
+    /// The 5-tuple's own: where its SYN went, whatever became of its source's choice since. Without
+    /// persistence it is the same as `pending`.
     connection: PendingKey,
     /// Input of the scheduler: of the source prefix, else of the 5-tuple.
     pub(super) hash: u64,
@@ -112,9 +112,9 @@ impl<'a> Visit<'a> {
 enum History {
     /// The pending choice of its SYN: this is the handshake's ACK.
     Pending,
-    /// The same of a SYN that passed over its source's template.
+    /// The same, and its source's template names another backend.
     Detour,
-    /// The template: the flow came from another queue, or its pending choice was overwritten.
+    /// The template: the flow came from another queue, or its pending choices were overwritten.
     Template,
     /// None: placed by the deterministic hash.
     None,
@@ -213,9 +213,10 @@ impl Forwarder {
         key: &FlowKey,
     ) -> Decision {
         let visit = Visit::find(&self.shared, scene.snapshot, key)?;
-        let known = self.shared.pending.lookup(visit.pending, scene.now);
+        let known = [visit.connection, visit.pending]
+            .map(|choice| self.shared.pending.lookup(choice, scene.now));
         let Choice { backend, .. } = self.choose(scene, &visit)?;
-        if known == Some(backend) {
+        if known.contains(&Some(backend)) {
             // UDP has nothing to reset.
             let (last_ack, client) = (None, Mac::default());
             let flow = Newcomer { hash, key, backend, origin: Origin::Udp, last_ack, client };
@@ -225,15 +226,13 @@ impl Forwarder {
     }
 
     fn choose(&mut self, scene: &Scene<'_>, visit: &Visit<'_>) -> Result<Choice, Verdict> {
-        let snapshot = scene.snapshot;
-        let template = self.template_of(scene, visit);
-        // A retransmission follows its SYN, though the template may be good again by now.
-        let detour = self.detour(scene, visit, template);
-        if let Some(backend) = detour.filter(|backend| visit.eligible(snapshot, *backend)) {
-            return Ok(Choice { backend, fresh: false });
+        let (snapshot, pending) = (scene.snapshot, &self.shared.pending);
+        if let Some(choice) = self.again(scene, visit) {
+            return Ok(choice);
         }
-        let returning = template.filter(|backend| visit.returns_to(snapshot, *backend));
-        let choice = self.shared.pending.choose_or_join(
+        let returns = |backend: &BackendSlot| visit.returns_to(snapshot, *backend);
+        let returning = self.template_of(scene, visit).filter(returns);
+        let choice = pending.choose_or_join(
             visit.pending,
             scene.now,
             || returning.or_else(|| self.schedule(snapshot, visit)),
@@ -242,37 +241,33 @@ impl Forwarder {
                 None => visit.eligible(snapshot, backend),
             },
         );
-        let Some(choice) = choice else {
+        let Some(Choice { mut backend, fresh }) = choice else {
             return Err(self.turn_away(scene, visit));
         };
-        if template.is_some_and(|backend| backend != choice.backend) {
-            let elsewhere = || Some(choice.backend);
-            let pending = &self.shared.pending;
-            pending.choose_or_join(visit.connection, scene.now, elsewhere, |backend| {
-                backend == choice.backend
-            });
-        }
-        if choice.fresh {
-            self.counters.backend(choice.backend).half_open.add(1);
+        if fresh {
+            self.counters.backend(backend).half_open.add(1);
             // Between the two look-ups another worker may have turned the pending choice into a
             // template: then that is where this client goes.
-            let raced = self.template_of(scene, visit);
-            if let Some(backend) = raced.filter(|backend| visit.returns_to(snapshot, *backend)) {
-                return Ok(Choice { backend, fresh: true });
-            }
+            backend = self.template_of(scene, visit).filter(returns).unwrap_or(backend);
         }
-        Ok(choice)
+        if visit.template.is_some() {
+            let went = || Some(backend);
+            pending.choose_or_join(visit.connection, scene.now, went, |other| other == backend);
+        }
+        Ok(Choice { backend, fresh })
     }
 
-    /// Where a connection went because its source's template named a backend that took nobody.
-    fn detour(
-        &self,
-        scene: &Scene<'_>,
-        visit: &Visit<'_>,
-        template: Option<BackendSlot>,
-    ) -> Option<BackendSlot> {
-        template?;
-        self.shared.pending.lookup(visit.connection, scene.now)
+    /// A retransmission follows its SYN while its backend takes new connections, whatever its
+    /// source's template or pending choice says by now.
+    fn again(&self, scene: &Scene<'_>, visit: &Visit<'_>) -> Option<Choice> {
+        visit.template?;
+        let renew = |key, valid: &dyn Fn(BackendSlot) -> bool| {
+            self.shared.pending.choose_or_join(key, scene.now, || None, valid)
+        };
+        let own = renew(visit.connection, &|backend| visit.eligible(scene.snapshot, backend))?;
+        // The source's choice lasts as long as the handshakes that it is for.
+        renew(visit.pending, &|backend| backend == own.backend);
+        Some(own)
     }
 
     /// A backend for a source without history. When no template will remember it, that is one that
@@ -338,19 +333,19 @@ impl Forwarder {
     fn history(&self, scene: &Scene<'_>, visit: &Visit<'_>) -> Option<(BackendSlot, History)> {
         let snapshot = scene.snapshot;
         let template = self.template_of(scene, visit);
-        let detour = self.detour(scene, visit, template);
-        let pending = self.shared.pending.lookup(visit.pending, scene.now);
-        let found = match (detour, template, pending) {
-            // A SYN passed over the template of a backend that took nobody new: so does its ACK.
-            (Some(detour), _, _) => Some((detour, History::Detour)),
-            (None, Some(template), Some(pending))
-                if template == pending || !visit.usable(snapshot, template) =>
+        let lookup = |key| self.shared.pending.lookup(key, scene.now);
+        let own = lookup(visit.connection);
+        let found = match (template, own.or_else(|| lookup(visit.pending))) {
+            (Some(template), Some(pending))
+                if template == pending || own.is_none() && !visit.usable(snapshot, template) =>
             {
                 Some((pending, History::Pending))
             }
-            (None, Some(template), _) => Some((template, History::Template)),
-            (None, None, Some(pending)) => Some((pending, History::Pending)),
-            (None, None, None) => None,
+            // A SYN passed over the template of a backend that took nobody new: so does its ACK.
+            (Some(_), Some(pending)) if own.is_some() => Some((pending, History::Detour)),
+            (Some(template), _) => Some((template, History::Template)),
+            (None, Some(pending)) => Some((pending, History::Pending)),
+            (None, None) => None,
         };
         let known = |backend| visit.usable(snapshot, backend) || visit.lost(snapshot, backend);
         found.filter(|(backend, _)| known(*backend)).or_else(|| {
@@ -405,7 +400,6 @@ impl Forwarder {
             to_backend.half_open.add(-1);
         }
         if template.is_some() {
-            // What the template says is no detour any more.
             shared.pending.take(visit.connection, scene.now);
         }
     }

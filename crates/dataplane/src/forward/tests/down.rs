@@ -72,6 +72,77 @@ fn a_connection_that_was_sent_elsewhere_stays_there() {
     node.check_equation();
 }
 
+/// Two connections of one source whose SYNs were before a suspicion, two whose SYNs were after it.
+#[test]
+fn every_handshake_under_way_ends_where_its_syn_went() {
+    let orders = [[1, 2, 3, 4], [4, 3, 2, 1], [1, 3, 2, 4], [3, 1, 4, 2]];
+    for (kind, order) in EVERY_SCHEDULER.iter().flat_map(|kind| orders.map(|order| (*kind, order)))
+    {
+        for site in SITES {
+            for over in [false, true] {
+                let mut node = Node::new(site(kind, &[1; 4]));
+                let syn = |node: &mut Node, port| node.to(0, client().from(port).syn());
+                let first = node.to(0, client().from(0).syn());
+                let before = [1, 2].map(|port| syn(&mut node, port));
+                for unwell in [first, before[0], before[1]] {
+                    node.health(unwell, Health::Suspected);
+                }
+                let after = [3, 4].map(|port| syn(&mut node, port));
+                assert!(!after.contains(&first), "{kind:?}");
+                if over {
+                    (0..4).for_each(|slot| node.health(slot, Health::Up));
+                }
+                let backends = [before, after].concat();
+                for port in order {
+                    let expected = backends[usize::from(port) - 1];
+                    for _ in 0..2 {
+                        let backend = node.to(1, client().from(port).ack());
+                        assert_eq!(backend, expected, "{kind:?} {order:?}, over: {over}: {port}");
+                    }
+                }
+                node.check_equation();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_retransmission_follows_its_syn_not_its_source() {
+    let mut node = Node::new(Site::web(SchedulerKind::Rr, &[1; 4]));
+    let first = node.to(0, client().syn());
+    node.health(first, Health::Suspected);
+    let second = node.to(0, client().from(2).syn());
+    node.health(first, Health::Up);
+    assert_eq!(node.to(1, client().syn()), first, "the suspicion was false");
+    assert_eq!(node.to(1, client().from(3).syn()), second, "the source has another choice");
+    assert_eq!(node.to(2, client().ack()), first);
+    assert_eq!(node.to(2, client().from(2).ack()), second);
+    assert_eq!(node.to(2, client().from(3).ack()), second);
+    assert_eq!(node.open((0, 1), client().from(4)), first, "whose handshake was through first");
+}
+
+/// It is counted where it was made, until it is confirmed or fades.
+#[test]
+fn a_choice_is_confirmed_by_flows_of_its_own_backend_only() {
+    let half_open = |node: &Node, slot| node.gauge(slot, |backend| &backend.half_open);
+    let counts = |node: &Node, slots: [u16; 2]| slots.map(|slot| half_open(node, slot));
+    let mut node = Node::new(Site::web(SchedulerKind::Rr, &[1; 4]));
+    let first = node.to(0, client().syn());
+    node.health(first, Health::Suspected);
+    let second = node.to(0, client().from(2).syn());
+    assert_eq!(counts(&node, [first, second]), [1, 1]);
+    assert_eq!(node.to(0, client().ack()), first);
+    assert_eq!(counts(&node, [first, second]), [1, 1], "the source's choice is another by now");
+    assert_eq!(node.to(0, client().from(3).syn()), second, "and stays");
+    assert_eq!(node.to(0, client().from(2).ack()), second);
+    assert_eq!(counts(&node, [first, second]), [1, 0]);
+    assert_eq!(node.to(0, client().from(3).ack()), second);
+    assert_eq!(counts(&node, [first, second]), [1, 0], "one choice for both");
+    assert_eq!((node.active(first), node.active(second)), (1, 2));
+    (0..8).for_each(|_| node.pass(8));
+    assert_eq!(counts(&node, [first, second]), [0, 0]);
+}
+
 /// An established flow that comes by another queue is no handshake of its source's pending choice.
 #[test]
 fn a_flow_that_moves_leaves_the_choice_of_its_source_alone() {
@@ -171,6 +242,27 @@ fn datagrams_start_anew_where_the_backend_is_gone() {
         assert!(node.tell(0).is_empty(), "UDP has nothing to reset");
         node.check_equation();
     }
+}
+
+#[test]
+fn datagrams_stay_where_their_first_one_went() {
+    let mut site = Site::default();
+    site.vip(VIP, 0, None).service(VIP, Protocol::Udp, (53, 53), SchedulerKind::Rr).persistent(50);
+    for last in 1..=3 {
+        site.backend(crate::Addr::from_v4([172, 16, 0, last]), 1);
+    }
+    let mut node = Node::new(site);
+    let flow = |port| client().from(port).to(53).udp();
+    let first = node.to(0, flow(1));
+    node.health(first, Health::Suspected);
+    let second = node.to(0, flow(2));
+    assert_ne!(second, first);
+    node.health(first, Health::Up);
+    for (port, backend, flows) in [(1, first, 1), (2, second, 2), (1, first, 2), (2, second, 2)] {
+        assert_eq!(node.to(0, flow(port)), backend, "flow {port}");
+        assert_eq!(node.flows(), flows, "the second datagram confirms");
+    }
+    node.check_equation();
 }
 
 #[test]

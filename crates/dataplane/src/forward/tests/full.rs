@@ -87,6 +87,28 @@ fn a_spoofed_flood_pushes_nobody_out() {
     node.check_equation();
 }
 
+/// A choice is pending for the source and for the connection: a flood has to hit both.
+#[test]
+fn a_flood_between_syn_and_ack_costs_few_handshakes() {
+    let sizes = Sizes { workers: 1, pending: 4200, ..Sizes::default() };
+    let mut node = Node::sized(Site::web(SchedulerKind::Rr, &[1; 64]), sizes);
+    let quarter = u32::try_from(node.shared.pending.capacity() / BURST / 4).unwrap();
+    let mut frames = vec![Client::new(0, VIP).syn(); BURST];
+    let mut lost = 0;
+    for index in 0..250 {
+        let client = Client::new(index, VIP);
+        let backend = node.to(0, client.syn());
+        for round in 0..quarter {
+            for (frame, spoofed) in frames.iter_mut().zip(0..) {
+                set_source(frame, 0x10_0000 + (index * quarter + round) * 64 + spoofed);
+            }
+            node.burst(0, &mut frames);
+        }
+        lost += u32::from(node.to(0, client.ack()) != backend);
+    }
+    assert!(lost < 40, "{lost} of 250");
+}
+
 /// Nor does one of segments from the middle of nowhere.
 #[test]
 fn stray_segments_push_nobody_out() {

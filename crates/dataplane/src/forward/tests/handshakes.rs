@@ -63,6 +63,21 @@ fn only_the_end_of_a_handshake_is_one() {
 }
 
 #[test]
+fn every_handshake_of_a_source_is_one() {
+    for site in [Site::web, Site::forgetful] {
+        let mut node = Node::new(site(SchedulerKind::Rr, &[1]));
+        for port in 1..=3 {
+            node.to(0, client().from(port).syn());
+        }
+        for port in 1..=3 {
+            node.pass(1);
+            node.to(0, client().from(port).ack());
+            assert_eq!(seen(&node, 0), (0, true), "connection {port}");
+        }
+    }
+}
+
+#[test]
 fn a_flow_that_moved_proves_nothing() {
     let mut node = Node::new(Site::web(SchedulerKind::Rr, &[1]));
     node.open((0, 0), client());

@@ -1,5 +1,5 @@
 //! Random clients against a model that promises little but firmly: where a source must go, and
-//! until when.
+//! until when; and that a handshake ends where its SYN went.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +16,7 @@ const WORKERS: usize = 3;
 const BACKENDS: u16 = 4;
 const TIMEOUT: u64 = 50;
 const IDLE: u64 = 900;
+const HALF_OPEN: u64 = 60;
 
 /// What happens; connections are counted per client.
 #[derive(Clone, Copy, Debug)]
@@ -26,9 +27,15 @@ enum Event {
         syn: usize,
         ack: usize,
     },
-    /// A SYN that nobody acknowledges.
+    /// A SYN that is not acknowledged for now.
     Try {
         client: u32,
+        worker: usize,
+    },
+    /// It is sent again, if the connection is half open.
+    Retry {
+        client: u32,
+        connection: prop::sample::Index,
         worker: usize,
     },
     /// A segment of one of the connections so far.
@@ -59,8 +66,11 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         4 => (client.clone(), worker.clone(), worker.clone())
             .prop_map(|(client, syn, ack)| Event::Open { client, syn, ack }),
-        1 => (client.clone(), worker.clone())
+        3 => (client.clone(), worker.clone())
             .prop_map(|(client, worker)| Event::Try { client, worker }),
+        2 => (client.clone(), any::<prop::sample::Index>(), worker.clone()).prop_map(
+            |(client, connection, worker)| Event::Retry { client, connection, worker },
+        ),
         8 => (client, any::<prop::sample::Index>(), worker, flags).prop_map(
             |(client, connection, worker, flags)| {
                 Event::Segment { client, connection, worker, flags }
@@ -80,6 +90,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 struct Model {
     now: u64,
     sources: BTreeMap<u32, Source>,
+    /// By client and port, connections that sent no ACK: where their last SYN went, and when.
+    half_open: BTreeMap<(u32, u16), (u16, u64)>,
 }
 
 #[derive(Debug)]
@@ -101,6 +113,12 @@ impl Model {
         let source = self.sources.get(&client)?;
         let held = source.connections.values().any(|held| self.now < held.until);
         held.then_some(source.backend)
+    }
+
+    /// Where the last SYN of a connection went that sent no ACK.
+    fn tried(&self, client: u32, port: u16) -> Option<u16> {
+        let &(backend, at) = self.half_open.get(&(client, port))?;
+        (self.now - at < HALF_OPEN).then_some(backend)
     }
 
     /// Where a segment of this connection has to go.
@@ -147,7 +165,7 @@ impl Run {
         let sizes = Sizes {
             workers: WORKERS,
             flows: 1000,
-            pending: 1000,
+            pending: 1 << 14,
             templates: 1000,
             ..Sizes::default()
         };
@@ -160,17 +178,19 @@ impl Run {
             Event::Open { client, syn, ack } => self.open(client, syn, ack),
             Event::Try { client, worker } => {
                 let owed = self.model.owed(client);
-                let frame = self.next(client).syn();
-                self.check(worker, frame, owed);
+                let connection = self.next(client);
+                self.open_half(worker, (client, connection), owed);
+            }
+            Event::Retry { client, connection, worker } => {
+                let connection = self.one_of(client, connection);
+                let Some(tried) = self.model.tried(client, connection.source_port) else { return };
+                let stays = self.node.snapshot.hop(BackendSlot(tried)).eligible;
+                let owed = if stays { Some(tried) } else { self.model.owed(client) };
+                self.open_half(worker, (client, connection), owed);
             }
             Event::Segment { client, connection, worker, flags } => {
-                let port = connection.index(usize::from(self.ports[client as usize]) + 1);
-                let port = u16::try_from(port).expect("few");
-                let owed = self.model.owed_segment(client, port);
-                self.check(worker, Client::new(client, VIP).from(port).tcp(flags), owed);
-                if owed.is_some() {
-                    self.model.segment(client, port, flags);
-                }
+                let connection = self.one_of(client, connection);
+                self.segment(worker, (client, connection), flags);
             }
             Event::Pass(seconds) => {
                 self.model.now += seconds;
@@ -210,6 +230,41 @@ impl Run {
         let port = connection.source_port;
         assert_eq!(self.check(ack, connection.ack(), owed), Some(backend), "ACK follows SYN");
         self.model.opened(client, port, backend);
+    }
+
+    /// A SYN, of a new connection or of one that is half open.
+    fn open_half(&mut self, worker: usize, (client, connection): (u32, Client), owed: Option<u16>) {
+        let half_open = (client, connection.source_port);
+        self.model.half_open.remove(&half_open);
+        if let Some(backend) = self.check(worker, connection.syn(), owed) {
+            self.model.half_open.insert(half_open, (backend, self.model.now));
+        }
+    }
+
+    fn segment(&mut self, worker: usize, (client, connection): (u32, Client), flags: u8) {
+        let port = connection.source_port;
+        let tried = self.model.tried(client, port);
+        let usable = |slot: &u16| self.node.snapshot.hop(BackendSlot(*slot)).usable;
+        let follows = tried.filter(usable);
+        let owed = self.model.owed_segment(client, port);
+        self.check(worker, connection.tcp(flags), follows.or(owed));
+        if owed.is_some() {
+            self.model.segment(client, port, flags);
+        }
+        if tried.is_some() && flags == ACK {
+            self.model.half_open.remove(&(client, port));
+            // It may have made a template, but who knows whether there was one.
+            let joined = follows.filter(|&backend| self.model.owed(client) == Some(backend));
+            if let Some(backend) = joined {
+                self.model.opened(client, port, backend);
+            }
+        }
+    }
+
+    /// One of the client's connections so far.
+    fn one_of(&self, client: u32, connection: prop::sample::Index) -> Client {
+        let port = connection.index(usize::from(self.ports[client as usize]) + 1);
+        Client::new(client, VIP).from(u16::try_from(port).expect("few"))
     }
 
     /// The client's next connection.
