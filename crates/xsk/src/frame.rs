@@ -5,48 +5,37 @@
 //! make tokens, so two tokens for one chunk cannot exist. There is no `Drop`: a token that is
 //! dropped is a chunk lost, which the port's accounting shows.
 
-use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// One chunk of a UMEM and the length of the packet in it. Neither `Copy` nor `Clone`.
+///
+/// One word, so that a burst of tokens is copied like a burst of descriptors: from the top, 20 bits
+/// of the chunk's number, 12 of the length, 32 of the UMEM.
 #[must_use = "a frame that is dropped is lost to its UMEM: send or recycle it"]
 #[derive(Debug)]
-pub struct Frame {
-    umem: UmemId,
-    /// The chunk's number, then the packet's length, 32 bits each. Two fields and not three: a
-    /// pair travels in registers, anything larger through memory.
-    chunk_and_len: u64,
-}
+pub struct Frame(NonZeroU64);
 
 impl Frame {
-    /// The token of chunk `index`. The caller vouches that no other token for it exists.
+    /// The token of chunk `index` (below [`MAX_FRAMES`]) with a packet of `len` bytes (below 4,096).
+    /// The caller vouches that no other token for it exists.
     #[inline]
-    pub(crate) const fn new(umem: UmemId, index: u32, len: u32) -> Self {
-        Self { umem, chunk_and_len: (index as u64) << 32 | len as u64 }
+    pub(crate) fn new(umem: UmemId, index: u32, len: u32) -> Self {
+        Self::of_desc(umem, u64::from(index << LEN_BITS | len & LEN))
     }
 
     /// The token of the chunk that a descriptor of the memory-backed rings names. The caller
     /// vouches that no other token for it exists.
     #[inline]
-    pub(crate) const fn of_desc(umem: UmemId, desc: u64) -> Self {
-        Self { umem, chunk_and_len: desc }
-    }
-
-    /// The descriptor of the memory-backed rings: the chunk's number and the packet's length.
-    ///
-    /// # Panics
-    /// As [`chunk`](Self::chunk).
-    #[inline]
-    pub(crate) fn desc(&self, umem: UmemId) -> u64 {
-        self.check(umem);
-        self.chunk_and_len
+    pub(crate) fn of_desc(umem: UmemId, desc: u64) -> Self {
+        Self(NonZeroU64::from(umem.0) | desc << UMEM_BITS)
     }
 
     /// Length of the packet in bytes; 0 for a frame that holds none.
     #[inline]
     #[expect(clippy::len_without_is_empty, reason = "a received frame is never empty")]
     pub const fn len(&self) -> usize {
-        len_of(self.chunk_and_len)
+        len_of(self.desc())
     }
 
     /// The chunk's number, once it is certain that it is a chunk of `umem`.
@@ -54,58 +43,83 @@ impl Frame {
     /// # Panics
     /// If the frame is of another UMEM: using it would alias a chunk that someone else owns.
     #[inline]
-    pub(crate) fn chunk(&self, umem: UmemId) -> u32 {
-        self.check(umem);
-        chunk_of(self.chunk_and_len)
-    }
-
-    /// [`chunk`](Self::chunk) as an index.
-    #[inline]
     pub(crate) fn slot(&self, umem: UmemId) -> usize {
-        self.chunk(umem) as usize
+        assert!(self.is_of(umem), "{FOREIGN}");
+        chunk_of(self.desc())
+    }
+
+    /// Gives the packet another length, below 4,096.
+    ///
+    /// # Panics
+    /// As [`slot`](Self::slot).
+    #[inline]
+    pub(crate) fn set_len(&mut self, umem: UmemId, len: usize) {
+        assert!(self.is_of(umem), "{FOREIGN}");
+        *self = Self::of_desc(umem, with_len(self.desc(), len));
+    }
+
+    /// The descriptor of the memory-backed rings: the chunk's number and the packet's length.
+    #[inline]
+    pub(crate) const fn desc(&self) -> u64 {
+        self.0.get() >> UMEM_BITS
     }
 
     #[inline]
-    pub(crate) const fn set_len(&mut self, len: usize) {
-        self.chunk_and_len = with_len(self.chunk_and_len, len);
-    }
-
-    #[inline]
-    fn check(&self, umem: UmemId) {
-        assert!(self.umem == umem, "a frame was given to a port of another UMEM");
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
+    const fn is_of(&self, umem: UmemId) -> bool {
+        self.0.get() as u32 == umem.0.get()
     }
 }
 
-/// The chunk's number in a token or descriptor.
+/// Makes sure that all are of `umem`.
+///
+/// # Panics
+/// As [`Frame::slot`].
 #[inline]
-pub(crate) const fn chunk_of(desc: u64) -> u32 {
-    (desc >> 32) as u32
+pub(crate) fn check_all(frames: &[Frame], umem: UmemId) {
+    // Without an early exit, so that it is done with vector instructions.
+    let ours = frames.iter().fold(true, |ours, frame| ours & frame.is_of(umem));
+    assert!(ours, "{FOREIGN}");
+}
+
+/// The chunk's number in a descriptor.
+#[inline]
+pub(crate) const fn chunk_of(desc: u64) -> usize {
+    (desc >> LEN_BITS) as usize
 }
 
 /// The packet's length in it.
 #[inline]
+#[expect(clippy::cast_possible_truncation, reason = "12 bits")]
 pub(crate) const fn len_of(desc: u64) -> usize {
-    (desc & !CHUNK) as usize
+    (desc & LEN as u64) as usize
 }
 
-/// It with another length; a chunk is shorter than 4 GiB.
+/// It with another length, below 4,096.
 #[inline]
 pub(crate) const fn with_len(desc: u64, len: usize) -> u64 {
-    desc & CHUNK | len as u64 & !CHUNK
+    desc & !(LEN as u64) | len as u64 & LEN as u64
 }
 
-/// The half of a token that holds the chunk's number.
-const CHUNK: u64 = !0 << 32;
+/// Frames that a UMEM has at most: their numbers must fit a token.
+pub(crate) const MAX_FRAMES: u32 = 1 << (32 - LEN_BITS);
 
-/// Tells the tokens of one UMEM from those of all others that this process ever makes.
+const UMEM_BITS: u32 = 32;
+/// A frame is at most 4,096 bytes, and a packet starts behind its headroom.
+const LEN_BITS: u32 = 12;
+const LEN: u32 = (1 << LEN_BITS) - 1;
+
+const FOREIGN: &str = "a frame was given to a port of another UMEM";
+
+/// Tells the tokens of one UMEM from those of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct UmemId(NonZeroU64);
+pub(crate) struct UmemId(NonZeroU32);
 
 impl UmemId {
-    /// An id that no other UMEM has: 64 bits do not run out.
+    /// An id that no UMEM of the last 2^32 has: a token does not live as long.
     pub(crate) fn fresh() -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        Self(NonZeroU64::MIN.saturating_add(LAST.fetch_add(1, Ordering::Relaxed)))
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        Self(NonZeroU32::MIN.saturating_add(LAST.fetch_add(1, Ordering::Relaxed)))
     }
 }
 
@@ -114,9 +128,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_fits_one_register_pair() {
-        assert_eq!(size_of::<Frame>(), 16);
-        assert_eq!(size_of::<Option<Frame>>(), 16);
+    fn a_token_is_one_word() {
+        assert_eq!(size_of::<Frame>(), 8);
+        assert_eq!(size_of::<Option<Frame>>(), 8);
+    }
+
+    #[test]
+    fn the_largest_chunk_and_length_fit() {
+        let umem = UmemId(NonZeroU32::MAX);
+        let mut frame = Frame::new(umem, MAX_FRAMES - 1, 4095);
+        assert_eq!((frame.slot(umem), frame.len()), (MAX_FRAMES as usize - 1, 4095));
+        frame.set_len(umem, 60);
+        assert_eq!((frame.slot(umem), frame.len()), (MAX_FRAMES as usize - 1, 60));
+    }
+
+    #[test]
+    #[should_panic(expected = "another UMEM")]
+    fn a_foreign_frame_among_others_is_noticed() {
+        let (ours, theirs) = (UmemId::fresh(), UmemId::fresh());
+        let frames = [Frame::new(ours, 0, 60), Frame::new(theirs, 1, 60), Frame::new(ours, 2, 60)];
+        check_all(&frames, ours);
     }
 
     #[test]

@@ -25,8 +25,7 @@ pub trait Rings {
     /// RX ring → `into`, as far as there is room; returns how many.
     fn receive(&mut self, into: &mut Batch) -> usize;
 
-    /// Up to `limit` of `from` → fill ring, the newest first, as far as there is room; returns how
-    /// many.
+    /// Up to `limit` of `from`, the newest, → fill ring, as far as there is room; returns how many.
     fn fill(&mut self, from: &mut FreeList, limit: usize) -> usize;
 
     /// `from` → TX ring, in order; what does not fit stays in `from`, in order. Returns how many

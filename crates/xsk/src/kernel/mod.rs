@@ -128,7 +128,7 @@ impl Rings for KernelRings {
     fn fill(&mut self, from: &mut FreeList, limit: usize) -> usize {
         let free = self.fill.nb_free(BURST_ENTRIES) as usize;
         let count = free.min(from.len()).min(limit).min(BURST);
-        for (desc, frame) in self.scratch.iter_mut().zip(from.top(count).iter().rev()) {
+        for (desc, frame) in self.scratch.iter_mut().zip(from.top(count)) {
             *desc = self.homes[frame.slot(self.id)];
         }
         // SAFETY: each descriptor is that of a token of this UMEM (`slot` checked it), so nobody
@@ -196,7 +196,7 @@ impl Rings for KernelRings {
         let fits = len > 0 && len <= cursor.buf_len();
         if fits {
             cursor.set_pos(len);
-            frame.set_len(len);
+            frame.set_len(self.id, len);
         }
         fits
     }

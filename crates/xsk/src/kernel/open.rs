@@ -12,6 +12,7 @@ use xsk_rs::config::{
 use super::interface::InterfaceView;
 use super::{Failure, KernelRings, Step, memlock, options};
 use crate::error::OpenError;
+use crate::frame::MAX_FRAMES;
 use crate::port::Port;
 
 /// Opens an AF_XDP socket on one queue of an interface of the calling thread's network namespace.
@@ -315,7 +316,6 @@ const HEADROOM: u32 = 256;
 const LINK_HEADERS: u32 = 14 + 8;
 
 const MIN_FRAMES: u32 = 4096;
-const MAX_FRAMES: u32 = 1 << 20;
 
 const MAX_TX_BUDGET: u32 = 512;
 

@@ -22,7 +22,7 @@ use self::ring::{Track, descs};
 pub use self::state::Census;
 use self::state::{Policy, State};
 use crate::batch::{BURST, Batch, FreeList};
-use crate::frame::{Frame, UmemId, chunk_of, len_of, with_len};
+use crate::frame::{Frame, MAX_FRAMES, UmemId, chunk_of, len_of, with_len};
 use crate::port::Port;
 use crate::rings::{Rings, Statistics, Waiting};
 
@@ -42,7 +42,8 @@ impl Rings for MemoryRings {
     #[inline]
     fn receive(&mut self, into: &mut Batch) -> usize {
         let room = short(into.remaining());
-        let frame = |desc| Frame::of_desc(self.id, desc);
+        let id = self.id;
+        let frame = |desc| Frame::of_desc(id, desc);
         self.shared.inbound.take_back(room, |slots| into.extend(descs(slots).map(frame))) as usize
     }
 
@@ -50,8 +51,7 @@ impl Rings for MemoryRings {
     fn fill(&mut self, from: &mut FreeList, limit: usize) -> usize {
         let room = self.shared.room(&self.shared.inbound);
         let count = room.min(from.len()).min(limit).min(BURST);
-        let descs = from.top(count).iter().rev().map(|frame| frame.desc(self.id));
-        self.shared.inbound.give(short(count), descs);
+        self.shared.inbound.give(from.top(count), self.id);
         from.surrender(count);
         count
     }
@@ -61,15 +61,15 @@ impl Rings for MemoryRings {
         let refuses = self.shared.refuses_transmit.load(Ordering::Relaxed);
         let room = if refuses { 0 } else { self.shared.room(&self.shared.outbound) };
         let count = room.min(from.len());
-        let descs = from[..count].iter().map(|frame| frame.desc(self.id));
-        self.shared.outbound.give(short(count), descs);
+        self.shared.outbound.give(&from[..count], self.id);
         from.surrender(count);
         count
     }
 
     #[inline]
     fn complete(&mut self, into: &mut FreeList) -> usize {
-        let frame = |desc| Frame::new(self.id, chunk_of(desc), 0);
+        let id = self.id;
+        let frame = |desc| Frame::of_desc(id, with_len(desc, 0));
         let take = |slots: &_| into.extend(descs(slots).map(frame));
         self.shared.outbound.take_back(short(BURST), take) as usize
     }
@@ -90,7 +90,7 @@ impl Rings for MemoryRings {
     fn resize(&mut self, frame: &mut Frame, len: usize) -> bool {
         let fits = (1..=Region::CAPACITY).contains(&len);
         if fits {
-            frame.set_len(len);
+            frame.set_len(self.id, len);
         }
         fits
     }
@@ -350,7 +350,7 @@ impl Shared {
         let mut seen = vec![false; self.region.frames()];
         for desc in self.inbound.all().chain(self.outbound.all()) {
             let index = chunk_of(desc);
-            let seen = &mut seen[index as usize];
+            let seen = &mut seen[index];
             assert!(!*seen, "frame {index} is in two rings");
             *seen = true;
         }
@@ -376,7 +376,7 @@ const fn short(count: usize) -> u32 {
 /// Sizes of a twin.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryConfig {
-    /// Frames in all; at least 1.
+    /// Frames in all: 1 to 2^20.
     pub frames: u32,
     /// Entries of each of the four rings; rounded up to a power of two.
     pub ring: u32,
@@ -393,7 +393,7 @@ impl Default for MemoryConfig {
 
 /// A port over plain memory, and the handle that plays its kernel.
 pub fn memory_port(config: MemoryConfig) -> (Port<MemoryRings>, MemoryKernel) {
-    let frames = config.frames.max(1);
+    let frames = config.frames.clamp(1, MAX_FRAMES);
     let id = UmemId::fresh();
     let shared = Arc::new(Shared {
         region: Region::new(frames),

@@ -60,7 +60,7 @@ impl Region {
         // SAFETY: user space gave up the chunk's token when it gave the frame to the track, and
         // gets one back only after the kernel's side has moved on. That takes the exclusive borrow
         // of the state, which this result holds: it is the only reference to the chunk.
-        unsafe { self.packet(index as usize, len) }
+        unsafe { self.packet(index, len) }
     }
 
     /// # Safety

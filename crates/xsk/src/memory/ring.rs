@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::short;
+use crate::frame::{self, Frame, UmemId};
+
 /// The way of frames through the kernel. User space gives a frame to the first ring (fill, TX), the
 /// kernel accepts it from there and later returns it on the second (RX, completion), where user
 /// space takes it back.
@@ -41,13 +44,19 @@ impl Track {
         }
     }
 
-    /// User space: puts descriptors on the first ring, for which there must be room.
+    /// User space: puts frames of `umem` on the first ring, for which there must be room.
+    ///
+    /// # Panics
+    /// If a frame is of another UMEM; nothing was put then.
     #[inline]
-    pub(super) fn give(&self, count: u32, mut descs: impl Iterator<Item = u64>) {
-        let given = self.given.load(Ordering::Relaxed);
-        for slots in self.stretch(given, count) {
-            for (slot, desc) in slots.iter().zip(&mut descs) {
-                slot.store(desc, Ordering::Relaxed);
+    pub(super) fn give(&self, frames: &[Frame], umem: UmemId) {
+        frame::check_all(frames, umem);
+        let (given, count) = (self.given.load(Ordering::Relaxed), short(frames.len()));
+        let [first, rest] = self.stretch(given, count);
+        let (to_first, to_rest) = frames.split_at(first.len());
+        for (slots, frames) in [(first, to_first), (rest, to_rest)] {
+            for (slot, frame) in slots.iter().zip(frames) {
+                slot.store(frame.desc(), Ordering::Relaxed);
             }
         }
         self.given.store(given.wrapping_add(count), Ordering::Release);
@@ -150,7 +159,8 @@ mod tests {
     #[test]
     fn positions_survive_the_wrap() {
         let track = Track::starting_at(3, u32::MAX - 1);
-        track.give(4, 0..4);
+        let umem = UmemId::fresh();
+        track.give(&[0, 1, 2, 3].map(|desc| Frame::of_desc(umem, desc)), umem);
         assert_eq!(track.all().collect::<Vec<_>>(), [0, 1, 2, 3]);
         track.accept(3);
         track.finish(3);
