@@ -303,6 +303,11 @@ impl Burst for Buffers {
     }
 
     #[inline]
+    fn frames(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        self.0.iter_mut().map(<[u8; FRAME]>::as_mut_slice)
+    }
+
+    #[inline]
     fn frame(&mut self, index: usize) -> &mut [u8] {
         &mut self.0[index]
     }

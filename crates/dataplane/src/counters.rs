@@ -158,10 +158,10 @@ impl WorkerCounters {
         &self.dropped[reason.index()]
     }
 
-    /// The counters of a backend; slots past the end (none are given out) share the last entry.
+    /// The counters of a backend; slots past the end (none are given out) share the others' entries.
     #[inline]
     pub fn backend(&self, slot: BackendSlot) -> &BackendCounters {
-        &self.backends[slot.index().min(MAX_BACKENDS - 1)]
+        &self.backends[slot.index() % MAX_BACKENDS]
     }
 
     /// Which of a backend's new connections this worker saw answered.
@@ -171,13 +171,13 @@ impl WorkerCounters {
 
     /// Where the worker notes them.
     pub(crate) fn watch(&self, slot: BackendSlot) -> &HandshakeWatch {
-        &self.handshakes[slot.index().min(MAX_BACKENDS - 1)]
+        &self.handshakes[slot.index() % MAX_BACKENDS]
     }
 
-    /// The counters of a service; slots past the end (none are given out) share the last entry.
+    /// The counters of a service; slots past the end (none are given out) share the others' entries.
     #[inline]
     pub fn service(&self, slot: ServiceSlot) -> &ServiceCounters {
-        &self.services[slot.index().min(MAX_SERVICES - 1)]
+        &self.services[slot.index() % MAX_SERVICES]
     }
 
     /// Both sides of the packet equation: what came in, and where it went.

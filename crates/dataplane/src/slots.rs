@@ -22,6 +22,12 @@ slot! {
     /// A service: (VIP, protocol, ports).
     ServiceSlot
 }
+
+impl ServiceSlot {
+    /// The slot of no service.
+    pub(crate) const NONE: Self = Self(u16::MAX);
+}
+
 slot! {
     /// A backend of one service (the same host in two services has two slots).
     BackendSlot

@@ -1,6 +1,8 @@
 //! How the table lies in memory: one line of tags that tells where a key may be, and one line per
 //! entry that holds everything about it.
 
+use wide::u8x16;
+
 use crate::addr::{Addr, Mac};
 use crate::key::{FlowKey, Protocol};
 use crate::packet::TcpFields;
@@ -25,15 +27,12 @@ pub(super) struct Tags(pub(super) [u8; WAYS]);
 impl Tags {
     pub(super) const FREE: Self = Self([0; WAYS]);
 
-    /// The entries with this tag, as the upper bit of a byte each.
+    /// The entries with this tag, as a bit each.
     #[inline]
-    pub(super) fn matching(&self, tag: u8) -> u128 {
-        // One vector instruction compares all.
-        u128::from_le_bytes(self.0.map(|other| if other == tag { UPPER_BIT } else { 0 }))
+    pub(super) fn matching(&self, tag: u8) -> u32 {
+        u8x16::new(self.0).simd_eq(u8x16::splat(tag)).to_bitmask()
     }
 }
-
-const UPPER_BIT: u8 = 0x80;
 
 /// All that is known of a flow, in one line. Fields in the order that leaves no gaps.
 #[derive(Clone, Copy, Debug)]
@@ -121,12 +120,11 @@ impl Record {
         self.is_between(key) && self.state.is_some_and(|state| state.protocol() == key.protocol)
     }
 
-    /// Whether addresses and ports are those of `key`: one branch for all.
+    /// Whether addresses and ports are those of `key`: two branches, vectors for the addresses.
     #[inline]
-    pub(super) const fn is_between(&self, key: &FlowKey) -> bool {
-        let addresses = (self.src.bits() ^ key.src.bits()) | (self.dst.bits() ^ key.dst.bits());
-        let ports = (self.src_port ^ key.src_port) | (self.dst_port ^ key.dst_port);
-        addresses | ports as u128 == 0
+    pub(super) fn is_between(&self, key: &FlowKey) -> bool {
+        let addresses = (self.src == key.src) & (self.dst == key.dst);
+        addresses && [self.src_port, self.dst_port] == [key.src_port, key.dst_port]
     }
 
     pub(super) const fn join(&mut self, template: Membership) {

@@ -54,11 +54,11 @@ impl FlowTable {
         let (first, second) = (self.free_in(hash.first), self.free_in(self.second(hash)));
         let stays = first.count_ones() >= KEPT_FREE || first.count_ones() >= second.count_ones();
         let (bucket, free) = if stays { (hash.first, first) } else { (self.second(hash), second) };
-        (free != 0).then(|| bucket * BUCKET + free.trailing_zeros() / 8)
+        (free != 0).then(|| bucket * BUCKET + free.trailing_zeros())
     }
 
     /// The free entries of a bucket, as [`Tags::matching`](super::entry::Tags::matching) has them.
-    fn free_in(&self, bucket: u32) -> u128 {
+    fn free_in(&self, bucket: u32) -> u32 {
         self.tags.get(bucket as usize).map_or(0, |tags| tags.matching(0))
     }
 

@@ -414,11 +414,11 @@ impl FlowId {
 }
 
 impl FlowHash {
-    /// What the tags of the key's entry say. The bucket numbers use up the upper bits of each half
-    /// of the hash; the product's upper byte depends on all.
+    /// What the tags of the key's entry say. The bucket numbers depend on the upper bits of each
+    /// half of the hash: on these eight only when there are more than 2^24 buckets.
     #[inline]
     pub(super) const fn tag(self) -> u8 {
-        let [.., tag] = self.bits.wrapping_mul(TAG_MULTIPLIER).to_le_bytes();
+        let [tag, ..] = self.bits.to_le_bytes();
         if tag == 0 { 1 } else { tag }
     }
 }
@@ -427,7 +427,7 @@ impl FlowHash {
 struct Positions {
     bucket: u32,
     /// As [`Tags::matching`] has them.
-    mask: u128,
+    mask: u32,
 }
 
 impl Iterator for Positions {
@@ -438,7 +438,7 @@ impl Iterator for Positions {
         if self.mask == 0 {
             return None;
         }
-        let way = self.mask.trailing_zeros() / 8;
+        let way = self.mask.trailing_zeros();
         self.mask &= self.mask - 1;
         Some(self.bucket * BUCKET + way)
     }
@@ -459,6 +459,3 @@ const MIN_BUCKETS: usize = 2;
 
 /// Packets of an ended flow are reported at most this often.
 const TRAILING_MILLIS: u32 = 1000;
-
-/// Odd and arbitrary.
-const TAG_MULTIPLIER: u64 = 0xd6e8_feb8_6659_fd93;

@@ -123,8 +123,7 @@ impl Forwarder {
             | Packet::Other { .. }
             | Packet::Malformed => drop_for(DropReason::NoFlow),
         };
-        let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-        match self.settle(&scene, len, decision) {
+        match self.settle(&scene, frame.len(), decision) {
             Ok(hop) => {
                 packet::rewrite_macs(frame, &hop.macs);
                 Verdict::Forward(hop.port)
@@ -136,7 +135,7 @@ impl Forwarder {
     /// Writes the answer in place.
     #[cold]
     #[inline(never)]
-    pub(super) fn answer<B: Burst + ?Sized>(
+    pub(super) fn answer<B: Burst>(
         &mut self,
         frames: &mut B,
         index: usize,

@@ -1,11 +1,13 @@
 //! The hot path, bytes part: a burst of frames in, a verdict for each out.
 //!
 //! Three passes over the burst, so that the memory of one frame's flow arrives while another frame
-//! is worked on: parse all, look up all, decide and rewrite all. A frame whose flow is known costs
-//! two flow-table lines, one hop and its counters; everything else is in [`connection`] (frames
-//! without a flow) and [`local`] (frames that are answered, or belong to no single flow).
+//! is worked on: parse all, look up all, forward all whose flow is [`known`]. Such a frame costs two
+//! flow-table lines, one hop and its counters. A fourth pass decides what is left, in order:
+//! [`connection`] has the frames without a flow, [`local`] those that are answered or belong to no
+//! single flow.
 
 mod connection;
+mod known;
 mod local;
 mod reset;
 
@@ -24,7 +26,7 @@ use crate::key::FlowKey;
 use crate::packet::{self, Packet, Sender, TcpFields};
 use crate::pending::PendingTable;
 use crate::persistence::PersistenceTable;
-use crate::slots::{BackendSlot, InstanceSlot, PortId, ServiceSlot};
+use crate::slots::{BackendSlot, InstanceSlot, PortId};
 use crate::snapshot::{Hop, Snapshot};
 use crate::tick::Tick;
 use crate::verdict::{DropReason, Verdict};
@@ -32,8 +34,7 @@ use crate::verdict::{DropReason, Verdict};
 /// Frames of one burst.
 pub const BURST: usize = 64;
 
-/// The frames of a burst, wherever they live. An index below `len` must give the same frame every
-/// time.
+/// The frames of a burst, wherever they live: the same ones in the same order every time.
 pub trait Burst {
     /// How many, at most [`BURST`].
     fn len(&self) -> usize;
@@ -41,7 +42,9 @@ pub trait Burst {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// The bytes of a frame, from the Ethernet header on.
+    /// The bytes of each frame, from the Ethernet header on.
+    fn frames(&mut self) -> impl Iterator<Item = &mut [u8]>;
+    /// The bytes of the frame at `index`, which is below `len`.
     fn frame(&mut self, index: usize) -> &mut [u8];
     /// Lets `answer` rewrite a frame within its whole buffer: it gets the buffer and the frame's
     /// length and returns the new length, or `None` to leave the frame alone. Returns whether it
@@ -86,7 +89,6 @@ struct Work {
     packet: Packet,
     hash: FlowHash,
     source: Sender,
-    len: u32,
 }
 
 /// What the look-ups of one burst have in common.
@@ -107,27 +109,6 @@ impl Scene<'_> {
     }
 }
 
-/// Packets of known flows of one service in a row: their lease was looked at once, and they are
-/// booked at once.
-#[derive(Default)]
-struct Run {
-    /// An active one.
-    service: Option<ServiceSlot>,
-    packets: u64,
-    bytes: u64,
-}
-
-impl Run {
-    #[inline]
-    fn book(&self, counters: &WorkerCounters) {
-        if let Some(service) = self.service {
-            let counters = counters.service(service);
-            counters.packets.add(self.packets);
-            counters.bytes.add(self.bytes);
-        }
-    }
-}
-
 /// Where a frame goes: to a backend, or to a verdict that is final.
 type Decision = Result<BackendSlot, Verdict>;
 
@@ -145,7 +126,6 @@ impl Forwarder {
             packet: Packet::Malformed,
             hash: FlowHash::default(),
             source: Sender::default(),
-            len: 0,
         };
         let walk = Walk::new(flows.capacity());
         Self {
@@ -172,46 +152,55 @@ impl Forwarder {
     /// Decides and rewrites a burst; `verdicts` gets one verdict per frame, in order.
     ///
     /// `leases` is indexed by instance slot and holds the tick until which the instance is active.
-    pub fn burst<B: Burst + ?Sized>(
+    ///
+    /// True if every frame is the next packet of a known flow and leaves by the worker's own port:
+    /// that saves a look at each verdict.
+    pub fn burst<B: Burst>(
         &mut self,
         now: Tick,
         snapshot: &Snapshot,
         leases: &[AtomicU64],
         frames: &mut B,
         verdicts: &mut ArrayVec<Verdict, BURST>,
-    ) {
+    ) -> bool {
         let scene = Scene { now, snapshot, leases };
         let mut work = std::mem::take(&mut self.work);
         let count = frames.len().min(work.len());
         self.counters.totals.received.add(count as u64);
-        verdicts.clear();
+        *verdicts = ArrayVec::from([UNDECIDED; BURST]);
+        verdicts.truncate(count);
         self.parse_all(frames, &mut work[..count]);
         self.look_up_all(&mut work[..count]);
-        let mut run = Run::default();
-        for (index, work) in work[..count].iter().enumerate() {
-            if let Some(hop) = self.known(&scene, &mut run, work) {
-                packet::rewrite_macs(frames.frame(index), &hop.macs);
-                verdicts.push(Verdict::Forward(hop.port));
-            } else {
-                verdicts.push(self.decide_any(&scene, frames, index, work));
-            }
+        let onwards = self.forward_known(&scene, frames, &work[..count], verdicts);
+        if !onwards {
+            self.decide_others(&scene, frames, &work[..count], verdicts);
         }
-        run.book(&self.counters);
         self.work = work;
+        onwards
     }
 
     /// First pass: classify, and ask for the cache lines that say where the flow may be.
     #[inline]
-    fn parse_all<B: Burst + ?Sized>(&self, frames: &mut B, work: &mut [Work]) {
-        for (index, work) in work.iter_mut().enumerate() {
-            let frame = frames.frame(index);
-            packet::parse_into(frame, &mut work.packet);
-            work.source = packet::sender(frame).unwrap_or_default();
-            work.len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-            if let Packet::Tcp(key, _) | Packet::Udp(key) = &work.packet {
-                work.hash = self.flows.hash(key);
-                self.flows.prefetch(work.hash);
+    fn parse_all<B: Burst>(&self, frames: &mut B, work: &mut [Work]) {
+        for (frame, work) in frames.frames().zip(work) {
+            match packet::plain_tcp(frame) {
+                Some((key, tcp)) => {
+                    work.hash = self.flows.hash(&key);
+                    self.flows.prefetch(work.hash);
+                    work.packet = Packet::Tcp(key, tcp);
+                }
+                None => self.parse_other(frame, work),
             }
+            work.source = packet::sender(frame).unwrap_or_default();
+        }
+    }
+
+    #[inline(never)]
+    fn parse_other(&self, frame: &[u8], work: &mut Work) {
+        packet::parse_others_into(frame, &mut work.packet);
+        if let Packet::Tcp(key, _) | Packet::Udp(key) = &work.packet {
+            work.hash = self.flows.hash(key);
+            self.flows.prefetch(work.hash);
         }
     }
 
@@ -232,45 +221,24 @@ impl Forwarder {
         }
     }
 
-    /// Third pass, one frame: counts it and says by which hop it leaves, if it is the next packet of
-    /// a flow whose backend can be reached. `None`, and nothing counted, for all others.
-    #[inline(always)]
-    fn known<'a>(&mut self, scene: &Scene<'a>, run: &mut Run, work: &Work) -> Option<&'a Hop> {
-        if scene.snapshot.guard.may_refuse(work.source.mac) {
-            return None;
-        }
-        let backend = match &work.packet {
-            Packet::Tcp(key, tcp) => self.flows.hit(work.hash, key, Some(*tcp), scene.now)?,
-            Packet::Udp(key) => self.flows.hit(work.hash, key, None, scene.now)?,
-            Packet::Fragment { .. }
-            | Packet::IcmpError(_)
-            | Packet::EchoRequest { .. }
-            | Packet::WhoHas { .. }
-            | Packet::Other { .. }
-            | Packet::Malformed => return None,
-        };
-        let hop = scene.snapshot.hop(backend);
-        if !hop.usable {
-            return None;
-        }
-        if run.service != Some(hop.service) {
-            if !scene.active(hop.instance) {
-                return None;
+    /// Fourth pass: whatever is not forwarded yet.
+    #[cold]
+    #[inline(never)]
+    fn decide_others<B: Burst>(
+        &mut self,
+        scene: &Scene<'_>,
+        frames: &mut B,
+        work: &[Work],
+        verdicts: &mut [Verdict],
+    ) {
+        for (index, (work, verdict)) in work.iter().zip(verdicts).enumerate() {
+            if *verdict == UNDECIDED {
+                *verdict = self.decide_one(scene, frames, index, work);
             }
-            run.book(&self.counters);
-            *run = Run { service: Some(hop.service), packets: 0, bytes: 0 };
         }
-        run.packets += 1;
-        run.bytes += u64::from(work.len);
-        let to_backend = self.counters.backend(backend);
-        to_backend.packets.add(1);
-        to_backend.bytes.add(work.len.into());
-        Some(hop)
     }
 
-    /// Third pass, one frame of any kind.
-    #[inline(never)]
-    fn decide_any<B: Burst + ?Sized>(
+    fn decide_one<B: Burst>(
         &mut self,
         scene: &Scene<'_>,
         frames: &mut B,
@@ -278,9 +246,10 @@ impl Forwarder {
         work: &Work,
     ) -> Verdict {
         let decision = self.decide(scene, work);
-        match self.settle(scene, work.len, decision) {
+        let frame = frames.frame(index);
+        match self.settle(scene, frame.len(), decision) {
             Ok(hop) => {
-                packet::rewrite_macs(frames.frame(index), &hop.macs);
+                packet::rewrite_macs(frame, &hop.macs);
                 Verdict::Forward(hop.port)
             }
             Err(Verdict::Answer) => self.answer(frames, index, &work.packet),
@@ -292,11 +261,11 @@ impl Forwarder {
     fn decide(&mut self, scene: &Scene<'_>, work: &Work) -> Decision {
         match &work.packet {
             Packet::Tcp(key, tcp) => {
-                refuse_loop(scene, work.source.mac, key)?;
+                refuse_loop(scene, work.source.mac(), key)?;
                 self.tcp(scene, work, key, *tcp)
             }
             Packet::Udp(key) => {
-                refuse_loop(scene, work.source.mac, key)?;
+                refuse_loop(scene, work.source.mac(), key)?;
                 self.udp(scene, work.hash, key)
             }
             other @ (Packet::Fragment { .. }
@@ -304,7 +273,7 @@ impl Forwarder {
             | Packet::EchoRequest { .. }
             | Packet::WhoHas { .. }
             | Packet::Other { .. }
-            | Packet::Malformed) => self.local(scene, work.source.mac, other),
+            | Packet::Malformed) => self.local(scene, work.source.mac(), other),
         }
     }
 
@@ -340,7 +309,7 @@ impl Forwarder {
     fn settle<'a>(
         &self,
         scene: &Scene<'a>,
-        len: u32,
+        len: usize,
         decision: Decision,
     ) -> Result<&'a Hop, Verdict> {
         let verdict = match decision {
@@ -349,10 +318,10 @@ impl Forwarder {
                 if scene.active(hop.instance) {
                     let to_backend = self.counters.backend(backend);
                     to_backend.packets.add(1);
-                    to_backend.bytes.add(len.into());
+                    to_backend.bytes.add(len as u64);
                     let to_service = self.counters.service(hop.service);
                     to_service.packets.add(1);
-                    to_service.bytes.add(len.into());
+                    to_service.bytes.add(len as u64);
                     return Ok(hop);
                 }
                 Verdict::Drop(DropReason::Inactive)
@@ -439,6 +408,9 @@ fn end_flow(shared: &SharedTables, counters: &WorkerCounters, ended: &EndedFlow)
         shared.persistence.end(template, ended.at);
     }
 }
+
+/// What the third pass leaves alone: it only forwards.
+const UNDECIDED: Verdict = Verdict::HandOver;
 
 /// An expired flow is noticed at the latest after this, if no packet does it before.
 const SWEEP_PERIOD: Duration = Duration::from_secs(10);

@@ -13,24 +13,26 @@ use crate::key::{FlowKey, Protocol};
 ///
 /// All headers at once: one check of the frame's length, two words that tell the kind.
 #[inline(always)]
-pub(super) fn plain_tcp(frame: &[u8]) -> Option<(FlowKey, TcpFields)> {
+pub(crate) fn plain_tcp(frame: &[u8]) -> Option<(FlowKey, TcpFields)> {
     let h = frame.first_chunk::<PLAIN_HEADERS>()?;
-    // EtherType, version and IHL; then more-fragments, offset and protocol.
-    let [kind, part] = [word_at(h, 12) & 0xffff_ff00, word_at(h, 20) & 0x3fff_00ff];
+    // EtherType, version and IHL; then more-fragments, offset and protocol: no bit is another one.
+    let kind = (word_at(h, 12) ^ PLAIN) & 0xffff_ff00;
+    let part = (word_at(h, 20) ^ u32::from(TCP)) & 0x3fff_00ff;
     let total = usize::from(u16::from_be_bytes([h[16], h[17]]));
     let tcp_header = usize::from(h[46] >> 4) << 2;
-    let is_plain = kind == PLAIN && part == u32::from(TCP);
+    let is_plain = kind | part == 0;
     let is_sound = tcp_header >= transport::TCP_HEADER
         && tcp_header.wrapping_add(HEADER) <= total
         && total.wrapping_add(ethernet::HEADER) <= frame.len();
     if !is_plain || !is_sound {
         return None;
     }
+    let [src_port, dst_port] = halves(word_at(h, 34));
     let key = FlowKey {
         src: Addr::from_v4([h[26], h[27], h[28], h[29]]),
         dst: Addr::from_v4([h[30], h[31], h[32], h[33]]),
-        src_port: u16::from_be_bytes([h[34], h[35]]),
-        dst_port: u16::from_be_bytes([h[36], h[37]]),
+        src_port,
+        dst_port,
         protocol: Protocol::Tcp,
     };
     Some((key, TcpFields { flags: h[47], ack: u32::from_be_bytes([h[42], h[43], h[44], h[45]]) }))
@@ -40,6 +42,12 @@ pub(super) fn plain_tcp(frame: &[u8]) -> Option<(FlowKey, TcpFields)> {
 #[inline(always)]
 fn word_at(headers: &[u8; PLAIN_HEADERS], at: usize) -> u32 {
     headers.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |word| u32::from_be_bytes(*word))
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
+const fn halves(word: u32) -> [u16; 2] {
+    [(word >> 16) as u16, word as u16]
 }
 
 /// Whole TCP and UDP packets without options; `None` for what [`parse`] has to look at.

@@ -29,6 +29,7 @@ mod unreachable;
 
 pub use answer::answer;
 pub(crate) use answer::is_answerable;
+pub(crate) use ipv4::plain_tcp;
 pub use reset::{RESET_LEN, reset, write_reset};
 pub use rewrite::{Sender, rewrite_macs, sender, source_mac};
 pub use unreachable::unreachable;
@@ -135,7 +136,7 @@ pub fn parse(frame: &[u8]) -> Packet {
 /// their array, and read there.
 #[inline]
 pub fn parse_into(frame: &[u8], packet: &mut Packet) {
-    match ipv4::plain_tcp(frame) {
+    match plain_tcp(frame) {
         Some((key, tcp)) => *packet = Packet::Tcp(key, tcp),
         None => parse_others_into(frame, packet),
     }
@@ -143,7 +144,7 @@ pub fn parse_into(frame: &[u8], packet: &mut Packet) {
 
 /// [`parse_into`] without the short way for the most common kind.
 #[inline(never)]
-fn parse_others_into(frame: &[u8], packet: &mut Packet) {
+pub(crate) fn parse_others_into(frame: &[u8], packet: &mut Packet) {
     let common = ethernet::payload(frame).and_then(|(ethertype, payload)| match ethertype {
         ethernet::IPV4 => ipv4::parse_common(payload),
         ethernet::IPV6 => ipv6::parse_common(payload),

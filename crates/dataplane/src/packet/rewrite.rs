@@ -20,31 +20,34 @@ pub fn rewrite_macs(frame: &mut [u8], header: &[u8; 12]) -> bool {
 /// The frame's Ethernet source; `None` when it is shorter than an Ethernet header.
 #[inline]
 pub fn source_mac(frame: &[u8]) -> Option<Mac> {
-    Some(sender(frame)?.mac)
+    Some(sender(frame)?.mac())
 }
 
-/// Who sent a frame, and how: the eight bytes from its Ethernet source on.
+/// Who sent a frame, and how: the eight bytes from its Ethernet source on. All zero for no frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sender {
-    /// The Ethernet source.
-    pub mac: Mac,
-    ethertype: [u8; 2],
-}
+pub struct Sender([u8; 8]);
 
 impl Sender {
+    /// The Ethernet source.
+    #[inline]
+    pub const fn mac(self) -> Mac {
+        let [a, b, c, d, e, f, ..] = self.0;
+        Mac([a, b, c, d, e, f])
+    }
+
     /// The source of a frame without VLAN tags: a new frame to it finds the way.
     pub fn untagged(self) -> Option<Mac> {
-        let ethertype = u16::from_be_bytes(self.ethertype);
-        matches!(ethertype, ethernet::IPV4 | ethernet::IPV6).then_some(self.mac)
+        let [.., high, low] = self.0;
+        let ethertype = u16::from_be_bytes([high, low]);
+        matches!(ethertype, ethernet::IPV4 | ethernet::IPV6).then_some(self.mac())
     }
 }
 
 /// Who sent the frame; `None` when it is shorter than an Ethernet header.
 #[inline]
 pub fn sender(frame: &[u8]) -> Option<Sender> {
-    let [_, _, _, _, _, _, a, b, c, d, e, f, g, h] =
-        *frame.first_chunk::<{ ethernet::HEADER }>()?;
-    Some(Sender { mac: Mac([a, b, c, d, e, f]), ethertype: [g, h] })
+    let header = frame.first_chunk::<{ ethernet::HEADER }>()?;
+    header.last_chunk().map(|from_source| Sender(*from_source))
 }
 
 #[cfg(test)]

@@ -78,8 +78,13 @@ impl Worker {
         if received > 0 {
             let mut verdicts = ArrayVec::new();
             let mut frames = Frames { port, batch: &mut batch };
-            self.forwarder.burst(now, snapshot, leases, &mut frames, &mut verdicts);
-            self.dispatch(port, snapshot, &mut batch, &verdicts);
+            let onwards = self.forwarder.burst(now, snapshot, leases, &mut frames, &mut verdicts);
+            if onwards {
+                self.sent.count += short(batch.len());
+                port.send_all(&mut batch);
+            } else {
+                self.dispatch(port, snapshot, &mut batch, &verdicts);
+            }
         }
         let messages = self.read_mailbox(port, now, snapshot, leases);
         self.flush(port);
@@ -89,7 +94,6 @@ impl Worker {
     }
 
     /// Puts every frame of the burst where its verdict says.
-    #[inline]
     fn dispatch<R: Rings>(
         &mut self,
         port: &mut Port<R>,
@@ -97,11 +101,6 @@ impl Worker {
         batch: &mut Batch,
         verdicts: &[Verdict],
     ) {
-        let onwards = Verdict::Forward(self.id.port);
-        if verdicts.iter().all(|verdict| *verdict == onwards) {
-            self.sent.count += short(batch.len());
-            port.send_all(batch);
-        }
         for (frame, verdict) in batch.drain().zip(verdicts) {
             self.carry_out(port, snapshot, frame, *verdict);
         }
@@ -304,6 +303,12 @@ impl<R: Rings> Burst for Frames<'_, R> {
     #[inline]
     fn len(&self) -> usize {
         self.batch.len()
+    }
+
+    #[inline]
+    fn frames(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let port = &*self.port;
+        self.batch.iter_mut().map(|frame| port.bytes(frame))
     }
 
     #[inline]

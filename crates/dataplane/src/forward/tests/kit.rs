@@ -324,7 +324,11 @@ impl Node {
         let mut verdicts = ArrayVec::new();
         let mut burst = Frames(frames);
         let forwarder = &mut self.workers[worker];
-        forwarder.burst(self.now, &self.snapshot, &self.leases, &mut burst, &mut verdicts);
+        let onwards =
+            forwarder.burst(self.now, &self.snapshot, &self.leases, &mut burst, &mut verdicts);
+        let by_own_port = Verdict::Forward(self.snapshot.workers[worker].port);
+        let all = verdicts.iter().all(|verdict| *verdict == by_own_port);
+        assert!(!onwards || all, "{verdicts:?}");
         let moved: Vec<_> = std::iter::from_fn(|| forwarder.next_moved()).collect();
         if self.connected {
             for key in moved {
@@ -509,6 +513,10 @@ struct Frames<'a>(&'a mut Vec<Vec<u8>>);
 impl Burst for Frames<'_> {
     fn len(&self) -> usize {
         self.0.len().min(BURST)
+    }
+
+    fn frames(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        self.0.iter_mut().map(Vec::as_mut_slice)
     }
 
     fn frame(&mut self, index: usize) -> &mut [u8] {

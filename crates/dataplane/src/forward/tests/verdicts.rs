@@ -409,6 +409,20 @@ fn a_refused_connection_is_booked_on_its_service() {
     assert_eq!(node.counters[0].service(ServiceSlot(4)).dropped.value(), 3);
 }
 
+/// A burst asks the loop guard once for the frames of one sender in a row.
+#[test]
+fn senders_that_alternate_in_a_burst_are_told_apart() {
+    let mut node = Node::new(site());
+    let to = node.open((0, 0), web());
+    let backend = backend_mac(BackendSlot(0));
+    let order = [false, true, true, false, false, true, false];
+    let ack = |loops| if loops { web().mac(backend).ack() } else { web().ack() };
+    let fates = node.burst(0, &mut order.map(ack).to_vec());
+    let fate = |loops| if loops { Fate::Dropped(DropReason::Loop) } else { Fate::To(to) };
+    assert_eq!(fates, order.map(fate));
+    node.check_equation();
+}
+
 /// A burst counts the packets of one service in a row at once, and looks at the lease once for
 /// them: however services alternate, all is counted, and a lease that ran out stops its own alone.
 #[test]

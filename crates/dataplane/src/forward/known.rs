@@ -1,0 +1,100 @@
+//! The hot path's third pass: the next packets of known flows, which are nearly all there are.
+
+use super::{Burst, Forwarder, Scene, Work};
+use crate::counters::WorkerCounters;
+use crate::packet::{self, Packet, Sender};
+use crate::slots::ServiceSlot;
+use crate::snapshot::Hop;
+use crate::verdict::Verdict;
+
+impl Forwarder {
+    /// Third pass: forwards what is the next packet of a flow whose backend can be reached. Returns
+    /// whether that was every frame, and all by this port.
+    #[inline]
+    pub(super) fn forward_known<B: Burst>(
+        &mut self,
+        scene: &Scene<'_>,
+        frames: &mut B,
+        work: &[Work],
+        verdicts: &mut [Verdict],
+    ) -> bool {
+        let (mut run, mut onwards) = (Run::new(), true);
+        for ((frame, work), verdict) in frames.frames().zip(work).zip(verdicts) {
+            if let Some(hop) = self.known(scene, &mut run, work, frame.len()) {
+                packet::rewrite_macs(frame, &hop.macs);
+                *verdict = Verdict::Forward(hop.port);
+                onwards &= hop.port == self.port;
+            } else {
+                onwards = false;
+            }
+        }
+        run.book(&self.counters);
+        onwards
+    }
+
+    /// Counts such a packet and says by which hop it leaves; `None`, and nothing counted, for all
+    /// others.
+    #[inline(always)]
+    fn known<'a>(
+        &mut self,
+        scene: &Scene<'a>,
+        run: &mut Run,
+        work: &Work,
+        len: usize,
+    ) -> Option<&'a Hop> {
+        if run.source != work.source {
+            if scene.snapshot.guard.may_refuse(work.source.mac()) {
+                return None;
+            }
+            run.source = work.source;
+        }
+        let backend = if let Packet::Tcp(key, tcp) = &work.packet {
+            self.flows.hit(work.hash, key, Some(*tcp), scene.now)?
+        } else if let Packet::Udp(key) = &work.packet {
+            self.flows.hit(work.hash, key, None, scene.now)?
+        } else {
+            return None;
+        };
+        let hop = scene.snapshot.hops().get(backend.index())?;
+        if !hop.usable {
+            return None;
+        }
+        if run.service != hop.service {
+            if !scene.active(hop.instance) {
+                return None;
+            }
+            run.book(&self.counters);
+            *run = Run { service: hop.service, packets: 0, bytes: 0, ..*run };
+        }
+        run.packets += 1;
+        run.bytes += len as u64;
+        let to_backend = self.counters.backend(backend);
+        to_backend.packets.add(1);
+        to_backend.bytes.add(len as u64);
+        Some(hop)
+    }
+}
+
+/// What was found out about one frame and holds for the next ones as well: who may send, and which
+/// service is active. Packets of one service in a row are booked at once.
+struct Run {
+    /// Not refused by the loop guard. None at first: no frame's source and type are all zero.
+    source: Sender,
+    /// An active one, or none.
+    service: ServiceSlot,
+    packets: u64,
+    bytes: u64,
+}
+
+impl Run {
+    fn new() -> Self {
+        Self { source: Sender::default(), service: ServiceSlot::NONE, packets: 0, bytes: 0 }
+    }
+
+    #[inline]
+    fn book(&self, counters: &WorkerCounters) {
+        let service = counters.service(self.service);
+        service.packets.add(self.packets);
+        service.bytes.add(self.bytes);
+    }
+}
