@@ -6,6 +6,7 @@ PACKAGES_BUILD = clang gcc libc6-dev libelf-dev llvm m4 make pkg-config zlib1g-d
 PACKAGES_LAB = arping bpftool curl ethtool iproute2 iputils-ping keepalived kmod nginx-light openssl procps prometheus \
 	tcpdump util-linux
 DEMO_REPORT ?= demo-report.html
+MEASURING = $(basename $(notdir $(wildcard tests/tests/*.rs)))
 
 .PHONY: demo test test-long bench build packages packages-build
 
@@ -13,11 +14,14 @@ demo: packages
 	$(CARGO) build --release --locked -p pointsman -p lab
 	target/release/pointsman-lab demo --report $(DEMO_REPORT)
 
-# Unit and property tests first, then the system tests, one at a time: they measure time.
+# Unit and property tests first, then the system tests that wait, some at a time, then those that
+# measure time: one at a time. A failure in one file does not stop the others.
 test: packages
 	$(CARGO) build --locked -p pointsman -p lab
 	$(CARGO) test --locked --workspace --exclude tests
-	$(CARGO) test --locked -p tests --no-fail-fast -- --test-threads=1
+	failed=; $(CARGO) test --locked -p tests --test waiting -- --test-threads=5 || failed=1; \
+	$(CARGO) test --locked -p tests --no-fail-fast --lib $(MEASURING:%=--test %) \
+		-- --test-threads=1 && test -z "$$failed"
 
 # The same with 20 runs of every timing test, and the long soaks.
 test-long: export POINTSMAN_LONG = 1

@@ -3,7 +3,7 @@
 //!
 //! Each test file names the sentences of the requirements that it shows. All of them need root and
 //! fail without: the lab says so. Run them one at a time, for they measure time:
-//! `cargo test -p tests -- --test-threads=1`.
+//! `cargo test -p tests -- --test-threads=1`. Those in `tests/waiting` may run beside each other.
 
 #![forbid(unsafe_code)]
 

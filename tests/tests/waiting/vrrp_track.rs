@@ -1,13 +1,12 @@
 //! What changes the priority, and who is told. Needs root.
 
-mod vrrp;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
 use lab::{Metrics, Result, pointsman_binary};
-use vrrp::{Pair, Settings, ms};
+
+use crate::vrrp::{Pair, Settings, ms};
 
 /// A file lowers the priority below the other node's, a script forbids to be Active, and each
 /// change of state runs the hook.

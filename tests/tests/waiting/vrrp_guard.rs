@@ -1,14 +1,13 @@
 //! Other stations that claim a VIP: named, counted, and answered. Needs root.
 
-mod vrrp;
-
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::time::{Duration, Instant};
 
 use lab::{LabError, Process, Result, pointsman_binary};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
-use vrrp::{Pair, Settings, ms, note};
+
+use crate::vrrp::{Pair, Settings, ms, note};
 
 /// The classic mistake of direct routing: a backend that answers ARP for the VIP that it has. It
 /// answers whoever asks, so the Active asks, too.

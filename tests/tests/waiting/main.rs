@@ -1,0 +1,15 @@
+//! Tests that spend their time waiting: nothing they measure is so short that other tests on the
+//! same machine could spoil it. `make test` runs some of them at a time. Needs root.
+
+mod health_flap;
+mod health_frozen;
+mod health_kinds;
+#[path = "../vrrp/keepalived.rs"]
+mod keepalived;
+mod persistence_timeout;
+#[path = "../vrrp/mod.rs"]
+mod vrrp;
+mod vrrp_guard;
+mod vrrp_keepalived;
+mod vrrp_suspended;
+mod vrrp_track;
