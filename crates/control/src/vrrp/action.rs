@@ -158,7 +158,7 @@ named! {
     Announce {
         Taken => "taken", "The VIPs became active here.";
         Repeated => "repeated", "The second burst, some seconds after the first one.";
-        LowerPriority => "lower_priority", "A lower-priority Active was heard (healed partition).";
+        LowerPriority => "lower_priority", "Another Active was heard, or left (healed partition).";
         Refresh => "refresh", "Periodic, as configured.";
         Requested => "requested", "Another station was seen answering for a VIP.";
     }

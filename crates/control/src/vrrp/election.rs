@@ -111,6 +111,9 @@ impl Router {
                 self.plan_activation();
                 // §6.4.3: answer, so that nobody else thinks the VIPs are free.
                 self.reply(now);
+                // It was Active, too (a healed partition): hosts that it told of its address must
+                // be told of ours.
+                self.announce_again(Announce::LowerPriority, now);
             }
             (State::Active(active), _) => self.heard_in_active(active, heard, now),
         }

@@ -192,7 +192,7 @@ fn actives() -> Vec<Cell> {
         ("active, startup again",         active, Some(Event::Start), "active 500.5"),
         ("active, shutdown",              active, Some(Event::Shutdown), "off; advert 0; (shutdown) initialize"),
         ("active, timer not due",         active, None, "active 500.5"),
-        ("active, priority 0",            active, from(LOW, 0), "advert 100; renew 2500; active 1000"),
+        ("active, priority 0",            active, from(LOW, 0), "advert 100; renew 2500; active 563"),
         ("active, priority 1",            active, from(HIGH, 1), "advert 100; renew 2500; active 563"),
         ("active, priority 99",           active, from(HIGH, 99), "advert 100; renew 2500; active 563"),
         ("active, equal, lower address",  active, from(LOW, 100), "advert 100; renew 2500; active 563"),
