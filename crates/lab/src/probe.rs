@@ -2,10 +2,11 @@
 //! path interrupted, to the millisecond?
 
 use std::{
+    collections::HashSet,
     io::ErrorKind,
     net::{SocketAddr, UdpSocket},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
@@ -97,10 +98,15 @@ impl ProbeClient {
         let twin = socket.try_clone().doing(doing)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (began, interval) = (Instant::now(), Duration::from_secs(1) / per_second);
+        let all = Arc::new(OnceLock::new());
+        let (flag, sent) = (Arc::clone(&stop), Arc::clone(&all));
+        let receiver = ns.spawn("probe-rx", move || receive(&twin, began, &flag, &sent))?;
         let flag = Arc::clone(&stop);
-        let receiver = ns.spawn("probe-rx", move || receive(&twin, began, &flag))?;
-        let flag = Arc::clone(&stop);
-        let sender = ns.spawn("probe-tx", move || send(&socket, began, interval, &flag));
+        let sender = ns.spawn("probe-tx", move || {
+            let sent = send(&socket, began, interval, &flag);
+            all.get_or_init(|| sent.len());
+            sent
+        });
         match sender {
             Ok(sender) => Ok(Self { stop, began, sender, receiver }),
             Err(error) => {
@@ -116,7 +122,8 @@ impl ProbeClient {
         self.began.elapsed()
     }
 
-    /// Stops sending, waits 200 ms for late answers and reports.
+    /// Stops sending and reports: at once if every probe was answered, else after 200 ms for late
+    /// answers.
     ///
     /// # Panics
     /// When one of the threads panicked.
@@ -150,11 +157,20 @@ fn send(
     sent
 }
 
-fn receive(socket: &UdpSocket, began: Instant, stop: &AtomicBool) -> Vec<Answer> {
-    let mut answers = Vec::new();
+/// `sent` is how many there were, once that is known.
+fn receive(
+    socket: &UdpSocket,
+    began: Instant,
+    stop: &AtomicBool,
+    sent: &OnceLock<usize>,
+) -> Vec<Answer> {
+    let (mut answers, mut answered) = (Vec::new(), HashSet::new());
     let mut buffer = [0; 8];
     let mut deadline = None;
     loop {
+        if sent.get().is_some_and(|sent| answered.len() >= *sent) {
+            return answers;
+        }
         if stop.load(Ordering::Relaxed) {
             let end = *deadline.get_or_insert_with(|| Instant::now() + LATE);
             if Instant::now() >= end {
@@ -162,7 +178,11 @@ fn receive(socket: &UdpSocket, began: Instant, stop: &AtomicBool) -> Vec<Answer>
             }
         }
         match socket.recv(&mut buffer) {
-            Ok(8) => answers.push((u64::from_be_bytes(buffer), began.elapsed())),
+            Ok(8) => {
+                let number = u64::from_be_bytes(buffer);
+                answers.push((number, began.elapsed()));
+                answered.insert(number);
+            }
             Ok(_) => {}
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             // An ICMP error about an earlier probe.
