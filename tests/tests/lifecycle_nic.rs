@@ -9,7 +9,7 @@ use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{Lab, Node, Pointsman, ProbeClient};
+use lab::{EchoResponder, Lab, Node, Pointsman, ProbeClient};
 use tests::close_books;
 use tests::lifecycle::{
     attached, config, echo_everywhere, number, outcome, run, runs, status, udp, wait_for,
@@ -76,7 +76,7 @@ fn queues_that_are_left_out_may_go_and_are_counted() -> Result<()> {
 #[test]
 fn a_link_that_comes_back_forwards_within_a_second() -> Result<()> {
     let lab = Lab::builder().backends(1).queues(2).build()?;
-    let _echo = echo_everywhere(&lab)?;
+    let echo = echo_everywhere(&lab)?;
     let lb = lab.start_pointsman(0, &config(&udp(&lab)))?;
     let netns = lab.balancer(0).netns();
     for round in 0..runs(5) {
@@ -96,9 +96,9 @@ fn a_link_that_comes_back_forwards_within_a_second() -> Result<()> {
         let (_, why) = lb.http("/readyz")?;
         ensure!(why.contains("interface eth0 has no link"), "{why}");
         sleep(Duration::from_millis(200));
-        let up = probe.elapsed();
+        let (up, answered) = (probe.elapsed(), answered(&echo));
         set("up")?;
-        sleep(Duration::from_millis(1500));
+        goes_on(&echo, answered)?;
         let report = probe.finish();
         let back = after(&report.outages, up)?;
         println!("forwarding {back:?} after the link came up");
@@ -113,7 +113,7 @@ fn a_link_that_comes_back_forwards_within_a_second() -> Result<()> {
 fn a_device_that_is_made_anew_is_taken_up_and_flows_are_kept() -> Result<()> {
     // One queue: the new device may hash the flow to another one, where it is entered anew.
     let lab = Lab::builder().backends(2).build()?;
-    let _echo = echo_everywhere(&lab)?;
+    let echo = echo_everywhere(&lab)?;
     let mut lb = lab.start_pointsman(0, &config(&udp(&lab).scheduler("rr")))?;
     let mut seen_before = 0;
     for _ in 0..runs(4) {
@@ -125,9 +125,10 @@ fn a_device_that_is_made_anew_is_taken_up_and_flows_are_kept() -> Result<()> {
         let (_, why) = lb.http("/readyz")?;
         ensure!(why.contains("interface eth0 does not exist"), "{why}");
         sleep(Duration::from_millis(200));
+        let answered = answered(&echo);
         make_device(&lab, lab.balancer(0))?;
         let made = probe.elapsed();
-        sleep(Duration::from_millis(1800));
+        goes_on(&echo, answered)?;
         let report = probe.finish();
         let back = after(&report.outages, made)?;
         println!("forwarding {back:?} after the device was there again");
@@ -229,6 +230,18 @@ fn connections(lb: &Pointsman) -> Result<u64> {
     let status = status(lb)?;
     let backends = status["services"][0]["backends"].as_array().context("no backends")?;
     backends.iter().map(|backend| number(backend, "/connections")).sum()
+}
+
+/// Probes that the backends have answered.
+fn answered(echo: &[EchoResponder]) -> u64 {
+    echo.iter().map(EchoResponder::answered).sum()
+}
+
+/// Waits until a backend answers again, and half a second more: it must go on.
+fn goes_on(echo: &[EchoResponder], before: u64) -> Result<()> {
+    wait_for("an answer", Duration::from_secs(5), || Ok(answered(echo) > before))?;
+    sleep(Duration::from_millis(500));
+    Ok(())
 }
 
 /// How long after `mark` the last outage ended.
