@@ -72,4 +72,4 @@ impl Figures {
 
 const SLICES: usize = 3;
 const BALANCED_SLICE: Duration = Duration::from_secs(10);
-const DIRECT_SLICE: Duration = Duration::from_secs(5);
+const DIRECT_SLICE: Duration = Duration::from_secs(2);

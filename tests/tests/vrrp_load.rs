@@ -174,5 +174,5 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const STEADY: Duration = Duration::from_millis(1500);
 /// A little more than TCP's first retransmission time.
 const RETRY: Duration = Duration::from_millis(1300);
-/// Longer than a run.
-const DOWNLOAD: Duration = Duration::from_secs(12);
+/// Longer than a run: the second move is over after 5 to 6 s.
+const DOWNLOAD: Duration = Duration::from_secs(9);
