@@ -116,10 +116,14 @@ const FOREIGN: &str = "a frame was given to a port of another UMEM";
 pub(crate) struct UmemId(NonZeroU32);
 
 impl UmemId {
-    /// An id that no UMEM of the last 2^32 has: a token does not live as long.
+    /// An id that none of the 2^32 - 2 UMEMs before has: a token does not live as long.
     pub(crate) fn fresh() -> Self {
-        static LAST: AtomicU32 = AtomicU32::new(0);
-        Self(NonZeroU32::MIN.saturating_add(LAST.fetch_add(1, Ordering::Relaxed)))
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        loop {
+            if let Some(id) = NonZeroU32::new(NEXT.fetch_add(1, Ordering::Relaxed)) {
+                return Self(id);
+            }
+        }
     }
 }
 
