@@ -163,6 +163,15 @@ impl Rig {
         }
     }
 
+    /// Has so many clients connect through a worker.
+    #[track_caller]
+    fn open(&mut self, at: usize, clients: u16) {
+        for flags in [SYN, ACK] {
+            self.inject(at, many(clients, |client| tcp(client, WEB, flags)));
+            self.turn(at);
+        }
+    }
+
     fn total(&self, at: usize, which: impl Fn(&Totals) -> &dataplane::Counter) -> u64 {
         which(&self.seats[at].counters.totals).value()
     }

@@ -62,10 +62,7 @@ fn an_error_is_handed_to_the_worker_that_holds_its_flow() {
 #[test]
 fn a_flow_that_moved_is_forgotten_where_it_was() {
     let mut rig = Rig::new(Sizes::default());
-    for flags in [SYN, ACK] {
-        rig.inject(0, many(5, |client| tcp(client, WEB, flags)));
-        rig.turn(0);
-    }
+    rig.open(0, 5);
     assert_eq!(rig.seats[0].worker.forwarder().flow_count(), 5);
     rig.inject(1, many(5, |client| tcp(client, WEB, ACK)));
     rig.turn(1);

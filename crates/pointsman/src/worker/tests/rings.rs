@@ -172,10 +172,7 @@ fn after_an_overload_everything_is_forwarded_again() {
 #[test]
 fn frames_that_waited_for_a_frozen_worker_are_dropped() {
     let mut rig = Rig::new(Sizes::default());
-    for flags in [SYN, ACK] {
-        rig.inject(0, many(10, |client| tcp(client, WEB, flags)));
-        rig.turn(0);
-    }
+    rig.open(0, 10);
     rig.leases[0].store((rig.now + Duration::from_millis(350)).as_nanos(), Relaxed);
     let waiting = many(20, |client| tcp(client, WEB, ACK)).chain([who_has(1), echo(1)]);
     rig.inject(0, waiting.chain(many(4, |client| tcp(client, FAR, SYN))));
