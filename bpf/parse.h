@@ -76,6 +76,19 @@ struct solicitation {
 _Static_assert(sizeof(struct arp_ipv4) == 28, "no padding");
 _Static_assert(sizeof(struct solicitation) == 24, "no padding");
 
+/*
+ * A length field in host order, as a number that may be added to a packet pointer. The verifiers of
+ * most kernels know nothing of the result of a byte swap, and clang, which knows that it fits into
+ * 16 bits, leaves out a mask that would tell them: hence the barrier before the mask.
+ */
+static __always_inline __u64 length(__be16 field)
+{
+	__u64 value = bpf_ntohs(field);
+
+	barrier_var(value);
+	return value & 0xffff;
+}
+
 static __always_inline void about_ipv4(struct frame *frame, const void *octets)
 {
 	__builtin_memset(frame->about.octets, 0, 10);
@@ -123,12 +136,12 @@ static __always_inline enum kind parse_arp(struct frame *frame)
 static __always_inline enum kind parse_ipv4(struct frame *frame)
 {
 	struct iphdr *ip = frame->pos;
-	__u32 header, total;
+	__u64 header, total;
 
 	if ((void *)(ip + 1) > frame->end)
 		return KIND_MALFORMED;
 	header = ip->ihl * 4;
-	total = bpf_ntohs(ip->tot_len);
+	total = length(ip->tot_len);
 	if (ip->version != 4 || ip->ihl < IPV4_MIN_WORDS || total < header)
 		return KIND_MALFORMED;
 	if (frame->pos + total > frame->end)
@@ -144,7 +157,7 @@ static __always_inline enum kind parse_ipv4(struct frame *frame)
 static __always_inline enum kind parse_icmpv6(struct frame *frame, struct ipv6hdr *ip)
 {
 	struct solicitation *ns = (void *)(ip + 1);
-	__u32 payload = bpf_ntohs(ip->payload_len);
+	__u64 payload = length(ip->payload_len);
 
 	if (!payload || (void *)(&ns->type + 1) > frame->end)
 		return about_ipv6(frame, &ip->daddr, KIND_IP);
@@ -165,7 +178,7 @@ static __always_inline enum kind parse_ipv6(struct frame *frame)
 
 	if ((void *)(ip + 1) > frame->end || ip->version != 6)
 		return KIND_MALFORMED;
-	if ((void *)(ip + 1) + bpf_ntohs(ip->payload_len) > frame->end)
+	if ((void *)(ip + 1) + length(ip->payload_len) > frame->end)
 		return KIND_MALFORMED;
 	if (ip->nexthdr == NEXT_ICMPV6)
 		return parse_icmpv6(frame, ip);
