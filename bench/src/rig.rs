@@ -5,9 +5,10 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use dataplane::{
-    Addr, BackendSlot, FlowTable, Forwarder, Hop, InstanceSlot, LoopGuard, Mac, Mailbox, Member,
-    PendingTable, Persistence, PersistenceTable, PortId, Protocol, Scheduler, SchedulerKind,
-    Service, ServiceKey, ServiceSlot, SharedTables, Snapshot, Timeouts, Vip, WorkerCounters,
+    Addr, BackendSlot, FlowTable, Forwarder, InstanceSlot, LoopGuard, Mac, Mailbox, Member,
+    NextHop, PendingTable, Persistence, PersistenceTable, PortId, Protocol, Scheduler,
+    SchedulerKind, Service, ServiceKey, ServiceSlot, SharedTables, Snapshot, Timeouts, Vip,
+    WorkerCounters,
 };
 use pointsman::worker::{Worker, WorkerId};
 use pointsman::{clock, sys};
@@ -144,20 +145,20 @@ fn leases() -> Vec<AtomicU64> {
 
 /// The services of a shape: each with its own VIP, persistence and backends.
 fn snapshot(shape: Shape) -> Snapshot {
-    let hop = |slot: u16| {
+    let next_hop = |slot: u16| {
         let [high, low] = slot.to_be_bytes();
-        Hop {
+        NextHop {
             macs: [2, 0, 0, 2, high, low, 2, 0, 0, 0, 0, 1],
             port: PORT,
             service: ServiceSlot(slot / shape.backends),
             instance: INSTANCE,
             usable: true,
             eligible: true,
-            shunned: false,
-            fate: dataplane::Fate::Unreachable,
+            avoid_existing_clients: false,
+            when_unusable: dataplane::UnusableAction::Unreachable,
         }
     };
-    let hops: Vec<Hop> = (0..shape.vips * shape.backends).map(hop).collect();
+    let next_hops: Vec<NextHop> = (0..shape.vips * shape.backends).map(next_hop).collect();
     let address = |number: u16| Addr::from(vip(u32::from(number)));
     let vips = (0..shape.vips).map(|number| Vip {
         address: address(number),
@@ -165,12 +166,12 @@ fn snapshot(shape: Shape) -> Snapshot {
         port: None,
     });
     let services = (0..shape.vips).map(|number| Arc::new(service(number, shape.backends)));
-    let backends = hops.iter().map(|hop| {
-        let [a, b, c, d, e, f, ..] = hop.macs;
-        (Mac([a, b, c, d, e, f]), address(hop.service.0))
+    let backends = next_hops.iter().map(|next_hop| {
+        let [a, b, c, d, e, f, ..] = next_hop.macs;
+        (Mac([a, b, c, d, e, f]), address(next_hop.service.0))
     });
     let guard = LoopGuard::new([MAC], backends);
-    Snapshot::new(1, services.collect(), vips.collect(), hops.clone(), guard, Vec::new())
+    Snapshot::new(1, services.collect(), vips.collect(), next_hops.clone(), guard, Vec::new())
 }
 
 fn service(number: u16, backends: u16) -> Service {

@@ -14,7 +14,7 @@ use control::{Backend, Desired, Service};
 use lab::capture::{Capture, Direction};
 use lab::{Lab, NetNs};
 use pointsman::clock;
-use pointsman::health::{FIRST_MARK, Health, PRIORITY, Way};
+use pointsman::health::{Egress, FIRST_MARK, Health, PRIORITY};
 use serde_json::Value;
 use tests::lifecycle::run;
 use tokio::time::timeout;
@@ -38,7 +38,7 @@ fn a_probe_of_the_vip_goes_to_its_backend_and_leaves_nothing() -> Result<()> {
         let desired = desired.clone();
         move || async move {
             let mut health = Health::new(&desired, 1, clock::now());
-            set_ways(&mut health, &desired, "eth0", ifindex);
+            set_egresss(&mut health, &desired, "eth0", ifindex);
             // Dropped as if the process had been killed: the rules stay.
             last_states(&mut health, Duration::from_millis(800)).await
         }
@@ -54,7 +54,7 @@ fn a_probe_of_the_vip_goes_to_its_backend_and_leaves_nothing() -> Result<()> {
     web.remove(0).process().kill()?;
     let states = in_balancer(lb.netns(), move || async move {
         let mut health = Health::new(&desired, 1, clock::now());
-        set_ways(&mut health, &desired, "eth0", ifindex);
+        set_egresss(&mut health, &desired, "eth0", ifindex);
         let states = last_states(&mut health, Duration::from_millis(800)).await;
         health.close().await;
         states
@@ -206,11 +206,11 @@ fn service(name: &str, at: SocketAddr, backends: &[IpAddr], check: &Check) -> Re
 }
 
 /// Says that all backends are behind one interface.
-fn set_ways(health: &mut Health, desired: &Desired, interface: &str, ifindex: u32) {
-    let way = Way { interface: Arc::from(interface), ifindex };
+fn set_egresss(health: &mut Health, desired: &Desired, interface: &str, ifindex: u32) {
+    let way = Egress { interface: Arc::from(interface), ifindex };
     for service in &desired.services {
         for backend in &service.backends {
-            health.set_way(&service.name, backend.address, Some(way.clone()));
+            health.set_egress(&service.name, backend.address, Some(way.clone()));
         }
     }
 }

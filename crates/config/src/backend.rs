@@ -7,14 +7,14 @@ use control::Backend;
 
 use crate::net;
 use crate::section::Section;
-use crate::source::At;
+use crate::source::WithSpan;
 use crate::value;
 
 /// A backend as far as it could be read.
 #[derive(Debug)]
 pub(crate) struct RawBackend {
-    pub(crate) name: Option<At<String>>,
-    pub(crate) address: Option<At<IpAddr>>,
+    pub(crate) name: Option<WithSpan<String>>,
+    pub(crate) address: Option<WithSpan<IpAddr>>,
     pub(crate) weight: Option<u32>,
 }
 

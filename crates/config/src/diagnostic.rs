@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::render;
-use crate::source::Place;
+use crate::source::Span;
 
 /// What a mistake means for the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,21 +19,21 @@ pub enum Severity {
 pub struct Diagnostic {
     severity: Severity,
     message: String,
-    pub(crate) place: Place,
+    pub(crate) span: Span,
     pub(crate) label: String,
-    pub(crate) also: Vec<(Place, String)>,
+    pub(crate) also: Vec<(Span, String)>,
     pub(crate) help: Option<String>,
 }
 
 impl Diagnostic {
     /// An error. `message` says what is wrong, lower-case and without a full stop.
-    pub fn error(place: &Place, message: impl Into<String>) -> Self {
-        Self::new(Severity::Error, place, message.into())
+    pub fn error(span: &Span, message: impl Into<String>) -> Self {
+        Self::new(Severity::Error, span, message.into())
     }
 
     /// A warning.
-    pub fn warning(place: &Place, message: impl Into<String>) -> Self {
-        Self::new(Severity::Warning, place, message.into())
+    pub fn warning(span: &Span, message: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, span, message.into())
     }
 
     /// Says in a few words, under the marked text, why it is wrong.
@@ -43,10 +43,10 @@ impl Diagnostic {
         self
     }
 
-    /// Marks a second place that matters, such as the first use of a name.
+    /// Marks a second span that matters, such as the first use of a name.
     #[must_use]
-    pub fn with_place(mut self, place: &Place, label: impl Into<String>) -> Self {
-        self.also.push((place.clone(), label.into()));
+    pub fn with_place(mut self, span: &Span, label: impl Into<String>) -> Self {
+        self.also.push((span.clone(), label.into()));
         self
     }
 
@@ -74,22 +74,22 @@ impl Diagnostic {
 
     /// Name of the file.
     pub fn file(&self) -> &str {
-        self.place.file()
+        self.span.file()
     }
 
     /// Line, counted from 1.
     pub fn line(&self) -> usize {
-        self.place.line()
+        self.span.line()
     }
 
     /// Column in characters, counted from 1.
     pub fn column(&self) -> usize {
-        self.place.column()
+        self.span.column()
     }
 
-    fn new(severity: Severity, place: &Place, message: String) -> Self {
-        let place = place.clone();
-        Self { severity, message, place, label: String::new(), also: Vec::new(), help: None }
+    fn new(severity: Severity, span: &Span, message: String) -> Self {
+        let span = span.clone();
+        Self { severity, message, span, label: String::new(), also: Vec::new(), help: None }
     }
 }
 
@@ -100,10 +100,10 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// One error about a place that only a look at the machine could find, such as an interface
-    /// that does not exist. See [`Places`](crate::Places).
-    pub fn at(place: &Place, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self::from_iter([Diagnostic::error(place, message).with_help(help)])
+    /// One error about a span that only a look at the machine could find, such as an interface
+    /// that does not exist. See [`SpanIndex`](crate::SpanIndex).
+    pub fn at(span: &Span, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::from_iter([Diagnostic::error(span, message).with_help(help)])
     }
 
     /// How many, warnings included.
@@ -147,7 +147,7 @@ impl Diagnostics {
 impl Extend<Diagnostic> for Diagnostics {
     fn extend<I: IntoIterator<Item = Diagnostic>>(&mut self, more: I) {
         self.sorted.extend(more);
-        let order = |one: &Diagnostic| (one.place.start(), one.severity);
+        let order = |one: &Diagnostic| (one.span.start(), one.severity);
         self.sorted.sort_by(|one, other| {
             one.file().cmp(other.file()).then_with(|| order(one).cmp(&order(other)))
         });

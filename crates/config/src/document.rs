@@ -13,7 +13,7 @@ use crate::node;
 use crate::overlap;
 use crate::section::Section;
 use crate::service::RawService;
-use crate::source::At;
+use crate::source::WithSpan;
 use crate::value::repeated;
 use crate::vrrp::{self, RawVrrp};
 
@@ -58,7 +58,7 @@ pub(crate) fn read(file: &mut Section<'_>) -> Option<Desired> {
 fn cross_check(
     interfaces: &Option<Vec<RawInterface>>,
     services: &Option<Vec<RawService>>,
-    metrics_listen: &Option<At<Option<SocketAddr>>>,
+    metrics_listen: &Option<WithSpan<Option<SocketAddr>>>,
 ) -> Vec<Diagnostic> {
     let interfaces = interfaces.as_deref().unwrap_or_default();
     let services = services.as_deref().unwrap_or_default();

@@ -80,15 +80,15 @@ impl RawFailure {
 
     fn held_too_long(&self) -> Option<Diagnostic> {
         let Damping { hold, max } = self.damping()?;
-        let place = &self.hold_down_max.at()?.place;
+        let span = &self.hold_down_max.at()?.span;
         if hold <= max {
             return None;
         }
         let hold = humantime::format_duration(hold);
         let message = format!("`hold_down_max` is shorter than `hold_down`, {hold}");
-        let mut error = Diagnostic::error(place, message).with_label("the longest, not the first");
+        let mut error = Diagnostic::error(span, message).with_label("the longest, not the first");
         if let Some(hold) = self.hold_down.at() {
-            error = error.with_place(&hold.place, "`hold_down`");
+            error = error.with_place(&hold.span, "`hold_down`");
         }
         Some(error.with_help(format!("write a duration from {hold} to 1h")))
     }
@@ -98,7 +98,7 @@ impl RawFailure {
         if self.inhibit != Some(true) {
             return None;
         }
-        let warning = Diagnostic::warning(&on_down.place, "`on_down` has no effect");
+        let warning = Diagnostic::warning(&on_down.span, "`on_down` has no effect");
         let warning = warning.with_label("with `inhibit`, flows of a backend that is down stay");
         Some(warning.with_help("remove it, or write `inhibit = false`"))
     }

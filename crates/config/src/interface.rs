@@ -3,13 +3,13 @@
 use control::{Interface, XdpMode, ZeroCopy};
 
 use crate::section::Section;
-use crate::source::At;
+use crate::source::WithSpan;
 use crate::value::{self, Checked, Value};
 
 /// An interface as far as it could be read.
 #[derive(Debug)]
 pub(crate) struct RawInterface {
-    pub(crate) name: Option<At<String>>,
+    pub(crate) name: Option<WithSpan<String>>,
     mode: Option<XdpMode>,
     zero_copy: Option<ZeroCopy>,
     queues: Option<Option<Vec<u32>>>,

@@ -1,8 +1,8 @@
-//! TOML text in, the desired state out, or all mistakes at once, each with its place.
+//! TOML text in, the desired state out, or all mistakes at once, each with its span.
 //!
 //! Pure: the caller passes the name and the text of the file; no clock, file or network. What only
 //! the machine can tell (does the interface exist, is the address free) is checked by the daemon,
-//! which points back into the text through [`Places`].
+//! which points back into the text through [`SpanIndex`].
 //!
 //! One file per section (`node.rs`, `service.rs`, …), each the same two steps: read every key of a
 //! `section::Section` into a raw struct whose fields are all `Option`, mistakes being collected on
@@ -26,12 +26,12 @@ mod node;
 mod notify;
 mod overlap;
 mod persistence;
-mod places;
 mod ports;
 mod render;
 mod section;
 mod service;
 mod source;
+mod span_index;
 mod suggest;
 mod syntax;
 mod value;
@@ -43,8 +43,8 @@ use toml::de::DeTable;
 
 pub use control::Desired;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
-pub use places::Places;
-pub use source::Place;
+pub use source::Span;
+pub use span_index::SpanIndex;
 
 use section::Section;
 use source::Source;
@@ -57,7 +57,7 @@ pub struct Parsed {
     /// What is allowed but probably not meant, such as a service without backends.
     pub warnings: Diagnostics,
     /// Where in the text each setting stands, for checks that need the machine.
-    pub places: Places,
+    pub spans: SpanIndex,
 }
 
 /// Reads a configuration. `file_name` is only shown in messages.
@@ -76,7 +76,7 @@ pub fn parse(file_name: &str, text: &str) -> Result<Parsed, Diagnostics> {
     let found = Diagnostics::from_iter(found);
     match desired {
         Some(desired) if !found.has_errors() => {
-            Ok(Parsed { desired, warnings: found, places: Places::new(source) })
+            Ok(Parsed { desired, warnings: found, spans: SpanIndex::new(source) })
         }
         _ => Err(found),
     }

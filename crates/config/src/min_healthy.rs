@@ -6,7 +6,7 @@ use control::MinHealthy;
 
 use crate::diagnostic::Diagnostic;
 use crate::section::Section;
-use crate::source::{Place, Written};
+use crate::source::{Span, Written};
 use crate::value::{self, Checked, Value};
 
 /// The two keys as far as they could be read.
@@ -55,24 +55,24 @@ impl RawMinHealthy {
     pub(crate) fn out_of_reach(&self, sum: u64) -> Option<Diagnostic> {
         let Some(MinHealthy::Weight { min, hysteresis }) = self.build() else { return None };
         let regained = u64::from(min) + u64::from(hysteresis);
-        let (place, message, label) = if u64::from(min) > sum {
+        let (span, message, label) = if u64::from(min) > sum {
             let message = format!("`min_healthy` is {min}, but all backends together weigh {sum}");
-            (self.place()?, message, "cannot be reached")
+            (self.span()?, message, "cannot be reached")
         } else if regained > sum {
             let message =
                 format!("once lost, `min_healthy` cannot be regained: it takes {regained}");
-            (&self.hysteresis.at()?.place, message, "too much")
+            (&self.hysteresis.at()?.span, message, "too much")
         } else {
             return None;
         };
         let help = format!(
             "together they may be at most {sum}, the weight of all backends; or write percentages"
         );
-        Some(Diagnostic::warning(place, message).with_label(label).with_help(help))
+        Some(Diagnostic::warning(span, message).with_label(label).with_help(help))
     }
 
-    fn place(&self) -> Option<&Place> {
-        self.min.at().map(|min| &min.place)
+    fn span(&self) -> Option<&Span> {
+        self.min.at().map(|min| &min.span)
     }
 
     /// The two amounts. Without a hysteresis, or with 0 of whatever, none of the same unit.
@@ -85,7 +85,7 @@ impl RawMinHealthy {
 
     fn check(&self) -> Option<Diagnostic> {
         let (min, hysteresis) = self.amounts()?;
-        let place = &self.hysteresis.at()?.place;
+        let span = &self.hysteresis.at()?.span;
         let (message, label, help) = match (min, hysteresis) {
             (Amount::Percent(min), Amount::Percent(more)) if min + more > 100 => (
                 format!("`min_healthy` and its hysteresis are {}% together", min + more),
@@ -101,8 +101,8 @@ impl RawMinHealthy {
                 "write numbers in both, or percentages such as `\"10%\"` in both".to_owned(),
             ),
         };
-        let error = Diagnostic::error(place, message).with_label(label).with_help(help);
-        Some(match self.place() {
+        let error = Diagnostic::error(span, message).with_label(label).with_help(help);
+        Some(match self.span() {
             Some(min) => error.with_place(min, "`min_healthy`"),
             None => error,
         })

@@ -6,12 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use crate::diagnostic::Diagnostic;
 use crate::ports::Ports;
 use crate::service::RawService;
-use crate::source::At;
+use crate::source::WithSpan;
 
 /// Services that claim the same VIP, protocol and port. For each service the claim with which it
 /// collides first.
 pub(crate) fn claims(services: &[RawService]) -> Vec<Diagnostic> {
-    let mut earlier: BTreeMap<_, Vec<(&RawService, &At<Ports>)>> = BTreeMap::new();
+    let mut earlier: BTreeMap<_, Vec<(&RawService, &WithSpan<Ports>)>> = BTreeMap::new();
     let mut mistakes = Vec::new();
     for service in services {
         let (Some(vip), Some(protocol), Some(ports)) =
@@ -36,9 +36,9 @@ pub(crate) fn claims(services: &[RawService]) -> Vec<Diagnostic> {
                 other.title()
             );
             mistakes.push(
-                Diagnostic::error(&ports.place, message)
+                Diagnostic::error(&ports.span, message)
                     .with_label("claimed again here")
-                    .with_place(&theirs.place, "first used here")
+                    .with_place(&theirs.span, "first used here")
                     .with_help("give one of them another `vip`, `protocol` or `port`"),
             );
         }
@@ -62,9 +62,9 @@ pub(crate) fn loops(services: &[RawService]) -> Vec<Diagnostic> {
             let help = "write the address that the backend's own interface has; \
                         it has the VIP on its loopback interface besides";
             mistakes.push(
-                Diagnostic::error(&address.place, message)
+                Diagnostic::error(&address.span, message)
                     .with_label("packets would loop")
-                    .with_place(&vip.place, "VIP set here")
+                    .with_place(&vip.span, "VIP set here")
                     .with_help(help),
             );
         }
@@ -75,17 +75,17 @@ pub(crate) fn loops(services: &[RawService]) -> Vec<Diagnostic> {
 /// Metrics on a VIP: the kernel never owns one, so nothing could listen there.
 pub(crate) fn metrics_on_vip(
     services: &[RawService],
-    listen: &At<Option<SocketAddr>>,
+    listen: &WithSpan<Option<SocketAddr>>,
 ) -> Option<Diagnostic> {
     let vip = vips(services).get(&listen.value?.ip()).copied()?;
-    let error = Diagnostic::error(&listen.place, "metrics cannot be served on a VIP");
+    let error = Diagnostic::error(&listen.span, "metrics cannot be served on a VIP");
     let error = error.with_label("the kernel does not have this address");
-    let error = error.with_place(&vip.place, "VIP set here");
+    let error = error.with_place(&vip.span, "VIP set here");
     Some(error.with_help("write an address of this node, such as `127.0.0.1:9477`"))
 }
 
 /// Each VIP where it is first used.
-fn vips(services: &[RawService]) -> BTreeMap<IpAddr, &At<IpAddr>> {
+fn vips(services: &[RawService]) -> BTreeMap<IpAddr, &WithSpan<IpAddr>> {
     let vips = services.iter().rev().filter_map(|service| service.vip.as_ref());
     vips.map(|vip| (vip.value, vip)).collect()
 }

@@ -8,7 +8,7 @@ use annotate_snippets::{
 };
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
-use crate::source::Place;
+use crate::source::Span;
 
 /// Renders all of them, one blank line between two, at most [`SHOWN`] of them.
 pub(crate) fn render(diagnostics: &Diagnostics, color: bool) -> String {
@@ -37,16 +37,16 @@ fn group(diagnostic: &Diagnostic) -> Group<'_> {
     group
 }
 
-/// The marked text: one snippet for the places in the same file, one more for each other.
+/// The marked text: one snippet for the spans in the same file, one more for each other.
 fn sources(diagnostic: &Diagnostic) -> Vec<Element<'_>> {
-    let place = &diagnostic.place;
-    let Some(mut snippet) = snippet(place, AnnotationKind::Primary, &diagnostic.label) else {
-        let origin = Origin::path(place.file()).line(place.line()).char_column(place.column());
+    let span = &diagnostic.span;
+    let Some(mut snippet) = snippet(span, AnnotationKind::Primary, &diagnostic.label) else {
+        let origin = Origin::path(span.file()).line(span.line()).char_column(span.column());
         return vec![origin.into()];
     };
     let mut elsewhere = Vec::new();
     for (also, label) in &diagnostic.also {
-        if Arc::ptr_eq(also.source(), place.source()) {
+        if Arc::ptr_eq(also.source(), span.source()) {
             snippet = snippet.annotations(annotation(also, AnnotationKind::Context, label));
         } else {
             elsewhere.extend(self::snippet(also, AnnotationKind::Context, label));
@@ -56,16 +56,16 @@ fn sources(diagnostic: &Diagnostic) -> Vec<Element<'_>> {
 }
 
 fn snippet<'a>(
-    place: &'a Place,
+    span: &'a Span,
     kind: AnnotationKind,
     label: &'a str,
 ) -> Option<Snippet<'a, Annotation<'a>>> {
-    let annotation = annotation(place, kind, label)?;
-    Some(Snippet::source(&place.source().text).path(place.file()).annotation(annotation))
+    let annotation = annotation(span, kind, label)?;
+    Some(Snippet::source(&span.source().text).path(span.file()).annotation(annotation))
 }
 
-fn annotation<'a>(place: &Place, kind: AnnotationKind, label: &'a str) -> Option<Annotation<'a>> {
-    place.span().map(|span| kind.span(span).label((!label.is_empty()).then_some(label)))
+fn annotation<'a>(span: &Span, kind: AnnotationKind, label: &'a str) -> Option<Annotation<'a>> {
+    span.range().map(|range| kind.span(range).label((!label.is_empty()).then_some(label)))
 }
 
 /// More than an operator reads; each costs time in proportion to the length of the file.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use toml::de::DeTable;
 
 use crate::diagnostic::Diagnostic;
-use crate::source::{At, Place, Source, Written};
+use crate::source::{Source, Span, WithSpan, Written};
 use crate::suggest;
 use crate::value::{Checked, Value};
 
@@ -20,7 +20,7 @@ pub(crate) struct Section<'d> {
     title: String,
     /// Dotted path without brackets; empty for the top of the file.
     path: String,
-    header: Place,
+    header: Span,
     asked: BTreeSet<&'static str>,
     /// Required keys that are absent: not reported where a misspelt one is found in their place.
     missing: Vec<(&'static str, Diagnostic)>,
@@ -40,7 +40,7 @@ impl<'d> Section<'d> {
             table,
             title: String::new(),
             path: String::new(),
-            header: Place::file_as_a_whole(source),
+            header: Span::whole_file(source),
             asked: BTreeSet::new(),
             missing: Vec::new(),
             found,
@@ -49,7 +49,7 @@ impl<'d> Section<'d> {
     }
 
     /// Where the section begins: its header.
-    pub(crate) fn header(&self) -> &Place {
+    pub(crate) fn header(&self) -> &Span {
         &self.header
     }
 
@@ -68,10 +68,10 @@ impl<'d> Section<'d> {
         &mut self,
         key: &'static str,
         reader: impl FnOnce(&Value<'_>) -> Checked<T>,
-    ) -> Option<At<T>> {
+    ) -> Option<WithSpan<T>> {
         let value = self.take(key)?;
         match reader(&value) {
-            Ok(checked) => Some(At { value: checked, place: value.place }),
+            Ok(checked) => Some(WithSpan { value: checked, span: value.span }),
             Err(mistakes) => {
                 self.found.extend(mistakes);
                 None
@@ -113,7 +113,7 @@ impl<'d> Section<'d> {
         key: &'static str,
         example: &str,
         reader: impl FnOnce(&Value<'_>) -> Checked<T>,
-    ) -> Option<At<T>> {
+    ) -> Option<WithSpan<T>> {
         if !self.has(key) {
             let message = format!("`{key}` is missing in `{}`", self.title);
             let diagnostic = Diagnostic::error(&self.header, message)
@@ -134,7 +134,7 @@ impl<'d> Section<'d> {
         let path = self.path_of(key);
         let title = format!("[{path}]");
         if let Some(table) = value.value.as_table() {
-            return Some(self.enter(table, title, path, value.place, read));
+            return Some(self.enter(table, title, path, value.span, read));
         }
         let Some(first) = value.tables().next() else {
             self.found.extend(value.wrong_type("a table", &format!("write it as `{title}`")));
@@ -143,8 +143,8 @@ impl<'d> Section<'d> {
         let help = format!("write `{title}` instead of `[{title}]`");
         let error = value.error(format!("there is only one `{title}`")).with_label("a list");
         self.report(error.with_help(help));
-        let place = Place::new(self.source, first.span());
-        Some(self.enter(first.get_ref().as_table()?, title, path, place, read))
+        let span = Span::new(self.source, first.span());
+        Some(self.enter(first.get_ref().as_table()?, title, path, span, read))
     }
 
     /// An optional table whose keys all have defaults, so that `key = true` can stand for it.
@@ -159,7 +159,7 @@ impl<'d> Section<'d> {
         };
         self.asked.insert(key);
         let path = self.path_of(key);
-        self.enter(&DeTable::new(), format!("[{path}]"), path, value.place, read)
+        self.enter(&DeTable::new(), format!("[{path}]"), path, value.span, read)
     }
 
     /// A table whose keys all have defaults: absent, it is read as an empty one.
@@ -194,7 +194,7 @@ impl<'d> Section<'d> {
             let error = value.error(format!("`[{path}]` must be written `{title}`"));
             let help = format!("double the brackets: there may be several `{title}`");
             self.report(error.with_label("a single table").with_help(help));
-            return Some(vec![self.enter(table, title, path, value.place, read)]);
+            return Some(vec![self.enter(table, title, path, value.span, read)]);
         }
         let Some(array) = value.value.as_array() else {
             self.found.extend(value.wrong_type("a list of tables", &help));
@@ -206,7 +206,7 @@ impl<'d> Section<'d> {
             match item.value.as_table() {
                 Some(table) => {
                     let (title, path) = (title.clone(), path.clone());
-                    list.push(self.enter(table, title, path, item.place, &mut read));
+                    list.push(self.enter(table, title, path, item.span, &mut read));
                 }
                 None => self.found.extend(item.wrong_type("a table", &help)),
             }
@@ -229,7 +229,7 @@ impl<'d> Section<'d> {
         table: &DeTable<'_>,
         title: String,
         path: String,
-        header: Place,
+        header: Span,
         read: impl FnOnce(&mut Section<'_>) -> T,
     ) -> T {
         let section = Section {
@@ -258,18 +258,18 @@ impl<'d> Section<'d> {
             if self.asked.contains(name) {
                 continue;
             }
-            let place = Place::new(self.source, key.span());
+            let span = Span::new(self.source, key.span());
             let absent = self.asked.iter().copied().filter(|known| !self.has(known));
             let meant = suggest::closest(name, absent);
             self.missing.retain(|(key, _)| Some(*key) != meant);
             let value = Value::new(self.source, name, value);
-            let diagnostic = self.unknown(&place, &value, meant);
+            let diagnostic = self.unknown(&span, &value, meant);
             self.found.push(diagnostic);
         }
         self.found.extend(self.missing.into_iter().map(|(_, diagnostic)| diagnostic));
     }
 
-    fn unknown(&self, place: &Place, value: &Value<'_>, meant: Option<&str>) -> Diagnostic {
+    fn unknown(&self, span: &Span, value: &Value<'_>, meant: Option<&str>) -> Diagnostic {
         let what =
             if value.value.is_table() || value.tables().next().is_some() { "table" } else { "key" };
         let at = if self.title.is_empty() {
@@ -277,7 +277,7 @@ impl<'d> Section<'d> {
         } else {
             format!("in `{}`", self.title)
         };
-        let diagnostic = Diagnostic::error(place, format!("unknown {what} `{}` {at}", value.key));
+        let diagnostic = Diagnostic::error(span, format!("unknown {what} `{}` {at}", value.key));
         let nested = NESTED.iter().filter(|(key, _)| self.title.is_empty() && *key == value.key);
         let nested: Vec<String> = nested.map(|(_, path)| format!("`{path}`")).collect();
         let label = match meant {

@@ -14,19 +14,19 @@ use crate::net;
 use crate::persistence;
 use crate::ports::{Ports, ports};
 use crate::section::Section;
-use crate::source::{At, Place};
+use crate::source::{Span, WithSpan};
 use crate::value::{self, repeated};
 
 /// A service as far as it could be read.
 #[derive(Debug)]
 pub(crate) struct RawService {
-    pub(crate) header: Place,
-    pub(crate) name: Option<At<String>>,
+    pub(crate) header: Span,
+    pub(crate) name: Option<WithSpan<String>>,
     /// `None` also when it is wrong, which was reported.
-    pub(crate) vrrp: Option<At<String>>,
-    pub(crate) vip: Option<At<IpAddr>>,
+    pub(crate) vrrp: Option<WithSpan<String>>,
+    pub(crate) vip: Option<WithSpan<IpAddr>>,
     pub(crate) protocol: Option<Protocol>,
-    pub(crate) ports: Option<At<Ports>>,
+    pub(crate) ports: Option<WithSpan<Ports>>,
     scheduler: Option<SchedulerKind>,
     /// `None` also when it is wrong, which was reported.
     persistence: Option<Persistence>,
@@ -115,9 +115,9 @@ impl RawService {
         differ.map(|(vip, address)| {
             let family = if vip.value.is_ipv4() { "IPv4" } else { "IPv6" };
             let message = format!("the backend's address {} is not {family}", address.value);
-            Diagnostic::error(&address.place, message)
+            Diagnostic::error(&address.span, message)
                 .with_label("packets are forwarded unchanged, so both must be of one family")
-                .with_place(&vip.place, format!("this VIP is {family}"))
+                .with_place(&vip.span, format!("this VIP is {family}"))
                 .with_help(format!("write the backend's {family} address"))
         })
     }
@@ -149,10 +149,10 @@ impl RawService {
         let checks = self.health.iter().flatten();
         let checks: Vec<_> = checks.map(|check| (check.build(), &check.header)).collect();
         let mut mistakes = Vec::new();
-        for (at, (check, place)) in checks.iter().enumerate() {
+        for (at, (check, span)) in checks.iter().enumerate() {
             let same = |(earlier, _): &&(_, _)| check.is_some() && earlier == check;
             let Some((_, earlier)) = checks.iter().take(at).find(same) else { continue };
-            let warning = Diagnostic::warning(place, "the same check twice");
+            let warning = Diagnostic::warning(span, "the same check twice");
             let warning = warning.with_label("asks again").with_place(earlier, "asked here");
             mistakes.push(warning.with_help("remove one of the two"));
         }
@@ -163,14 +163,14 @@ impl RawService {
 /// A fallback that is a backend as well: it would be down when it is needed.
 fn shared<'a, T: PartialEq + Display + 'a>(
     what: &str,
-    fallback: Option<&At<T>>,
-    mut backends: impl Iterator<Item = &'a At<T>>,
+    fallback: Option<&WithSpan<T>>,
+    mut backends: impl Iterator<Item = &'a WithSpan<T>>,
 ) -> Option<Diagnostic> {
     let fallback = fallback?;
     let backend = backends.find(|backend| backend.value == fallback.value)?;
     let message = format!("the fallback has the {what} of a backend: `{}`", fallback.value);
-    let error = Diagnostic::error(&fallback.place, message).with_label("must be another one");
-    let error = error.with_place(&backend.place, "the backend");
+    let error = Diagnostic::error(&fallback.span, message).with_label("must be another one");
+    let error = error.with_place(&backend.span, "the backend");
     Some(error.with_help(format!("write another {what}, or remove `[service.fallback]`")))
 }
 

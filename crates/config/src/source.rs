@@ -1,4 +1,4 @@
-//! The text of a configuration file and places in it.
+//! The text of a configuration file and spans in it.
 
 use std::fmt;
 use std::ops::Range;
@@ -16,7 +16,7 @@ impl Source {
     }
 }
 
-/// Without the text, which every place would repeat.
+/// Without the text, which every span would repeat.
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Source").field(&self.name).finish()
@@ -25,13 +25,13 @@ impl fmt::Debug for Source {
 
 /// A stretch of a configuration file, or the file as a whole. Cheap to clone; keeps the text alive.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct Span {
     source: Arc<Source>,
     /// Byte range on character boundaries within the text. `None`: the file as a whole.
-    span: Option<Range<usize>>,
+    range: Option<Range<usize>>,
 }
 
-impl Place {
+impl Span {
     /// A stretch of the text. A range that leaves the text or cuts a character is corrected; the
     /// end of the text is shown behind the last thing written.
     pub(crate) fn new(source: &Arc<Source>, span: Range<usize>) -> Self {
@@ -47,12 +47,12 @@ impl Place {
         } else {
             start..boundary(span.end).max(start)
         };
-        Self { source: Arc::clone(source), span: Some(span) }
+        Self { source: Arc::clone(source), range: Some(span) }
     }
 
     /// The file as a whole: for what is nowhere in it.
-    pub(crate) fn file_as_a_whole(source: &Arc<Source>) -> Self {
-        Self { source: Arc::clone(source), span: None }
+    pub(crate) fn whole_file(source: &Arc<Source>) -> Self {
+        Self { source: Arc::clone(source), range: None }
     }
 
     /// Name of the file, as given to [`parse`](crate::parse).
@@ -74,15 +74,15 @@ impl Place {
 
     /// What stands there; empty for the file as a whole.
     pub(crate) fn text(&self) -> &str {
-        self.span.clone().and_then(|span| self.source.text.get(span)).unwrap_or_default()
+        self.range.clone().and_then(|span| self.source.text.get(span)).unwrap_or_default()
     }
 
-    pub(crate) fn span(&self) -> Option<Range<usize>> {
-        self.span.clone()
+    pub(crate) fn range(&self) -> Option<Range<usize>> {
+        self.range.clone()
     }
 
     pub(crate) fn start(&self) -> usize {
-        self.span.as_ref().map_or(0, |span| span.start)
+        self.range.as_ref().map_or(0, |span| span.start)
     }
 
     pub(crate) fn source(&self) -> &Arc<Source> {
@@ -96,9 +96,9 @@ impl Place {
 
 /// A checked value and where it stands.
 #[derive(Clone, Debug)]
-pub(crate) struct At<T> {
+pub(crate) struct WithSpan<T> {
     pub(crate) value: T,
-    pub(crate) place: Place,
+    pub(crate) span: Span,
 }
 
 /// An optional value as far as it could be read.
@@ -109,12 +109,12 @@ pub(crate) enum Written<T> {
     /// Reported; nothing that depends on it can be checked.
     Wrong,
     /// Read.
-    Is(At<T>),
+    Is(WithSpan<T>),
 }
 
 impl<T> Written<T> {
     /// The value where it is written and right.
-    pub(crate) fn at(&self) -> Option<&At<T>> {
+    pub(crate) fn at(&self) -> Option<&WithSpan<T>> {
         match self {
             Self::Is(at) => Some(at),
             Self::Absent | Self::Wrong => None,
@@ -151,25 +151,25 @@ impl<T> Written<T> {
 mod tests {
     use super::*;
 
-    fn place(text: &str, span: Range<usize>) -> Place {
-        Place::new(&Arc::new(Source::new("a.toml", text)), span)
+    fn span(text: &str, span: Range<usize>) -> Span {
+        Span::new(&Arc::new(Source::new("a.toml", text)), span)
     }
 
     #[test]
     fn lines_and_columns_count_characters_from_one() {
-        let here = place("a = 1\nµ = 2\n", 9..10);
+        let here = span("a = 1\nµ = 2\n", 9..10);
         assert_eq!((here.line(), here.column(), here.text()), (2, 3, "="));
     }
 
     #[test]
     fn a_span_outside_the_text_or_inside_a_character_is_corrected() {
-        assert_eq!(place("µ", 1..9).span(), Some(0..2));
-        assert_eq!(place("", 7..8).span(), Some(0..0));
+        assert_eq!(span("µ", 1..9).range(), Some(0..2));
+        assert_eq!(span("", 7..8).range(), Some(0..0));
     }
 
     #[test]
     fn the_end_of_the_text_is_behind_the_last_thing_written() {
-        let end = place("a = [\r\n\n", 8..8);
+        let end = span("a = [\r\n\n", 8..8);
         assert_eq!((end.line(), end.column()), (1, 6));
     }
 }

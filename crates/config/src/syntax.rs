@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::source::{Place, Source};
+use crate::source::{Source, Span};
 
 /// The mistakes that stand on their own: the first of each line, and none that follows from an
 /// earlier one.
@@ -13,7 +13,7 @@ pub(crate) fn explain(source: &Arc<Source>, errors: &[toml::de::Error]) -> Diagn
     errors.truncate(LOOKED_AT);
     let mut slips: Vec<Slip<'_>> =
         errors.into_iter().map(|error| Slip::new(source, error)).collect();
-    slips.dedup_by_key(|slip| slip.place.line());
+    slips.dedup_by_key(|slip| slip.span.line());
     if let Some(open) = slips.iter().position(Slip::leaves_list_open) {
         slips.truncate(open + 1);
     }
@@ -24,7 +24,7 @@ pub(crate) fn explain(source: &Arc<Source>, errors: &[toml::de::Error]) -> Diagn
 
 /// A mistake as the TOML parser reports it.
 struct Slip<'a> {
-    place: Place,
+    span: Span,
     what: &'a str,
     expected: &'a str,
     /// The whole line, trimmed.
@@ -33,20 +33,20 @@ struct Slip<'a> {
 
 impl<'a> Slip<'a> {
     fn new(source: &'a Arc<Source>, error: &'a toml::de::Error) -> Self {
-        let place = match error.span() {
-            Some(span) => Place::new(source, span),
-            None => Place::file_as_a_whole(source),
+        let span = match error.span() {
+            Some(span) => Span::new(source, span),
+            None => Span::whole_file(source),
         };
         let (what, expected) = error
             .message()
             .split_once(", expected ")
             .unwrap_or_else(|| (error.message(), "nothing"));
         let (what, expected) = match what {
-            UNQUOTED if place.text().is_empty() => ("a value is missing", "nothing"),
+            UNQUOTED if span.text().is_empty() => ("a value is missing", "nothing"),
             what => (what, expected),
         };
-        let line = source.text.lines().nth(place.line() - 1).unwrap_or_default().trim();
-        Self { place, what, expected, line }
+        let line = source.text.lines().nth(span.line() - 1).unwrap_or_default().trim();
+        Self { span, what, expected, line }
     }
 
     /// Whether all that follows was read as part of a list or table that does not end.
@@ -66,12 +66,12 @@ impl<'a> Slip<'a> {
             "nothing" => String::new(),
             expected => format!("expected {expected}"),
         };
-        let error = Diagnostic::error(&self.place, format!("not TOML: {}", self.what));
+        let error = Diagnostic::error(&self.span, format!("not TOML: {}", self.what));
         error.with_label(label).with_help(self.help())
     }
 
     fn help(&self) -> String {
-        let marked = self.place.text();
+        let marked = self.span.text();
         if self.what == DUPLICATE {
             return match self.line.starts_with('[') {
                 true => format!("write `{marked}` once; only lists such as `[[service]]` repeat"),

@@ -10,18 +10,18 @@ use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
 use crate::diagnostic::Diagnostic;
-use crate::source::{At, Place, Source};
+use crate::source::{Source, Span, WithSpan};
 use crate::suggest;
 
 /// What a reader gives: the value or its mistakes.
 pub(crate) type Checked<T> = Result<T, Vec<Diagnostic>>;
 
-/// A value of the document, its key and its place.
+/// A value of the document, its key and its span.
 #[derive(Debug)]
 pub(crate) struct Value<'d> {
     pub(crate) key: &'d str,
     pub(crate) value: &'d DeValue<'d>,
-    pub(crate) place: Place,
+    pub(crate) span: Span,
     source: &'d Arc<Source>,
 }
 
@@ -31,12 +31,12 @@ impl<'d> Value<'d> {
         key: &'d str,
         value: &'d Spanned<DeValue<'d>>,
     ) -> Self {
-        Self { key, value: value.get_ref(), place: Place::new(source, value.span()), source }
+        Self { key, value: value.get_ref(), span: Span::new(source, value.span()), source }
     }
 
     /// An error about this value.
     pub(crate) fn error(&self, message: impl Into<String>) -> Diagnostic {
-        Diagnostic::error(&self.place, message)
+        Diagnostic::error(&self.span, message)
     }
 
     /// The error for a value of another type; `expected` with its article.
@@ -50,7 +50,7 @@ impl<'d> Value<'d> {
         let scalar = !matches!(self.value, DeValue::Array(_) | DeValue::Table(_));
         self.value.as_str().ok_or_else(|| {
             let help = if scalar && expected == "a string" {
-                format!("put it in quotes: `{} = \"{}\"`", self.key, self.place.text())
+                format!("put it in quotes: `{} = \"{}\"`", self.key, self.span.text())
             } else {
                 format!("write for example `{} = {example}`", self.key)
             };
@@ -65,14 +65,14 @@ impl<'d> Value<'d> {
     }
 
     /// The keys of a table and their values, in the order of the text.
-    pub(crate) fn entries(&self) -> Vec<(Place, Self)> {
+    pub(crate) fn entries(&self) -> Vec<(Span, Self)> {
         let table = self.value.as_table().into_iter().flatten();
         let entry = |(key, value): (&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)| {
-            let place = Place::new(self.source, key.span());
-            (place, Value::new(self.source, key.get_ref(), value))
+            let span = Span::new(self.source, key.span());
+            (span, Value::new(self.source, key.get_ref(), value))
         };
         let mut entries: Vec<_> = table.map(entry).collect();
-        entries.sort_by_key(|(place, _)| place.start());
+        entries.sort_by_key(|(span, _)| span.start());
         entries
     }
 
@@ -84,7 +84,7 @@ impl<'d> Value<'d> {
 
     /// What is written, for messages.
     pub(crate) fn written(&self) -> &str {
-        self.place.text()
+        self.span.text()
     }
 }
 
@@ -188,7 +188,7 @@ pub(crate) fn numbers_or(
         for item in list.iter() {
             let item = Value::new(value.source, key, item);
             match number(0..=max)(&item) {
-                Ok(checked) => numbers.push(At { value: checked, place: item.place }),
+                Ok(checked) => numbers.push(WithSpan { value: checked, span: item.span }),
                 Err(more) => mistakes.extend(more),
             }
         }
@@ -205,7 +205,7 @@ pub(crate) fn numbers_or(
 pub(crate) fn list<T>(
     example: &'static str,
     reader: impl Fn(&Value<'_>) -> Checked<T>,
-) -> impl Fn(&Value<'_>) -> Checked<Vec<At<T>>> {
+) -> impl Fn(&Value<'_>) -> Checked<Vec<WithSpan<T>>> {
     move |value| {
         let Some(list) = value.value.as_array() else {
             let help = format!("write for example `{} = {example}`", value.key);
@@ -216,7 +216,7 @@ pub(crate) fn list<T>(
         for item in list.iter() {
             let item = Value::new(value.source, value.key, item);
             match reader(&item) {
-                Ok(checked) => items.push(At { value: checked, place: item.place }),
+                Ok(checked) => items.push(WithSpan { value: checked, span: item.span }),
                 Err(more) => mistakes.extend(more),
             }
         }
@@ -265,17 +265,17 @@ pub(crate) fn absolute_path(example: &'static str) -> impl Fn(&Value<'_>) -> Che
 /// One error for each value that was there before.
 pub(crate) fn repeated<'a, T: Ord + Display + 'a>(
     what: &str,
-    values: impl IntoIterator<Item = &'a At<T>>,
+    values: impl IntoIterator<Item = &'a WithSpan<T>>,
 ) -> Vec<Diagnostic> {
     let mut first = std::collections::BTreeMap::new();
     let mut mistakes = Vec::new();
     for at in values {
-        let Some(earlier) = first.insert(&at.value, &at.place) else {
+        let Some(earlier) = first.insert(&at.value, &at.span) else {
             continue;
         };
         first.insert(&at.value, earlier);
         let message = format!("the same {what} twice: `{}`", at.value);
-        let error = Diagnostic::error(&at.place, message).with_label("used again here");
+        let error = Diagnostic::error(&at.span, message).with_label("used again here");
         let error = error.with_place(earlier, "first used here");
         mistakes.push(error.with_help(format!("each {what} must be different")));
     }

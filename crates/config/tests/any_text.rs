@@ -96,7 +96,7 @@ const TOKENS: &[&str] = &[
     "hold_down",
 ];
 
-/// Cuts the example at two places and puts something between.
+/// Cuts the example at two spans and puts something between.
 fn mutated() -> impl Strategy<Value = String> {
     let between = prop::collection::vec(prop::sample::select(TOKENS), 0..6);
     (0..EXAMPLE.len(), 0..EXAMPLE.len(), between).prop_map(|(head, tail, between)| {
@@ -146,8 +146,8 @@ fn answer(text: &str) {
     let rendered = found.render(false);
     assert!(found.render(true).len() >= rendered.len());
     for one in found.iter().take(100) {
-        let place = format!("any.toml:{}:{}", one.line(), one.column());
-        assert!(rendered.contains(&place), "{place} is not in\n{rendered}");
+        let span = format!("any.toml:{}:{}", one.line(), one.column());
+        assert!(rendered.contains(&span), "{span} is not in\n{rendered}");
     }
 }
 

@@ -215,13 +215,13 @@ fn mistakes(file: &str, text: &str) -> Diagnostics {
     }
 }
 
-/// Each is shown at its place, with a way to fix it.
+/// Each is shown at its span, with a way to fix it.
 fn assert_located(file: &str, found: &Diagnostics) {
     assert!(!found.is_empty(), "no mistake was found");
     let rendered = found.render(false);
     for one in found {
-        let place = format!("--> {file}:{}:{}\n", one.line(), one.column());
-        assert!(rendered.contains(&place), "{place} is not in\n{rendered}");
+        let span = format!("--> {file}:{}:{}\n", one.line(), one.column());
+        assert!(rendered.contains(&span), "{span} is not in\n{rendered}");
         assert!(one.help().is_some(), "no help: {}", one.message());
     }
 }

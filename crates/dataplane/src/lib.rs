@@ -37,8 +37,8 @@ pub use handshakes::Handshakes;
 pub use key::{FlowKey, Protocol, ServiceKey};
 pub use mailbox::{Mailbox, Message, Parcel};
 pub use packet::{
-    ANSWER_GROWTH, MAX_EXTENSIONS, Packet, RESET_LEN, Sender, TcpFields, answer, parse, parse_into,
-    reset, rewrite_macs, sender, source_mac, unreachable, write_reset,
+    ANSWER_GROWTH, EthernetSource, MAX_EXTENSIONS, Packet, RESET_LEN, TcpFields, answer,
+    ethernet_source, parse, parse_into, reset, rewrite_macs, source_mac, unreachable, write_reset,
 };
 pub use pending::{Choice, PendingKey, PendingTable};
 pub use persistence::{
@@ -47,6 +47,6 @@ pub use persistence::{
 };
 pub use scheduler::{Load, MaglevTable, Member, Scheduler, SchedulerKind, flow_hash, source_hash};
 pub use slots::{BackendSlot, InstanceSlot, PortId, ServiceSlot};
-pub use snapshot::{Fate, Hop, Persistence, Service, Snapshot, Vip, WorkerLink};
+pub use snapshot::{NextHop, Persistence, Service, Snapshot, UnusableAction, Vip, WorkerLink};
 pub use tick::Tick;
 pub use verdict::{DropReason, Verdict};

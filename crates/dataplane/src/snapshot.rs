@@ -22,7 +22,7 @@ pub struct Snapshot {
     /// Sorted by address.
     vips: Vec<Vip>,
     /// Indexed by [`BackendSlot`].
-    hops: Vec<Hop>,
+    next_hops: Vec<NextHop>,
     /// Refuses frames that would circle.
     pub guard: LoopGuard,
     /// All workers, those of the same port next to each other.
@@ -67,7 +67,7 @@ pub struct Persistence {
     /// Bits that count for IPv6 sources, 1–128.
     pub prefix_v6: u8,
     /// Whether clients of a backend with weight 0 keep coming back to it, unless it is
-    /// [shunned](Hop::shunned).
+    /// [avoid_existing_clients](NextHop::avoid_existing_clients).
     pub sticky_when_drained: bool,
 }
 
@@ -81,7 +81,7 @@ impl Persistence {
 /// Where a backend's frames go. Never in two cache lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(align(32))]
-pub struct Hop {
+pub struct NextHop {
     /// Destination MAC (the backend's), then source MAC (the egress port's): the first 12 bytes of
     /// the frame.
     pub macs: [u8; 12],
@@ -98,14 +98,14 @@ pub struct Hop {
     pub eligible: bool,
     /// Whether its own clients, too, are to connect elsewhere, although it is usable: it is
     /// suspected, or down and keeps its flows. Then it is not eligible.
-    pub shunned: bool,
+    pub avoid_existing_clients: bool,
     /// What becomes of its flows while it is not usable.
-    pub fate: Fate,
+    pub when_unusable: UnusableAction,
 }
 
 /// What becomes of the flows of a backend that is not usable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fate {
+pub enum UnusableAction {
     /// Its MAC is not known: frames are dropped until it is.
     #[default]
     Unreachable,
@@ -115,8 +115,8 @@ pub enum Fate {
     Discard,
 }
 
-impl Hop {
-    /// The hop of a slot that nobody has.
+impl NextHop {
+    /// The next hop of a slot that nobody has.
     pub const NONE: Self = Self {
         macs: [0; 12],
         port: PortId(u16::MAX),
@@ -124,8 +124,8 @@ impl Hop {
         instance: InstanceSlot(u16::MAX),
         usable: false,
         eligible: false,
-        shunned: false,
-        fate: Fate::Unreachable,
+        avoid_existing_clients: false,
+        when_unusable: UnusableAction::Unreachable,
     };
 }
 
@@ -145,25 +145,25 @@ pub struct WorkerLink {
 }
 
 impl Snapshot {
-    /// Puts the parts in the order that look-ups need. `hops` is indexed by backend slot.
+    /// Puts the parts in the order that look-ups need. `next_hops` is indexed by backend slot.
     pub fn new(
         generation: u64,
         mut services: Vec<Arc<Service>>,
         mut vips: Vec<Vip>,
-        hops: Vec<Hop>,
+        next_hops: Vec<NextHop>,
         guard: LoopGuard,
         mut workers: Vec<WorkerLink>,
     ) -> Self {
         services.sort_unstable_by_key(|service| service.key);
         vips.sort_unstable_by_key(|vip| vip.address);
         workers.sort_unstable_by_key(|worker| (worker.port, worker.queue));
-        Self { generation, services, vips, hops, guard, workers }
+        Self { generation, services, vips, next_hops, guard, workers }
     }
 
-    /// The hop of a backend.
+    /// The next hop of a backend.
     #[inline]
-    pub fn hop(&self, backend: BackendSlot) -> &Hop {
-        self.hops.get(backend.index()).unwrap_or(&Hop::NONE)
+    pub fn next_hop(&self, backend: BackendSlot) -> &NextHop {
+        self.next_hops.get(backend.index()).unwrap_or(&NextHop::NONE)
     }
 
     /// The service that listens here.
@@ -196,9 +196,9 @@ impl Snapshot {
         self.vips.get(at)
     }
 
-    /// All hops, by backend slot.
-    pub fn hops(&self) -> &[Hop] {
-        &self.hops
+    /// All next hops, by backend slot.
+    pub fn next_hops(&self) -> &[NextHop] {
+        &self.next_hops
     }
 
     /// All services, sorted by key.

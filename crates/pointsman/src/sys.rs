@@ -44,7 +44,7 @@ pub struct Datagram {
     pub source: Option<Ipv6Addr>,
     /// IPv6 destination.
     pub destination: Option<Ipv6Addr>,
-    /// Hop limit.
+    /// NextHop limit.
     pub hop_limit: Option<u8>,
     /// Datagrams that this socket has dropped so far for want of room (`SO_RXQ_OVFL`); absent: none.
     pub overflowed: Option<u32>,
@@ -132,7 +132,7 @@ fn read_control(mut bytes: &[u8], datagram: &mut Datagram) {
         match (integer(WORD), integer(WORD + 4)) {
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => datagram.overflowed = word(),
             (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
-                datagram.hop_limit = word().and_then(|hops| u8::try_from(hops).ok());
+                datagram.hop_limit = word().and_then(|next_hops| u8::try_from(next_hops).ok());
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 let octets: Option<[u8; 16]> = data.get(..16).and_then(|b| b.try_into().ok());

@@ -1,7 +1,7 @@
 //! Method and headers of a request (RFC 9110 §5 and §9).
 
 use crate::diagnostic::Diagnostic;
-use crate::source::At;
+use crate::source::WithSpan;
 use crate::suggest;
 use crate::value::{Checked, Value, repeated};
 
@@ -33,12 +33,12 @@ pub(super) fn list(value: &Value<'_>) -> Checked<Vec<(String, String)>> {
         return Err(value.wrong_type("a table", &help));
     }
     let (mut headers, mut names, mut mistakes) = (Vec::new(), Vec::new(), Vec::new());
-    for (place, item) in value.entries() {
-        names.push(At { value: item.key.to_ascii_lowercase(), place: place.clone() });
+    for (span, item) in value.entries() {
+        names.push(WithSpan { value: item.key.to_ascii_lowercase(), span: span.clone() });
         let text = content(&item);
         if let Some((label, help)) = refused(item.key) {
             let message = format!("`{}` cannot be a header of a check", item.key);
-            let error = Diagnostic::error(&place, message);
+            let error = Diagnostic::error(&span, message);
             mistakes.push(error.with_label(label).with_help(help));
         }
         match text {

@@ -30,7 +30,7 @@ fn request(section: &mut Section<'_>, host: &Written<String>) -> Option<HttpChec
     let status = section.or("status", StatusSet::default(), status::set);
     let body = section.optional("body", body);
     if let Some(body) = body.at().filter(|_| method.as_deref() == Some("HEAD")) {
-        let error = Diagnostic::error(&body.place, "an answer to `HEAD` has no body");
+        let error = Diagnostic::error(&body.span, "an answer to `HEAD` has no body");
         let error = error.with_label("could never match");
         section.report(error.with_help("write `method = \"GET\"`, or remove `body`"));
     }

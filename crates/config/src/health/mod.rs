@@ -13,7 +13,7 @@ use control::health::{Check, CheckKind, ProbeTarget};
 use crate::diagnostic::Diagnostic;
 use crate::ports::Ports;
 use crate::section::Section;
-use crate::source::{At, Place, Written};
+use crate::source::{Span, WithSpan, Written};
 use crate::value::{self, Checked, Value};
 
 use times::RawTimes;
@@ -21,7 +21,7 @@ use times::RawTimes;
 /// A check as far as it could be read.
 #[derive(Debug)]
 pub(crate) struct RawCheck {
-    pub(crate) header: Place,
+    pub(crate) header: Span,
     /// Keys of [`KINDS`] that are written.
     written: Vec<&'static str>,
     /// What is asked, as far as it is right.
@@ -76,14 +76,14 @@ impl RawCheck {
     }
 
     /// A service of every port does not say which one to ask.
-    pub(crate) fn without_port(&self, ports: &At<Ports>) -> Option<Diagnostic> {
+    pub(crate) fn without_port(&self, ports: &WithSpan<Ports>) -> Option<Diagnostic> {
         let kind = self.only_kind().filter(|kind| !PORTLESS.contains(kind))?;
         if ports.value != Ports::ANY || !self.port.is_absent() {
             return None;
         }
         let message = format!("`{kind}` is not told which port to ask");
         let error = Diagnostic::error(&self.header, message).with_label("needs `port`");
-        let error = error.with_place(&ports.place, "the service has every port");
+        let error = error.with_place(&ports.span, "the service has every port");
         let usual = match kind {
             "https" => 443,
             "udp" => 53,
@@ -126,7 +126,7 @@ impl RawCheck {
     fn misfits(&self, kind: &'static str) -> Vec<Diagnostic> {
         let mut mistakes = Vec::new();
         if let Some(port) = self.port.at().filter(|_| PORTLESS.contains(&kind)) {
-            let error = Diagnostic::error(&port.place, format!("a `{kind}` check has no port"));
+            let error = Diagnostic::error(&port.span, format!("a `{kind}` check has no port"));
             let help = match kind {
                 "ping" => "remove `port`, or ask it with `tcp = {}`",
                 _ => "remove `port`, or give it to the program as an argument",
@@ -136,14 +136,14 @@ impl RawCheck {
         let vip = self.target.at().filter(|target| target.value == ProbeTarget::Vip);
         if let Some(target) = vip.filter(|_| kind == "script") {
             let message = "a `script` check cannot have `target = \"vip\"`";
-            let error = Diagnostic::error(&target.place, message);
+            let error = Diagnostic::error(&target.span, message);
             let error = error.with_label("what a program asks cannot be steered");
             mistakes.push(error.with_help("remove `target`, or use another kind of check"));
         }
         let sentinel = self.sentinel.at().filter(|sentinel| sentinel.value);
         if let Some(sentinel) = sentinel.filter(|_| !CONNECTED.contains(&kind)) {
             let message = format!("a `{kind}` check cannot have a sentinel");
-            let error = Diagnostic::error(&sentinel.place, message);
+            let error = Diagnostic::error(&sentinel.span, message);
             let error = error.with_label("makes no connection that could be kept");
             mistakes.push(error.with_help("remove it; `http`, `https` and `tcp` have one"));
         }

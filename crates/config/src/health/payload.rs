@@ -31,8 +31,8 @@ fn bytes(section: &mut Section<'_>, text: &'static str, hex: &'static str) -> Op
     let as_hex = section.optional(hex, hex_bytes);
     if let (Some(first), Some(second)) = (as_text.at(), as_hex.at()) {
         let message = format!("both `{text}` and `{hex}` are written");
-        let error = Diagnostic::error(&second.place, message).with_label("the same in hex digits");
-        let error = error.with_place(&first.place, "as text");
+        let error = Diagnostic::error(&second.span, message).with_label("the same in hex digits");
+        let error = error.with_place(&first.span, "as text");
         section.report(error.with_help("remove one of the two"));
     }
     if as_text.is_absent() { as_hex.or(Vec::new()) } else { as_text.or(Vec::new()) }

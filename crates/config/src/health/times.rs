@@ -59,7 +59,7 @@ impl RawTimes {
         }
         let interval = humantime::format_duration(interval);
         let message = format!("`fast_interval` is longer than `interval`, {interval}");
-        let error = Diagnostic::error(&fast.place, message);
+        let error = Diagnostic::error(&fast.span, message);
         let error = self.mark_interval(error.with_label("a suspect must be asked sooner"));
         Some(error.with_help(format!("write a duration from 10ms to {interval}")))
     }
@@ -72,7 +72,7 @@ impl RawTimes {
         }
         let interval = humantime::format_duration(interval);
         let message = format!("`timeout` is longer than `interval`, {interval}");
-        let warning = Diagnostic::warning(&timeout.place, message);
+        let warning = Diagnostic::warning(&timeout.span, message);
         let label = "the next probe waits for the end of this one";
         let warning = self.mark_interval(warning.with_label(label));
         Some(warning.with_help("shorten `timeout`, or ask less often"))
@@ -80,7 +80,7 @@ impl RawTimes {
 
     fn mark_interval(&self, diagnostic: Diagnostic) -> Diagnostic {
         match self.interval.at() {
-            Some(interval) => diagnostic.with_place(&interval.place, "`interval`"),
+            Some(interval) => diagnostic.with_place(&interval.span, "`interval`"),
             None => diagnostic,
         }
     }

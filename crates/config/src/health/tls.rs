@@ -16,18 +16,18 @@ pub(super) fn read(section: &mut Section<'_>, host: &Written<String>) -> Option<
     let ca_file = section.optional("ca_file", value::absolute_path(CA_FILE));
     let verifies = verify.or(true);
     if verifies == Some(true) && is_nameless(&sni, host) {
-        let place = verify.at().map_or_else(|| section.header(), |verify| &verify.place);
-        let mut error = Diagnostic::error(place, "`verify` needs the name in the certificate");
+        let span = verify.at().map_or_else(|| section.header(), |verify| &verify.span);
+        let mut error = Diagnostic::error(span, "`verify` needs the name in the certificate");
         error = error.with_label("no name to compare with");
         if let Some(host) = host.at() {
-            error = error.with_place(&host.place, "an address");
+            error = error.with_place(&host.span, "an address");
         }
         let help = "add `sni = \"www.example.org\"` or a `host` that is a name, \
                     or write `verify = false`";
         section.report(error.with_help(help));
     }
     if let Some(file) = ca_file.at().filter(|_| verifies == Some(false)) {
-        let warning = Diagnostic::warning(&file.place, "`ca_file` has no effect");
+        let warning = Diagnostic::warning(&file.span, "`ca_file` has no effect");
         let warning = warning.with_label("nothing is verified");
         section.report(warning.with_help("write `verify = true`, or remove it"));
     }

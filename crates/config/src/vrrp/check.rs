@@ -9,7 +9,7 @@ use super::RawVrrp;
 use crate::diagnostic::Diagnostic;
 use crate::interface::RawInterface;
 use crate::service::RawService;
-use crate::source::At;
+use crate::source::WithSpan;
 use crate::suggest;
 use crate::value::repeated;
 
@@ -55,15 +55,15 @@ fn unknown_tracked(instance: &RawVrrp, services: &[RawService]) -> Vec<Diagnosti
     let tracked = instance.track.iter().flatten().filter_map(|track| track.service());
     tracked
         .filter(|(name, _)| !known.contains(name))
-        .map(|(name, place)| {
-            let named = At { value: name.to_owned(), place: place.clone() };
+        .map(|(name, span)| {
+            let named = WithSpan { value: name.to_owned(), span: span.clone() };
             unknown("[[service]]", &named, &known)
         })
         .collect()
 }
 
-fn unknown(table: &str, named: &At<String>, known: &[&str]) -> Diagnostic {
-    let error = Diagnostic::error(&named.place, format!("there is no `{table}` `{}`", named.value));
+fn unknown(table: &str, named: &WithSpan<String>, known: &[&str]) -> Diagnostic {
+    let error = Diagnostic::error(&named.span, format!("there is no `{table}` `{}`", named.value));
     let error = match suggest::closest(&named.value, known.iter().copied()) {
         Some(meant) => error.with_label(format!("did you mean `{meant}`?")),
         None => error.with_label("not configured"),
@@ -94,9 +94,9 @@ fn torn_vips(services: &[RawService]) -> Vec<Diagnostic> {
         let message =
             format!("the VIP {} belongs to {} and to {}", vip.value, say(there), say(here));
         let mut error =
-            Diagnostic::error(&vip.place, message).with_label("an address moves as a whole");
+            Diagnostic::error(&vip.span, message).with_label("an address moves as a whole");
         if let Some(vip) = &earlier.vip {
-            error = error.with_place(&vip.place, "used here with another `vrrp`");
+            error = error.with_place(&vip.span, "used here with another `vrrp`");
         }
         mistakes.push(error.with_help("give all services of a VIP the same `vrrp`"));
     }
@@ -114,7 +114,7 @@ fn too_many(instances: &[RawVrrp]) -> Option<Diagnostic> {
 fn vips_of<'a>(
     instance: &RawVrrp,
     services: &'a [RawService],
-) -> impl Iterator<Item = &'a At<IpAddr>> + Clone {
+) -> impl Iterator<Item = &'a WithSpan<IpAddr>> + Clone {
     let name = instance.name.as_ref().map(|name| name.value.clone());
     let mine = services.iter().filter(move |service| {
         name.is_some() && service.vrrp.as_ref().map(|vrrp| &vrrp.value) == name.as_ref()
@@ -127,7 +127,7 @@ fn vips(instance: &RawVrrp, services: &[RawService]) -> Vec<Diagnostic> {
     let vips = vips_of(instance, services);
     let Some(first) = vips.clone().next() else {
         let message = format!("no service has `vrrp = \"{}\"`", name.value);
-        let error = Diagnostic::error(&name.place, message).with_label("an instance without VIPs");
+        let error = Diagnostic::error(&name.span, message).with_label("an instance without VIPs");
         let help = format!("add `vrrp = \"{}\"` to a `[[service]]`, or remove it", name.value);
         return vec![error.with_help(help)];
     };
@@ -135,30 +135,30 @@ fn vips(instance: &RawVrrp, services: &[RawService]) -> Vec<Diagnostic> {
     let v4 = first.value.is_ipv4();
     if let Some(other) = vips.clone().find(|vip| vip.value.is_ipv4() != v4) {
         let message = format!("VRRP instance `{}` has IPv4 and IPv6 VIPs", name.value);
-        let error = Diagnostic::error(&other.place, message).with_label("of another family");
-        let error = error.with_place(&first.place, "the first VIP");
+        let error = Diagnostic::error(&other.span, message).with_label("of another family");
+        let error = error.with_place(&first.span, "the first VIP");
         let help = "use two instances, one for each family; they may have the same `vrid` and a \
                     common `group`";
         mistakes.push(error.with_help(help));
     }
     if instance.version == Some(Version::V2) && !v4 {
         let message = format!("VRRP instance `{}` is version 2, which has no IPv6", name.value);
-        let error = Diagnostic::error(&first.place, message).with_label("an IPv6 VIP");
+        let error = Diagnostic::error(&first.span, message).with_label("an IPv6 VIP");
         mistakes.push(error.with_help("use `version = 3`"));
     }
     let peers = instance.peers.iter().flatten();
     mistakes.extend(peers.filter(|peer| peer.value.is_ipv4() != v4).map(|peer| {
         let message = format!("the peer {} is of another family than the VIPs", peer.value);
-        let error = Diagnostic::error(&peer.place, message).with_label("cannot be heard");
+        let error = Diagnostic::error(&peer.span, message).with_label("cannot be heard");
         error
-            .with_place(&first.place, "the first VIP")
+            .with_place(&first.span, "the first VIP")
             .with_help("write the address that its adverts come from (IPv6: the link-local one)")
     }));
     let count = vips.map(|vip| vip.value).collect::<std::collections::BTreeSet<_>>().len();
     let max = if v4 { MAX_VIPS_V4 } else { MAX_VIPS_V6 };
     if count > max {
         let message = format!("VRRP instance `{}` has {count} VIPs", name.value);
-        let error = Diagnostic::error(&name.place, message);
+        let error = Diagnostic::error(&name.span, message);
         let error = error.with_label(format!("{max} fit one advert"));
         mistakes.push(error.with_help("spread them over several instances"));
     }
@@ -175,8 +175,8 @@ fn same_router(instances: &[RawVrrp], services: &[RawService]) -> Vec<Diagnostic
         let key = (&interface.value, vip.value.is_ipv4(), vrid.value);
         let Some(earlier) = first.insert(key, vrid) else { continue };
         let message = format!("VRID {} is used twice on {}", vrid.value, interface.value);
-        let error = Diagnostic::error(&vrid.place, message).with_label("used again here");
-        let error = error.with_place(&earlier.place, "first used here");
+        let error = Diagnostic::error(&vrid.span, message).with_label("used again here");
+        let error = error.with_place(&earlier.span, "first used here");
         mistakes.push(error.with_help("give one of them another `vrid`, on all its nodes"));
     }
     mistakes

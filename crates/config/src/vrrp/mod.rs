@@ -13,7 +13,7 @@ use control::{Notify, Track, Vrrp};
 use crate::diagnostic::Diagnostic;
 use crate::duration::duration;
 use crate::section::Section;
-use crate::source::{At, Place};
+use crate::source::{Span, WithSpan};
 use crate::value::{self, Checked, Value};
 use crate::{interface, net, notify};
 
@@ -23,14 +23,14 @@ use track::RawTrack;
 /// An instance as far as it could be read.
 #[derive(Debug)]
 pub(crate) struct RawVrrp {
-    header: Place,
-    name: Option<At<String>>,
-    interface: Option<At<String>>,
-    vrid: Option<At<u8>>,
+    header: Span,
+    name: Option<WithSpan<String>>,
+    interface: Option<WithSpan<String>>,
+    vrid: Option<WithSpan<u8>>,
     version: Option<Version>,
     priority: Option<u8>,
     /// `None` also when it is wrong, which was reported.
-    advert_interval: Option<At<Duration>>,
+    advert_interval: Option<WithSpan<Duration>>,
     interval_is_wrong: bool,
     preempt: Option<bool>,
     preempt_delay: Option<Duration>,
@@ -38,8 +38,8 @@ pub(crate) struct RawVrrp {
     checksum: Option<ChecksumMode>,
     handover: Option<Handover>,
     unicast: Option<bool>,
-    peers: Option<Vec<At<IpAddr>>>,
-    group: Option<At<String>>,
+    peers: Option<Vec<WithSpan<IpAddr>>>,
+    group: Option<WithSpan<String>>,
     control_timeout: Option<Duration>,
     announce: Option<AnnounceTimes>,
     track: Option<Vec<RawTrack>>,
@@ -143,12 +143,12 @@ impl RawVrrp {
         if whole && (low..=high).contains(&(millis / step)) {
             return None;
         }
-        let message = format!("`advert_interval` cannot be {}", interval.place.text());
+        let message = format!("`advert_interval` cannot be {}", interval.span.text());
         let help = match self.version? {
             Version::V2 => "write 1s to 255s, or use `version = 3`",
             Version::V3 => "write 10ms to 40.95s in steps of 10ms, such as `\"100ms\"`",
         };
-        Some(Diagnostic::error(&interval.place, message).with_label(label).with_help(help))
+        Some(Diagnostic::error(&interval.span, message).with_label(label).with_help(help))
     }
 }
 

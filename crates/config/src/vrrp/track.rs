@@ -9,15 +9,15 @@ use crate::diagnostic::Diagnostic;
 use crate::duration::{PERIOD, duration};
 use crate::interface;
 use crate::section::Section;
-use crate::source::{At, Place};
+use crate::source::{Span, WithSpan};
 use crate::value::{self, Checked, Value};
 
 /// A tracked thing as far as it could be read.
 #[derive(Debug)]
 pub(super) struct RawTrack {
-    header: Place,
+    header: Span,
     /// What is tracked, as far as it is right, in the order of [`KINDS`].
-    targets: Vec<At<TrackTarget>>,
+    targets: Vec<WithSpan<TrackTarget>>,
     /// Keys of [`KINDS`] that are written.
     written: Vec<&'static str>,
     /// `None` also when it is wrong, which was reported.
@@ -56,9 +56,9 @@ impl RawTrack {
     }
 
     /// The name of the service that is tracked, if one is.
-    pub(super) fn service(&self) -> Option<(&str, &Place)> {
+    pub(super) fn service(&self) -> Option<(&str, &Span)> {
         self.targets.iter().find_map(|at| match &at.value {
-            TrackTarget::Service(name) => Some((name.as_str(), &at.place)),
+            TrackTarget::Service(name) => Some((name.as_str(), &at.span)),
             TrackTarget::Interface(_) | TrackTarget::Script(..) | TrackTarget::File(_) => None,
         })
     }
@@ -78,7 +78,7 @@ impl RawTrack {
 }
 
 /// `script` and the keys that only it has.
-fn script(section: &mut Section<'_>) -> Option<At<TrackTarget>> {
+fn script(section: &mut Section<'_>) -> Option<WithSpan<TrackTarget>> {
     if !section.has("script") {
         return None;
     }
@@ -87,9 +87,9 @@ fn script(section: &mut Section<'_>) -> Option<At<TrackTarget>> {
     let timeout = section.or("timeout", Duration::from_secs(1), duration(PERIOD));
     let rise = section.or("rise", 1, value::number(1..=100));
     let fall = section.or("fall", 1, value::number(1..=100));
-    let At { value: argv, place } = argv?;
+    let WithSpan { value: argv, span } = argv?;
     let times = ScriptTimes { interval: interval?, timeout: timeout?, rise: rise?, fall: fall? };
-    Some(At { value: TrackTarget::Script(argv, times), place })
+    Some(WithSpan { value: TrackTarget::Script(argv, times), span })
 }
 
 fn weight(value: &Value<'_>) -> Checked<i16> {

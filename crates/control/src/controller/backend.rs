@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use dataplane::{BackendSlot, Fate, Tick};
+use dataplane::{BackendSlot, Tick, UnusableAction};
 
 use super::ramp::{Ramp, STEPS};
-use super::reach::Way;
+use super::reach::Path;
 use super::report::{BackendChange, BackendState};
 use crate::desired::{self, FailurePolicy, OnDown};
 use crate::health::{self, Condition, Transition};
@@ -13,13 +13,13 @@ use crate::neighbour::Unusable;
 
 /// A backend of one service.
 #[derive(Clone, Debug)]
-pub(super) struct Seat {
+pub(super) struct BackendRuntime {
     pub(super) wanted: desired::Backend,
     pub(super) role: Role,
     /// `None` while all are taken.
     pub(super) slot: Option<BackendSlot>,
     /// How to reach it, or why it cannot be.
-    pub(super) way: Result<Way, Unusable>,
+    pub(super) path: Result<Path, Unusable>,
     health: Health,
     /// Whether it ever took clients.
     was_up: bool,
@@ -73,7 +73,7 @@ impl Health {
     }
 }
 
-impl Seat {
+impl BackendRuntime {
     /// A backend that was not there before; `late`: others of its service were.
     pub(super) fn new(
         service: &desired::Service,
@@ -86,7 +86,7 @@ impl Seat {
             wanted: wanted.clone(),
             role,
             slot: None,
-            way: Err(Unusable::Resolving),
+            path: Err(Unusable::Resolving),
             health: Health::new(service, role),
             was_up: false,
             late,
@@ -166,7 +166,7 @@ impl Seat {
         if matches!(self.role, Role::Leaving(_)) {
             return (BackendState::Draining, "removed from the configuration".to_owned());
         }
-        match (condition, &self.way) {
+        match (condition, &self.path) {
             (Condition::Down, _) if *known => (BackendState::Down, why.clone()),
             (_, Err(Unusable::Resolving)) if !self.was_up => {
                 (BackendState::Checking, Unusable::Resolving.to_string())
@@ -183,7 +183,7 @@ impl Seat {
 
     /// Whether it can take new sources in this condition.
     pub(super) fn can_take(&self, condition: Condition) -> bool {
-        self.is_weighty() && self.way.is_ok() && self.health.condition == condition
+        self.is_weighty() && self.path.is_ok() && self.health.condition == condition
     }
 
     /// Whether it counts for its service.
@@ -194,7 +194,7 @@ impl Seat {
     /// Whether it is too early to say whether it is up.
     pub(super) fn is_undecided(&self) -> bool {
         let unchecked = self.health.condition == Condition::Down && !self.health.known;
-        match &self.way {
+        match &self.path {
             Ok(_) => unchecked,
             Err(Unusable::Resolving) => unchecked || self.health.condition != Condition::Down,
             Err(_) => false,
@@ -204,7 +204,7 @@ impl Seat {
     /// Whether frames may be sent to it.
     pub(super) fn is_usable(&self, policy: &FailurePolicy) -> bool {
         let stays = self.kept || policy.inhibit || policy.on_down == OnDown::Keep;
-        self.way.is_ok() && (self.health.condition != Condition::Down || stays)
+        self.path.is_ok() && (self.health.condition != Condition::Down || stays)
     }
 
     /// Whether its own clients, too, are to connect elsewhere, although it is usable.
@@ -221,16 +221,16 @@ impl Seat {
     }
 
     /// What becomes of its flows while it is not usable.
-    pub(super) fn fate(&self, policy: &FailurePolicy) -> Fate {
+    pub(super) fn when_unusable(&self, policy: &FailurePolicy) -> UnusableAction {
         // Any other trouble with the way is this node's own, or over in a moment.
-        let silent = self.way == Err(Unusable::NoAnswer);
+        let silent = self.path == Err(Unusable::NoAnswer);
         let down = silent || self.health.condition == Condition::Down;
         match policy.on_down {
             // One that was never up has no flows that would be lost.
-            _ if !down || !self.was_up || policy.inhibit => Fate::Unreachable,
-            OnDown::Reset => Fate::Reset,
-            OnDown::Drop => Fate::Discard,
-            OnDown::Keep => Fate::Unreachable,
+            _ if !down || !self.was_up || policy.inhibit => UnusableAction::Unreachable,
+            OnDown::Reset => UnusableAction::Reset,
+            OnDown::Drop => UnusableAction::Discard,
+            OnDown::Keep => UnusableAction::Unreachable,
         }
     }
 

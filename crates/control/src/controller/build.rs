@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use dataplane::{
-    Addr, BackendSlot, Hop, InstanceSlot, LoopGuard, Member, Persistence, PortId, Scheduler,
+    Addr, BackendSlot, InstanceSlot, LoopGuard, Member, NextHop, Persistence, PortId, Scheduler,
     Service, ServiceKey, ServiceSlot, Snapshot, Tick, Vip,
 };
 
-use super::backend::Seat;
+use super::backend::BackendRuntime;
 use super::report::Report;
-use super::service::{Built, Running};
+use super::service::{Built, ServiceRuntime};
 use super::{Command, Controller, Due, Owner, STANDALONE};
 use crate::desired;
 
@@ -27,7 +27,7 @@ impl Controller {
             self.watch_neighbours();
             self.vips = self.configured_vips();
             self.steer();
-            self.hops.clear();
+            self.next_hops.clear();
             for service in &mut self.services {
                 service.dirty = true;
             }
@@ -37,7 +37,7 @@ impl Controller {
             self.generation,
             services,
             self.vips.clone(),
-            self.hops.clone(),
+            self.next_hops.clone(),
             self.guard.clone(),
             self.workers.clone(),
         );
@@ -96,8 +96,8 @@ impl Controller {
         let wanted: BTreeMap<&str, BTreeSet<IpAddr>> = services
             .iter()
             .map(|service| {
-                let seats = service.seats.iter().map(|seat| seat.wanted.address);
-                (service.wanted.name.as_str(), seats.collect())
+                let backends = service.backends.iter().map(|backend| backend.wanted.address);
+                (service.wanted.name.as_str(), backends.collect())
             })
             .collect();
         instance_slots.retain(generation, |name| {
@@ -113,33 +113,34 @@ impl Controller {
             let _ = instance_slots.claim(&instance.name);
         }
         for service in services {
-            let Running { wanted, seats, .. } = service;
+            let ServiceRuntime { wanted, backends, .. } = service;
             let vrrp = wanted.vrrp.as_ref();
             let instance = vrrp.and_then(|name| instance_slots.slot(name));
             let instance = instance.map_or(STANDALONE, InstanceSlot);
             let slot = service_slots.claim(&wanted.name).map(ServiceSlot);
             service.dirty |= (slot, instance) != (service.slot, service.instance);
             (service.slot, service.instance) = (slot, instance);
-            for seat in seats.iter_mut().filter(|seat| seat.slot.is_none()) {
-                let key = (wanted.name.clone(), seat.wanted.address);
-                seat.slot = backend_slots.claim(&key).map(BackendSlot);
-                service.dirty |= seat.slot.is_some();
+            for backend in backends.iter_mut().filter(|backend| backend.slot.is_none()) {
+                let key = (wanted.name.clone(), backend.wanted.address);
+                backend.slot = backend_slots.claim(&key).map(BackendSlot);
+                service.dirty |= backend.slot.is_some();
             }
         }
     }
 
-    /// The services, rebuilt only where something about them changed, and their hops.
+    /// The services, rebuilt only where something about them changed, and their next hops.
     fn build_services(&mut self) -> Vec<Arc<Service>> {
-        let Self { services, hops, reports, now, .. } = self;
+        let Self { services, next_hops, reports, now, .. } = self;
         let mut built = Vec::with_capacity(services.len());
         for service in services {
             if std::mem::take(&mut service.dirty) {
-                let Running { wanted, seats, .. } = &mut *service;
-                let changes = seats.iter_mut().filter_map(|seat| seat.change(&wanted.name));
+                let ServiceRuntime { wanted, backends, .. } = &mut *service;
+                let changes =
+                    backends.iter_mut().filter_map(|backend| backend.change(&wanted.name));
                 reports.extend(changes.map(Report::Backend));
                 reports.extend(service.settle(*now).map(Report::Service));
                 service.rebuild(*now);
-                service.write_hops(hops);
+                service.write_next_hops(next_hops);
             }
             built.extend(service.built.as_ref().map(|built| Arc::clone(&built.service)));
         }
@@ -150,14 +151,17 @@ impl Controller {
         let own = self.reach.ports.iter().filter_map(|port| port.link).map(|link| link.mac);
         let backends = self.services.iter().flat_map(|service| {
             let vip = Addr::from(service.wanted.vip);
-            let macs = service.seats.iter().filter_map(|seat| self.reach.mac(seat.wanted.address));
+            let macs = service
+                .backends
+                .iter()
+                .filter_map(|backend| self.reach.mac(backend.wanted.address));
             macs.map(move |mac| (mac, vip))
         });
         LoopGuard::new(own, backends)
     }
 }
 
-impl Running {
+impl ServiceRuntime {
     /// Its form for the packet path; the old one where nothing of it changed.
     fn rebuild(&mut self, now: Tick) {
         let Some(slot) = self.slot else {
@@ -209,34 +213,34 @@ impl Running {
         Service { slot, key, instance: self.instance, persistence, scheduler, reject }
     }
 
-    fn write_hops(&self, hops: &mut Vec<Hop>) {
+    fn write_next_hops(&self, next_hops: &mut Vec<NextHop>) {
         let Some(service) = self.slot else { return };
-        for seat in &self.seats {
-            let Some(slot) = seat.slot else { continue };
-            if hops.len() <= slot.index() {
-                hops.resize(slot.index() + 1, Hop::NONE);
+        for backend in &self.backends {
+            let Some(slot) = backend.slot else { continue };
+            if next_hops.len() <= slot.index() {
+                next_hops.resize(slot.index() + 1, NextHop::NONE);
             }
-            hops[slot.index()] = self.hop(service, seat);
+            next_hops[slot.index()] = self.next_hop(service, backend);
         }
     }
 
-    fn hop(&self, service: ServiceSlot, seat: &Seat) -> Hop {
+    fn next_hop(&self, service: ServiceSlot, backend: &BackendRuntime) -> NextHop {
         let policy = &self.wanted.failure;
-        let mut hop = Hop {
+        let mut next_hop = NextHop {
             service,
             instance: self.instance,
-            usable: seat.is_usable(policy),
-            eligible: seat.eligible,
-            shunned: seat.is_shunned(policy),
-            fate: seat.fate(policy),
-            ..Hop::NONE
+            usable: backend.is_usable(policy),
+            eligible: backend.eligible,
+            avoid_existing_clients: backend.is_shunned(policy),
+            when_unusable: backend.when_unusable(policy),
+            ..NextHop::NONE
         };
-        if let Ok(way) = &seat.way {
-            hop.macs[..6].copy_from_slice(&way.mac.0);
-            hop.macs[6..].copy_from_slice(&way.own.0);
-            hop.port = way.port;
+        if let Ok(path) = &backend.path {
+            next_hop.macs[..6].copy_from_slice(&path.mac.0);
+            next_hop.macs[6..].copy_from_slice(&path.own.0);
+            next_hop.port = path.port;
         }
-        hop
+        next_hop
     }
 }
 

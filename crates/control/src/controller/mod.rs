@@ -23,8 +23,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use dataplane::{
-    Addr, BackendSlot, Hop, InstanceSlot, LoopGuard, MAX_BACKENDS, MAX_SERVICES, PortId, Snapshot,
-    Tick, Vip, WorkerLink,
+    Addr, BackendSlot, InstanceSlot, LoopGuard, MAX_BACKENDS, MAX_SERVICES, NextHop, PortId,
+    Snapshot, Tick, Vip, WorkerLink,
 };
 
 use crate::desired::Desired;
@@ -34,7 +34,7 @@ use crate::port::{Link, Network, Port};
 use crate::registry::Registry;
 use backend::Role;
 use reach::Reach;
-use service::Running;
+use service::ServiceRuntime;
 
 pub use report::{BackendChange, BackendState, Report, ServiceChange, Takers};
 pub use status::{BackendStatus, ServiceStatus};
@@ -50,9 +50,9 @@ pub struct Controller {
     /// Of VRRP instances; slot 0 is [`STANDALONE`]'s.
     instance_slots: Registry<String>,
     /// As configured, in its order.
-    services: Vec<Running>,
+    services: Vec<ServiceRuntime>,
     /// As published; of the services' dirty ones, and of them only, to be worked out anew.
-    hops: Vec<Hop>,
+    next_hops: Vec<NextHop>,
     vips: Vec<Vip>,
     guard: LoopGuard,
     generation: u64,
@@ -141,12 +141,16 @@ impl Controller {
         let mut controller = Self {
             instance_slots,
             reach: Reach::new(&desired),
-            services: desired.services.iter().map(|wanted| Running::new(wanted, now)).collect(),
+            services: desired
+                .services
+                .iter()
+                .map(|wanted| ServiceRuntime::new(wanted, now))
+                .collect(),
             desired,
             workers: Vec::new(),
             service_slots: Registry::new(slots(MAX_SERVICES)),
             backend_slots: Registry::new(slots(MAX_BACKENDS)),
-            hops: Vec::new(),
+            next_hops: Vec::new(),
             vips: Vec::new(),
             guard: LoopGuard::default(),
             generation: 0,
@@ -180,7 +184,7 @@ impl Controller {
             }
             Event::Neighbour(address, neighbour) => {
                 if self.reach.learn(address, neighbour) {
-                    self.judge_where(|seat| seat == address);
+                    self.judge_where(|backend| backend == address);
                     self.due = self.due.max(Due::Neighbours);
                 }
             }
@@ -230,19 +234,19 @@ impl Controller {
         };
         let mut gone = false;
         for service in services {
-            let Running { wanted, seats, .. } = service;
-            seats.retain(|seat| {
-                let stays = match seat.role {
+            let ServiceRuntime { wanted, backends, .. } = service;
+            backends.retain(|backend| {
+                let stays = match backend.role {
                     Role::Member | Role::Fallback => true,
                     Role::Leaving(generation) => {
-                        generation > *acknowledged || seat.slot.is_some_and(&in_use)
+                        generation > *acknowledged || backend.slot.is_some_and(&in_use)
                     }
                 };
                 if !stays {
                     reports.push_back(Report::Drained {
                         service: wanted.name.clone(),
-                        backend: seat.wanted.name.clone(),
-                        after: now.saturating_since(seat.since),
+                        backend: backend.wanted.name.clone(),
+                        after: now.saturating_since(backend.since),
                     });
                     (service.dirty, gone) = (true, true);
                 }
@@ -284,8 +288,8 @@ impl Controller {
     /// Whether it is too early to say of some backend whether it is up: its MAC is being asked for,
     /// or its first check is not over.
     pub fn undecided(&self) -> bool {
-        let mut seats = self.services.iter().flat_map(|service| &service.seats);
-        seats.any(|seat| !matches!(seat.role, Role::Leaving(_)) && seat.is_undecided())
+        let mut backends = self.services.iter().flat_map(|service| &service.backends);
+        backends.any(|backend| !matches!(backend.role, Role::Leaving(_)) && backend.is_undecided())
     }
 
     /// VIPs in the map.
@@ -315,7 +319,7 @@ impl Controller {
     }
 
     /// The backends of services of which nobody is up: service, address.
-    pub fn deserted(&self) -> impl Iterator<Item = (&str, IpAddr)> {
+    pub fn unreferenced_addresses(&self) -> impl Iterator<Item = (&str, IpAddr)> {
         let services = self.services.iter().filter(|service| service.weights.healthy == 0);
         services.flat_map(|service| {
             let backends = service.wanted.backends.iter();
@@ -327,16 +331,16 @@ impl Controller {
     pub fn checked(&self) -> impl Iterator<Item = (&str, IpAddr, BackendSlot)> {
         let services = self.services.iter().filter(|service| !service.wanted.health.is_empty());
         services.flat_map(|service| {
-            let members = service.seats.iter().filter(|seat| seat.role == Role::Member);
-            members.filter_map(|seat| {
-                Some((service.wanted.name.as_str(), seat.wanted.address, seat.slot?))
+            let members = service.backends.iter().filter(|backend| backend.role == Role::Member);
+            members.filter_map(|backend| {
+                Some((service.wanted.name.as_str(), backend.wanted.address, backend.slot?))
             })
         })
     }
 
     fn follow(&mut self, desired: Desired) {
         let generation = self.generation + 1;
-        let mut old: BTreeMap<String, Running> = std::mem::take(&mut self.services)
+        let mut old: BTreeMap<String, ServiceRuntime> = std::mem::take(&mut self.services)
             .into_iter()
             .map(|service| (service.wanted.name.clone(), service))
             .collect();
@@ -346,7 +350,7 @@ impl Controller {
                     service.follow(wanted, generation, self.now);
                     service
                 }
-                None => Running::new(wanted, self.now),
+                None => ServiceRuntime::new(wanted, self.now),
             };
             self.services.push(service);
         }
@@ -359,12 +363,12 @@ impl Controller {
         let now = self.now;
         let service = self.services.iter_mut().find(|service| service.wanted.name == name);
         let Some(service) = service else { return };
-        let Running { wanted, seats, .. } = service;
-        let seat = seats.iter_mut().find(|seat| seat.wanted.address == address);
+        let ServiceRuntime { wanted, backends, .. } = service;
+        let backend = backends.iter_mut().find(|backend| backend.wanted.address == address);
         // What is not checked is not heard of either; that may cross with a reload.
-        let Some(seat) = seat.filter(|seat| seat.role == Role::Member) else { return };
-        seat.hear(transition);
-        seat.judge(wanted, Some(transition.after), now);
+        let Some(backend) = backend.filter(|backend| backend.role == Role::Member) else { return };
+        backend.hear(transition);
+        backend.judge(wanted, Some(transition.after), now);
         service.dirty = true;
         self.due = self.due.max(Due::Snapshot);
     }
@@ -378,13 +382,13 @@ impl Controller {
     fn judge_where(&mut self, concerns: impl Fn(IpAddr) -> bool) {
         let Self { services, reach, now, .. } = self;
         for service in services {
-            let Running { wanted, seats, .. } = service;
-            for seat in seats.iter_mut().filter(|seat| concerns(seat.wanted.address)) {
-                seat.way = match seat.slot {
-                    Some(_) => reach.way_to(seat.wanted.address),
+            let ServiceRuntime { wanted, backends, .. } = service;
+            for backend in backends.iter_mut().filter(|backend| concerns(backend.wanted.address)) {
+                backend.path = match backend.slot {
+                    Some(_) => reach.path_to(backend.wanted.address),
                     None => Err(Unusable::NoSlot),
                 };
-                seat.judge(wanted, None, *now);
+                backend.judge(wanted, None, *now);
                 service.dirty = true;
             }
         }
@@ -402,11 +406,11 @@ impl Controller {
     }
 
     fn watch_neighbours(&mut self) {
-        let backends = self.services.iter().flat_map(|service| &service.seats);
+        let backends = self.services.iter().flat_map(|service| &service.backends);
         let wanted: BTreeSet<(PortId, IpAddr)> = backends
-            .filter_map(|seat| {
-                let port = self.reach.port_towards(seat.wanted.address)?;
-                port.link.map(|_| (port.id, seat.wanted.address))
+            .filter_map(|backend| {
+                let port = self.reach.port_towards(backend.wanted.address)?;
+                port.link.map(|_| (port.id, backend.wanted.address))
             })
             .collect();
         for gone in self.watched.difference(&wanted) {

@@ -11,7 +11,7 @@ use crate::port::Port;
 
 /// How to reach a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Way {
+pub(super) struct Path {
     /// The egress port.
     pub(super) port: PortId,
     /// Its MAC.
@@ -69,8 +69,8 @@ impl Reach {
         port_towards(&self.ports, address)
     }
 
-    /// The way to a backend, or why there is none.
-    pub(super) fn way_to(&self, address: IpAddr) -> Result<Way, Unusable> {
+    /// The path to a backend, or why it has none.
+    pub(super) fn path_to(&self, address: IpAddr) -> Result<Path, Unusable> {
         let port = self.port_towards(address).ok_or(Unusable::OffLink)?;
         let link = port
             .link
@@ -88,7 +88,7 @@ impl Reach {
         if self.ports.iter().any(|port| port.link.is_some_and(|link| link.mac == mac)) {
             return Err(Unusable::OwnMac);
         }
-        Ok(Way { port: port.id, own: link.mac, mac })
+        Ok(Path { port: port.id, own: link.mac, mac })
     }
 }
 

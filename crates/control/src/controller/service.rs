@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dataplane::{InstanceSlot, Member, Service, ServiceSlot, Tick};
 
 use super::STANDALONE;
-use super::backend::{Role, Seat};
+use super::backend::{BackendRuntime, Role};
 use super::last::{self, LastUp};
 use super::quorum::{Quorum, Weights};
 use super::ramp::STEPS;
@@ -16,12 +16,12 @@ use crate::health::Condition;
 
 /// A service and its backends.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct ServiceRuntime {
     pub(super) wanted: desired::Service,
     pub(super) slot: Option<ServiceSlot>,
     pub(super) instance: InstanceSlot,
     /// Those of the configuration in its order, then the fallback, then those that leave.
-    pub(super) seats: Vec<Seat>,
+    pub(super) backends: Vec<BackendRuntime>,
     pub(super) quorum: Quorum,
     /// As last worked out.
     pub(super) weights: Weights,
@@ -43,12 +43,12 @@ pub(super) struct Built {
     pub(super) members: Vec<Member>,
 }
 
-impl Running {
+impl ServiceRuntime {
     pub(super) fn new(wanted: &desired::Service, now: Tick) -> Self {
-        let seats =
-            named(wanted).map(|(backend, role)| Seat::new(wanted, backend, role, false, now));
+        let backends = named(wanted)
+            .map(|(backend, role)| BackendRuntime::new(wanted, backend, role, false, now));
         Self {
-            seats: seats.collect(),
+            backends: backends.collect(),
             wanted: wanted.clone(),
             slot: None,
             instance: STANDALONE,
@@ -65,23 +65,23 @@ impl Running {
     /// Follows the configuration: backends keep what is known of them, and those that it does not
     /// name any more leave. `generation` is the first one in which they take no new sources.
     pub(super) fn follow(&mut self, wanted: &desired::Service, generation: u64, now: Tick) {
-        let mut old = std::mem::take(&mut self.seats);
-        for (backend, role) in named(wanted) {
-            let known = old.iter().position(|seat| seat.wanted.address == backend.address);
-            let seat = match known.map(|at| old.remove(at)) {
-                Some(mut seat) => {
-                    seat.follow(wanted, backend, role);
-                    seat
+        let mut old = std::mem::take(&mut self.backends);
+        for (named, role) in named(wanted) {
+            let known = old.iter().position(|backend| backend.wanted.address == named.address);
+            let backend = match known.map(|at| old.remove(at)) {
+                Some(mut backend) => {
+                    backend.follow(wanted, named, role);
+                    backend
                 }
-                None => Seat::new(wanted, backend, role, true, now),
+                None => BackendRuntime::new(wanted, named, role, true, now),
             };
-            self.seats.push(seat);
+            self.backends.push(backend);
         }
-        for mut seat in old {
-            if !matches!(seat.role, Role::Leaving(_)) {
-                seat.role = Role::Leaving(generation);
+        for mut backend in old {
+            if !matches!(backend.role, Role::Leaving(_)) {
+                backend.role = Role::Leaving(generation);
             }
-            self.seats.push(seat);
+            self.backends.push(backend);
         }
         self.wanted = wanted.clone();
         self.dirty = true;
@@ -104,44 +104,48 @@ impl Running {
     }
 
     fn weigh(&self) -> Weights {
-        let sum = |counts: fn(&Seat) -> bool| {
-            let seats = self.seats.iter().filter(|seat| seat.role == Role::Member);
-            seats.filter(|seat| counts(seat)).map(|seat| seat.wanted.weight).sum()
+        let sum = |counts: fn(&BackendRuntime) -> bool| {
+            let backends = self.backends.iter().filter(|backend| backend.role == Role::Member);
+            backends.filter(|backend| counts(backend)).map(|backend| backend.wanted.weight).sum()
         };
         Weights {
-            healthy: sum(|seat| seat.state.serves()),
-            undecided: sum(Seat::is_undecided),
+            healthy: sum(|backend| backend.state.serves()),
+            undecided: sum(BackendRuntime::is_undecided),
             total: sum(|_| true),
         }
     }
 
     /// Marks the backends that are to take new sources.
     fn choose(&mut self, now: Tick) -> Takers {
-        let seats = &mut self.seats;
-        for seat in seats.iter_mut() {
-            (seat.eligible, seat.kept) = (false, false);
+        let backends = &mut self.backends;
+        for backend in backends.iter_mut() {
+            (backend.eligible, backend.kept) = (false, false);
         }
         // Suspicion is better than nobody.
         for condition in [Condition::Up, Condition::Suspected] {
-            if !seats.iter().any(|seat| seat.eligible) {
-                for seat in seats.iter_mut() {
-                    seat.eligible = seat.can_take(condition);
+            if !backends.iter().any(|backend| backend.eligible) {
+                for backend in backends.iter_mut() {
+                    backend.eligible = backend.can_take(condition);
                 }
             }
         }
-        let able = seats.iter().filter(|seat| seat.eligible).map(|seat| seat.wanted.address);
+        let able = backends
+            .iter()
+            .filter(|backend| backend.eligible)
+            .map(|backend| backend.wanted.address);
         let able: Vec<IpAddr> = able.collect();
-        let fallback =
-            seats.iter().position(|seat| seat.role == Role::Fallback && seat.way.is_ok());
+        let fallback = backends
+            .iter()
+            .position(|backend| backend.role == Role::Fallback && backend.path.is_ok());
         self.fallback_active = fallback.is_some() && self.quorum.is_lost();
         let somebody = !able.is_empty();
         self.last.note(&able, last::patience(&self.wanted.health), now);
         match fallback {
             Some(at) if self.fallback_active => {
-                for (other, seat) in seats.iter_mut().enumerate() {
-                    seat.eligible = other == at;
+                for (other, backend) in backends.iter_mut().enumerate() {
+                    backend.eligible = other == at;
                 }
-                Takers::Fallback(seats[at].wanted.name.clone())
+                Takers::Fallback(backends[at].wanted.name.clone())
             }
             _ if somebody => Takers::Up,
             _ => self.choose_last(),
@@ -155,56 +159,57 @@ impl Running {
             OnAllDown::Reject => return Takers::Nobody,
             OnAllDown::KeepLast => {}
         }
-        for seat in &mut self.seats {
-            seat.kept =
-                self.last.contains(seat.wanted.address) && seat.is_weighty() && seat.way.is_ok();
-            seat.eligible = seat.kept;
+        for backend in &mut self.backends {
+            backend.kept = self.last.contains(backend.wanted.address)
+                && backend.is_weighty()
+                && backend.path.is_ok();
+            backend.eligible = backend.kept;
         }
-        if self.seats.iter().any(|seat| seat.kept) { Takers::Last } else { Takers::Nobody }
+        if self.backends.iter().any(|backend| backend.kept) { Takers::Last } else { Takers::Nobody }
     }
 
     /// Whether clients are to be told that nobody can take them: not while somebody may turn out to
     /// be up in a moment.
     pub(super) fn rejects(&self) -> bool {
         self.wanted.failure.on_all_down == OnAllDown::Reject
-            && !self.seats.iter().any(|seat| seat.eligible)
-            && !self.seats.iter().any(|seat| seat.is_weighty() && seat.is_undecided())
+            && !self.backends.iter().any(|backend| backend.eligible)
+            && !self.backends.iter().any(|backend| backend.is_weighty() && backend.is_undecided())
     }
 
     /// The backends that take new sources, as the scheduler has to weigh them.
     pub(super) fn members(&mut self, now: Tick) -> Vec<Member> {
         let ramping = self.wanted.scheduler.weighs()
-            && self.seats.iter_mut().any(|seat| seat.eligible && seat.is_ramping(now));
-        let weight = |seat: &Seat| match seat.role {
+            && self.backends.iter_mut().any(|backend| backend.eligible && backend.is_ramping(now));
+        let weight = |backend: &BackendRuntime| match backend.role {
             // Alone; its weight is in relation to nobody's.
             Role::Fallback => 1,
-            Role::Member | Role::Leaving(_) if ramping => seat.scaled_weight(now),
-            Role::Member | Role::Leaving(_) => seat.wanted.weight,
+            Role::Member | Role::Leaving(_) if ramping => backend.scaled_weight(now),
+            Role::Member | Role::Leaving(_) => backend.wanted.weight,
         };
-        let eligible = self.seats.iter().filter(|seat| seat.eligible);
+        let eligible = self.backends.iter().filter(|backend| backend.eligible);
         eligible
-            .filter_map(|seat| {
-                let (slot, weight) = (seat.slot?, weight(seat));
-                Some(Member { slot, address: seat.wanted.address.into(), weight })
+            .filter_map(|backend| {
+                let (slot, weight) = (backend.slot?, weight(backend));
+                Some(Member { slot, address: backend.wanted.address.into(), weight })
             })
             .collect()
     }
 
     /// The share of new sources that a backend gets now, in units of its weight.
-    pub(super) fn effective_weight(&self, seat: &Seat, now: Tick) -> f64 {
-        match seat.role {
-            _ if !seat.eligible => 0.0,
+    pub(super) fn effective_weight(&self, backend: &BackendRuntime, now: Tick) -> f64 {
+        match backend.role {
+            _ if !backend.eligible => 0.0,
             Role::Member if self.wanted.scheduler.weighs() => {
-                f64::from(seat.scaled_weight(now)) / f64::from(STEPS)
+                f64::from(backend.scaled_weight(now)) / f64::from(STEPS)
             }
-            Role::Member | Role::Fallback | Role::Leaving(_) => f64::from(seat.wanted.weight),
+            Role::Member | Role::Fallback | Role::Leaving(_) => f64::from(backend.wanted.weight),
         }
     }
 
     /// When a weight changes by itself.
     pub(super) fn step_after(&self, now: Tick) -> Option<Tick> {
-        let seats = self.seats.iter().filter(|_| self.wanted.scheduler.weighs());
-        seats.filter_map(|seat| seat.next_step(now)).min()
+        let backends = self.backends.iter().filter(|_| self.wanted.scheduler.weighs());
+        backends.filter_map(|backend| backend.next_step(now)).min()
     }
 }
 

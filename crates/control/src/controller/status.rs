@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use dataplane::{BackendSlot, Mac, PortId, SchedulerKind, ServiceKey, ServiceSlot, Tick};
 
 use super::Controller;
-use super::backend::{Role, Seat};
+use super::backend::{BackendRuntime, Role};
 use super::report::BackendState;
-use super::service::Running;
+use super::service::ServiceRuntime;
 use crate::neighbour::Unusable;
 
 /// A service and its backends.
@@ -76,9 +76,9 @@ impl Controller {
         services.map(|service| (service.wanted.name.as_str(), service.quorum.is_held()))
     }
 
-    fn service_status<'a>(&'a self, service: &'a Running) -> ServiceStatus<'a> {
+    fn service_status<'a>(&'a self, service: &'a ServiceRuntime) -> ServiceStatus<'a> {
         let wanted = &service.wanted;
-        let backends = service.seats.iter().map(|seat| self.backend_status(service, seat));
+        let backends = service.backends.iter().map(|backend| self.backend_status(service, backend));
         ServiceStatus {
             name: &wanted.name,
             slot: service.slot,
@@ -93,19 +93,23 @@ impl Controller {
         }
     }
 
-    fn backend_status<'a>(&'a self, service: &Running, seat: &'a Seat) -> BackendStatus<'a> {
+    fn backend_status<'a>(
+        &'a self,
+        service: &ServiceRuntime,
+        backend: &'a BackendRuntime,
+    ) -> BackendStatus<'a> {
         BackendStatus {
-            name: &seat.wanted.name,
-            address: seat.wanted.address,
-            weight: seat.wanted.weight,
-            effective_weight: service.effective_weight(seat, self.now),
-            fallback: seat.role == Role::Fallback,
-            slot: seat.slot,
-            usable: seat.way.as_ref().map(|way| (way.port, way.mac)).map_err(Clone::clone),
-            state: seat.state,
-            why: &seat.why,
-            since: seat.since,
-            transitions: seat.transitions,
+            name: &backend.wanted.name,
+            address: backend.wanted.address,
+            weight: backend.wanted.weight,
+            effective_weight: service.effective_weight(backend, self.now),
+            fallback: backend.role == Role::Fallback,
+            slot: backend.slot,
+            usable: backend.path.as_ref().map(|path| (path.port, path.mac)).map_err(Clone::clone),
+            state: backend.state,
+            why: &backend.why,
+            since: backend.since,
+            transitions: backend.transitions,
         }
     }
 }

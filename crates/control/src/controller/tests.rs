@@ -175,8 +175,8 @@ fn a_new_mac_changes_the_hop_and_rebuilds_no_service() {
     let after = published(&tell(&mut controller, resolved(12, moved)));
     assert!(Arc::ptr_eq(&before.services()[0], &after.services()[0]));
     let slot = controller.services().next().unwrap().backends[1].slot.unwrap();
-    assert_eq!(after.hop(slot).macs[..6], moved.0);
-    assert_eq!(after.hop(slot).macs[6..], OWN.0);
+    assert_eq!(after.next_hop(slot).macs[..6], moved.0);
+    assert_eq!(after.next_hop(slot).macs[6..], OWN.0);
     assert!(after.guard.refuses(moved, ip(100).into()));
     assert!(!after.guard.refuses(RS2, ip(100).into()), "the old MAC may be a client's now");
 }
@@ -196,10 +196,10 @@ fn unusable_and_weightless_backends_take_no_new_sources() {
     tell(&mut controller, resolved(11, RS1));
     let snapshot = published(&tell(&mut controller, resolved(13, RS2)));
     let backends = &controller.services().next().unwrap().backends;
-    let hop = |at: usize| *snapshot.hop(backends[at].slot.unwrap());
-    assert!(hop(0).usable && hop(0).eligible);
-    assert!(!hop(1).usable && !hop(1).eligible);
-    assert!(hop(2).usable && !hop(2).eligible);
+    let next_hop = |at: usize| *snapshot.next_hop(backends[at].slot.unwrap());
+    assert!(next_hop(0).usable && next_hop(0).eligible);
+    assert!(!next_hop(1).usable && !next_hop(1).eligible);
+    assert!(next_hop(2).usable && !next_hop(2).eligible);
     for hash in 0..1000 {
         let chosen = snapshot.services()[0].scheduler.stable(hash);
         assert_eq!(chosen, backends[0].slot);
@@ -254,7 +254,7 @@ fn two_nodes_whose_files_differ_in_names_and_order_choose_alike() {
     let b = published(&tell(&mut there, resolved(12, RS2)));
     for hash in (0..10_000u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
         let to = |snapshot: &Snapshot| {
-            snapshot.hop(snapshot.services()[0].scheduler.stable(hash).unwrap()).macs
+            snapshot.next_hop(snapshot.services()[0].scheduler.stable(hash).unwrap()).macs
         };
         assert_eq!(to(&a), to(&b));
     }
@@ -302,8 +302,8 @@ fn vip_service_and_hop_name_their_instance_and_its_interface() {
     assert_eq!((vip(100).instance, vip(100).port), (slot, Some(ETH0)));
     assert_eq!((vip(101).instance, vip(101).port), (STANDALONE, None));
     for (service, expected) in controller.services().zip([slot, STANDALONE]) {
-        let hop = snapshot.hop(service.backends[0].slot.unwrap());
-        assert_eq!(hop.instance, expected, "{}", service.name);
+        let next_hop = snapshot.next_hop(service.backends[0].slot.unwrap());
+        assert_eq!(next_hop.instance, expected, "{}", service.name);
     }
     let instances: Vec<_> = snapshot.services().iter().map(|service| service.instance).collect();
     assert_eq!(instances, [slot, STANDALONE]);

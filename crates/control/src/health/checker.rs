@@ -11,7 +11,7 @@ use super::confirm::{Confirmation, Next};
 use super::hold_off::HoldOff;
 use super::jitter::Jitter;
 use super::report::{CheckReport, CheckState, Tally};
-use super::verdict::Verdict;
+use super::verdict::RiseFall;
 
 /// One check. It never has more than one probe running.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub(super) struct Checker {
     check: Check,
     /// What it is called in status, logs and metrics.
     label: String,
-    verdict: Verdict,
+    verdict: RiseFall,
     phase: Phase,
     /// When the last probe began.
     started: Tick,
@@ -63,7 +63,7 @@ impl Checker {
     /// `up`: what is assumed before the first result.
     pub(super) fn new(check: &Check, up: bool, start_at: Tick) -> Self {
         Self {
-            verdict: Verdict::Unknown { up },
+            verdict: RiseFall::Unknown { up },
             phase: Phase::Waiting { start_at },
             started: start_at,
             signs: None,
@@ -86,7 +86,7 @@ impl Checker {
         &self.check
     }
 
-    pub(super) const fn verdict(&self) -> Verdict {
+    pub(super) const fn verdict(&self) -> RiseFall {
         self.verdict
     }
 
@@ -252,11 +252,11 @@ impl Checker {
             kind: self.check.kind.name(),
             label: self.label.clone(),
             state: match self.verdict {
-                Verdict::Unknown { .. } => CheckState::Checking,
-                Verdict::Up { .. } if self.is_suspected() => CheckState::Suspected,
-                Verdict::Up { .. } if self.in_trouble() => CheckState::Failing,
-                Verdict::Up { .. } => CheckState::Passing,
-                Verdict::Down { .. } => CheckState::Down,
+                RiseFall::Unknown { .. } => CheckState::Checking,
+                RiseFall::Up { .. } if self.is_suspected() => CheckState::Suspected,
+                RiseFall::Up { .. } if self.in_trouble() => CheckState::Failing,
+                RiseFall::Up { .. } => CheckState::Passing,
+                RiseFall::Down { .. } => CheckState::Down,
             },
             tally: self.tally.clone(),
         }
@@ -314,7 +314,7 @@ impl Checker {
         match tries.tried(refused) {
             Next::Again => self.confirmation = Some(tries),
             Next::Dead => {
-                self.verdict = Verdict::DOWN;
+                self.verdict = RiseFall::DOWN;
                 self.losses.confirmed();
             }
             Next::Refuted => {
@@ -347,9 +347,9 @@ impl Checker {
 
     const fn interval(&self) -> Duration {
         match self.verdict {
-            Verdict::Down { .. } => self.check.down_interval,
-            Verdict::Up { .. } if self.in_trouble() => self.check.fast_interval,
-            Verdict::Up { .. } | Verdict::Unknown { .. } => self.check.interval,
+            RiseFall::Down { .. } => self.check.down_interval,
+            RiseFall::Up { .. } if self.in_trouble() => self.check.fast_interval,
+            RiseFall::Up { .. } | RiseFall::Unknown { .. } => self.check.interval,
         }
     }
 }

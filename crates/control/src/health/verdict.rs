@@ -3,7 +3,7 @@
 /// The verdict of one check. The first result decides at once, later ones need `rise` or `fall` in
 /// a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum RiseFall {
     /// No result yet; `up`: what is assumed until then.
     Unknown { up: bool },
     /// It passes, but for the last `failed` results.
@@ -12,7 +12,7 @@ pub(super) enum Verdict {
     Down { passed: u8 },
 }
 
-impl Verdict {
+impl RiseFall {
     pub(super) const fn pass(&mut self, rise: u8) {
         *self = match *self {
             Self::Down { passed } if passed.saturating_add(1) < rise => {
@@ -57,10 +57,10 @@ impl Verdict {
 
 #[cfg(test)]
 mod tests {
-    use super::Verdict::{self, Down, Unknown, Up};
+    use super::RiseFall::{self, Down, Unknown, Up};
 
     /// `+` a success, `-` a failure, `?` a hint; for rise 2 and fall 3.
-    const CELLS: [(Verdict, char, Verdict); 17] = [
+    const CELLS: [(RiseFall, char, RiseFall); 17] = [
         (Unknown { up: true }, '+', Up { failed: 0 }),
         (Unknown { up: true }, '-', Down { passed: 0 }),
         (Unknown { up: true }, '?', Unknown { up: true }),
@@ -80,7 +80,7 @@ mod tests {
         (Down { passed: 1 }, '?', Down { passed: 1 }),
     ];
 
-    fn step(verdict: &mut Verdict, result: char, rise: u8, fall: u8) {
+    fn step(verdict: &mut RiseFall, result: char, rise: u8, fall: u8) {
         match result {
             '+' => verdict.pass(rise),
             '-' => verdict.fail(fall),
@@ -129,7 +129,7 @@ mod tests {
         verdict.hint(0);
         assert_eq!(verdict, Up { failed: 0 });
         verdict.fail(0);
-        assert_eq!(verdict, Verdict::DOWN);
+        assert_eq!(verdict, RiseFall::DOWN);
         verdict.pass(0);
         assert_eq!(verdict, Up { failed: 0 });
     }

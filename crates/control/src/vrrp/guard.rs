@@ -135,8 +135,8 @@ fn read_arp(packet: &[u8]) -> Option<Claim> {
 /// link-layer address, it is that of the frame.
 fn read_advertisement(packet: &[u8], source: Mac) -> Option<Claim> {
     let (header, message) = packet.split_first_chunk::<40>()?;
-    let [first, _, _, _, high, low, next, hops, ..] = *header;
-    if first >> 4 != 6 || next != ICMPV6 || hops != 255 {
+    let [first, _, _, _, high, low, next, next_hops, ..] = *header;
+    if first >> 4 != 6 || next != ICMPV6 || next_hops != 255 {
         return None;
     }
     let message = message.get(..usize::from(u16::from_be_bytes([high, low])))?;

@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use super::reset::unreachable_for;
-use super::{Decision, Forwarder, Scene, SharedTables, Work, drop_for};
+use super::{BurstContext, Decision, Forwarder, SharedTables, Work, drop_for};
 use crate::addr::Mac;
 use crate::flow::{FlowHash, FlowId, Found, Membership, NewFlow, Origin, Transition};
 use crate::key::{FlowKey, Protocol};
@@ -27,7 +27,7 @@ use crate::tick::Tick;
 use crate::verdict::{DropReason, Verdict};
 
 /// Who asks: the service, and the source as the service tells sources apart.
-pub(super) struct Visit<'a> {
+pub(super) struct ServiceMatch<'a> {
     pub(super) service: &'a Arc<Service>,
     /// The template's key and prefix length; `None` without persistence.
     pub(super) template: Option<(TemplateKey, u8)>,
@@ -39,7 +39,7 @@ pub(super) struct Visit<'a> {
     pub(super) hash: u64,
 }
 
-impl<'a> Visit<'a> {
+impl<'a> ServiceMatch<'a> {
     /// Finds the service that `key` goes to.
     pub(super) fn find(
         tables: &SharedTables,
@@ -53,7 +53,7 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// A visit to a known service.
+    /// The match of a known service.
     pub(super) fn of(tables: &SharedTables, service: &'a Arc<Service>, key: &FlowKey) -> Self {
         let connection = tables.pending.flow_key(key);
         match &service.persistence {
@@ -80,27 +80,28 @@ impl<'a> Visit<'a> {
 
     /// Whether the backend belongs to this service and may take a new connection.
     pub(super) fn eligible(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
-        let hop = snapshot.hop(backend);
-        hop.eligible && hop.service == self.service.slot
+        let next_hop = snapshot.next_hop(backend);
+        next_hop.eligible && next_hop.service == self.service.slot
     }
 
     /// Whether the backend belongs to this service and can be reached.
     pub(super) fn usable(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
-        let hop = snapshot.hop(backend);
-        hop.usable && hop.service == self.service.slot
+        let next_hop = snapshot.next_hop(backend);
+        next_hop.usable && next_hop.service == self.service.slot
     }
 
     /// Whether the backend belongs to this service and is down: what went to it is lost.
     fn lost(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
-        let hop = snapshot.hop(backend);
-        hop.service == self.service.slot && unreachable_for(hop) == DropReason::BackendDown
+        let next_hop = snapshot.next_hop(backend);
+        next_hop.service == self.service.slot
+            && unreachable_for(next_hop) == DropReason::BackendDown
     }
 
     /// Whether a client whose template names this backend goes there with a new connection.
     fn returns_to(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
         let sticky = self.service.persistence.is_some_and(|p| p.sticky_when_drained);
         if sticky {
-            self.usable(snapshot, backend) && !snapshot.hop(backend).shunned
+            self.usable(snapshot, backend) && !snapshot.next_hop(backend).avoid_existing_clients
         } else {
             self.eligible(snapshot, backend)
         }
@@ -126,61 +127,61 @@ impl Forwarder {
     #[inline(never)]
     pub(super) fn changed(
         &mut self,
-        scene: &Scene<'_>,
+        ctx: &BurstContext<'_>,
         (id, key): (FlowId, &FlowKey),
         transition: Option<Transition>,
         (work, tcp): (&Work, TcpFields),
     ) -> Option<Decision> {
         let flow = self.flows.get(id)?;
         self.flows.came_from(id, work.source.untagged().unwrap_or_default());
-        let hop = scene.snapshot.hop(flow.backend);
+        let next_hop = ctx.snapshot.next_hop(flow.backend);
         match transition {
-            Some(Transition::Confirmed) => self.attach(scene, id, key, flow.backend),
+            Some(Transition::Confirmed) => self.attach(ctx, id, key, flow.backend),
             Some(Transition::Ended) => {
                 let counters = self.counters.backend(flow.backend);
                 counters.active.add(-1);
                 counters.inactive.add(1);
                 if let Some(template) = &flow.template {
-                    self.shared.persistence.end(template, scene.now);
+                    self.shared.persistence.end(template, ctx.now);
                 }
             }
             Some(Transition::Trailing) => {
                 if let Some(template) = &flow.template {
-                    self.shared.persistence.touch(template, scene.now);
+                    self.shared.persistence.touch(template, ctx.now);
                 }
             }
             Some(Transition::NewConnection) => {
-                self.let_go(scene.now, id);
+                self.let_go(ctx.now, id);
                 return None;
             }
             Some(Transition::Repeated) | None => {}
         }
         // A client that wants to connect is let go to another backend, whatever it had here.
-        if tcp.opens() && (hop.shunned || !hop.usable) {
-            self.let_go(scene.now, id);
+        if tcp.opens() && (next_hop.avoid_existing_clients || !next_hop.usable) {
+            self.let_go(ctx.now, id);
             return None;
         }
-        if hop.usable {
+        if next_hop.usable {
             return Some(Ok(flow.backend));
         }
-        let decision = self.refuse(scene, flow.backend, key, tcp);
+        let decision = self.refuse(ctx, flow.backend, key, tcp);
         if decision == Err(Verdict::Answer) {
-            self.let_go(scene.now, id);
+            self.let_go(ctx.now, id);
         }
         Some(decision)
     }
 
     /// A flow that was picked up turned out to be a connection: it holds its source's template, if
     /// that names its backend.
-    fn attach(&mut self, scene: &Scene<'_>, id: FlowId, key: &FlowKey, backend: BackendSlot) {
-        let Ok(visit) = Visit::find(&self.shared, scene.snapshot, key) else { return };
-        let Some((template, prefix_len)) = visit.template else { return };
-        let epoch = self.shared.persistence.attach(&template, backend, scene.now);
+    fn attach(&mut self, ctx: &BurstContext<'_>, id: FlowId, key: &FlowKey, backend: BackendSlot) {
+        let Ok(matched) = ServiceMatch::find(&self.shared, ctx.snapshot, key) else { return };
+        let Some((template, prefix_len)) = matched.template else { return };
+        let epoch = self.shared.persistence.attach(&template, backend, ctx.now);
         if let Some(epoch) = epoch
             && !self.flows.join(id, Membership { epoch, prefix_len })
         {
             let template = crate::TemplateRef { key: template, epoch };
-            self.shared.persistence.end(&template, scene.now);
+            self.shared.persistence.end(&template, ctx.now);
         }
     }
 
@@ -193,11 +194,11 @@ impl Forwarder {
     /// A SYN: the template's backend, else a pending choice, else the scheduler's.
     #[cold]
     #[inline(never)]
-    pub(super) fn open_tcp(&mut self, scene: &Scene<'_>, key: &FlowKey) -> Decision {
-        let visit = Visit::find(&self.shared, scene.snapshot, key)?;
-        let Choice { backend, fresh } = self.choose(scene, &visit)?;
-        if scene.active(visit.service.instance) {
-            let noted = self.counters.watch(backend).attempt(visit.connection.tag(), scene.now);
+    pub(super) fn open_tcp(&mut self, ctx: &BurstContext<'_>, key: &FlowKey) -> Decision {
+        let matched = ServiceMatch::find(&self.shared, ctx.snapshot, key)?;
+        let Choice { backend, fresh } = self.choose(ctx, &matched)?;
+        if ctx.active(matched.service.instance) {
+            let noted = self.counters.watch(backend).attempt(matched.connection.tag(), ctx.now);
             self.counters.backend(backend).attempts.add((noted || fresh).into());
         }
         Ok(backend)
@@ -208,76 +209,80 @@ impl Forwarder {
     #[inline(never)]
     pub(super) fn open_udp(
         &mut self,
-        scene: &Scene<'_>,
+        ctx: &BurstContext<'_>,
         hash: FlowHash,
         key: &FlowKey,
     ) -> Decision {
-        let visit = Visit::find(&self.shared, scene.snapshot, key)?;
-        let known = [visit.connection, visit.pending]
-            .map(|choice| self.shared.pending.lookup(choice, scene.now));
-        let Choice { backend, .. } = self.choose(scene, &visit)?;
+        let matched = ServiceMatch::find(&self.shared, ctx.snapshot, key)?;
+        let known = [matched.connection, matched.pending]
+            .map(|choice| self.shared.pending.lookup(choice, ctx.now));
+        let Choice { backend, .. } = self.choose(ctx, &matched)?;
         if known.contains(&Some(backend)) {
             // UDP has nothing to reset.
             let (last_ack, client) = (None, Mac::default());
             let flow = Newcomer { hash, key, backend, origin: Origin::Udp, last_ack, client };
-            self.enter(scene, &visit, &flow);
+            self.enter(ctx, &matched, &flow);
         }
         Ok(backend)
     }
 
-    fn choose(&mut self, scene: &Scene<'_>, visit: &Visit<'_>) -> Result<Choice, Verdict> {
-        let (snapshot, pending) = (scene.snapshot, &self.shared.pending);
-        if let Some(choice) = self.again(scene, visit) {
+    fn choose(
+        &mut self,
+        ctx: &BurstContext<'_>,
+        matched: &ServiceMatch<'_>,
+    ) -> Result<Choice, Verdict> {
+        let (snapshot, pending) = (ctx.snapshot, &self.shared.pending);
+        if let Some(choice) = self.again(ctx, matched) {
             return Ok(choice);
         }
-        let returns = |backend: &BackendSlot| visit.returns_to(snapshot, *backend);
-        let returning = self.template_of(scene, visit).filter(returns);
+        let returns = |backend: &BackendSlot| matched.returns_to(snapshot, *backend);
+        let returning = self.template_of(ctx, matched).filter(returns);
         let choice = pending.choose_or_join(
-            visit.pending,
-            scene.now,
-            || returning.or_else(|| self.schedule(snapshot, visit)),
+            matched.pending,
+            ctx.now,
+            || returning.or_else(|| self.schedule(snapshot, matched)),
             |backend| match returning {
                 Some(returning) => backend == returning,
-                None => visit.eligible(snapshot, backend),
+                None => matched.eligible(snapshot, backend),
             },
         );
         let Some(Choice { mut backend, fresh }) = choice else {
-            return Err(self.turn_away(scene, visit));
+            return Err(self.turn_away(ctx, matched));
         };
         if fresh {
             self.counters.backend(backend).half_open.add(1);
             // Between the two look-ups another worker may have turned the pending choice into a
             // template: then that is where this client goes.
-            backend = self.template_of(scene, visit).filter(returns).unwrap_or(backend);
+            backend = self.template_of(ctx, matched).filter(returns).unwrap_or(backend);
         }
-        if visit.template.is_some() {
+        if matched.template.is_some() {
             let went = || Some(backend);
-            pending.choose_or_join(visit.connection, scene.now, went, |other| other == backend);
+            pending.choose_or_join(matched.connection, ctx.now, went, |other| other == backend);
         }
         Ok(Choice { backend, fresh })
     }
 
     /// A retransmission follows its SYN while its backend takes new connections, whatever its
     /// source's template or pending choice says by now.
-    fn again(&self, scene: &Scene<'_>, visit: &Visit<'_>) -> Option<Choice> {
-        visit.template?;
+    fn again(&self, ctx: &BurstContext<'_>, matched: &ServiceMatch<'_>) -> Option<Choice> {
+        matched.template?;
         let renew = |key, valid: &dyn Fn(BackendSlot) -> bool| {
-            self.shared.pending.choose_or_join(key, scene.now, || None, valid)
+            self.shared.pending.choose_or_join(key, ctx.now, || None, valid)
         };
-        let own = renew(visit.connection, &|backend| visit.eligible(scene.snapshot, backend))?;
+        let own = renew(matched.connection, &|backend| matched.eligible(ctx.snapshot, backend))?;
         // The source's choice lasts as long as the handshakes that it is for.
-        renew(visit.pending, &|backend| backend == own.backend);
+        renew(matched.pending, &|backend| backend == own.backend);
         Some(own)
     }
 
     /// A backend for a source without history. When no template will remember it, that is one that
     /// needs no memory.
-    fn schedule(&self, snapshot: &Snapshot, visit: &Visit<'_>) -> Option<BackendSlot> {
-        let (templates, scheduler) = (&self.shared.persistence, &visit.service.scheduler);
-        if visit.template.is_some() && templates.len() >= templates.capacity() {
-            return scheduler.stable(visit.hash);
+    fn schedule(&self, snapshot: &Snapshot, matched: &ServiceMatch<'_>) -> Option<BackendSlot> {
+        let (templates, scheduler) = (&self.shared.persistence, &matched.service.scheduler);
+        if matched.template.is_some() && templates.len() >= templates.capacity() {
+            return scheduler.stable(matched.hash);
         }
-        scheduler.choose(visit.hash, &|slot| load(snapshot, slot))
+        scheduler.choose(matched.hash, &|slot| load(snapshot, slot))
     }
 
     /// A packet that is not a SYN and belongs to no flow of this worker.
@@ -285,18 +290,18 @@ impl Forwarder {
     #[inline(never)]
     pub(super) fn resume_tcp(
         &mut self,
-        scene: &Scene<'_>,
+        ctx: &BurstContext<'_>,
         work: &Work,
         key: &FlowKey,
         tcp: TcpFields,
     ) -> Decision {
-        let visit = Visit::find(&self.shared, scene.snapshot, key)?;
-        let Some((backend, history)) = self.history(scene, &visit) else {
-            self.counters.service(visit.service.slot).dropped.add(1);
+        let matched = ServiceMatch::find(&self.shared, ctx.snapshot, key)?;
+        let Some((backend, history)) = self.history(ctx, &matched) else {
+            self.counters.service(matched.service.slot).dropped.add(1);
             return drop_for(DropReason::NoBackend);
         };
-        if !visit.usable(scene.snapshot, backend) {
-            return self.refuse(scene, backend, key, tcp);
+        if !matched.usable(ctx.snapshot, backend) {
+            return self.refuse(ctx, backend, key, tcp);
         }
         // The last packet of a connection must not start a flow, but it ends one that came from
         // another queue. What acknowledges nothing is of no connection that was ever established.
@@ -304,7 +309,7 @@ impl Forwarder {
             return Ok(backend);
         }
         if matches!(history, History::Pending | History::Detour) {
-            self.counters.watch(backend).complete(scene.now);
+            self.counters.watch(backend).complete(ctx.now);
         }
         let origin = match history {
             History::None => Origin::PickUp,
@@ -312,17 +317,17 @@ impl Forwarder {
         };
         let (hash, client) = (work.hash, work.source.untagged().unwrap_or_default());
         let flow = Newcomer { hash, key, backend, origin, last_ack: Some(tcp.ack), client };
-        self.enter(scene, &visit, &flow);
+        self.enter(ctx, &matched, &flow);
         // A detour may be remembered for longer than its handshake takes.
         let moved = matches!(history, History::Detour | History::Template);
         if moved && !self.moved.is_full() {
             self.moved.push(*key);
         }
         if tcp.ends()
-            && let Some(Found { id, .. }) = self.flows.find(hash, key, scene.now)
+            && let Some(Found { id, .. }) = self.flows.find(hash, key, ctx.now)
         {
-            let transition = self.flows.observe(id, Some(tcp), scene.now);
-            let changed = self.changed(scene, (id, key), transition, (work, tcp));
+            let transition = self.flows.observe(id, Some(tcp), ctx.now);
+            let changed = self.changed(ctx, (id, key), transition, (work, tcp));
             return changed.unwrap_or(Ok(backend));
         }
         Ok(backend)
@@ -330,14 +335,18 @@ impl Forwarder {
 
     /// The backend of a source with a past; the deterministic hash for one without. It may be one
     /// that is lost: then so is whatever the packet belongs to.
-    fn history(&self, scene: &Scene<'_>, visit: &Visit<'_>) -> Option<(BackendSlot, History)> {
-        let snapshot = scene.snapshot;
-        let template = self.template_of(scene, visit);
-        let lookup = |key| self.shared.pending.lookup(key, scene.now);
-        let own = lookup(visit.connection);
-        let found = match (template, own.or_else(|| lookup(visit.pending))) {
+    fn history(
+        &self,
+        ctx: &BurstContext<'_>,
+        matched: &ServiceMatch<'_>,
+    ) -> Option<(BackendSlot, History)> {
+        let snapshot = ctx.snapshot;
+        let template = self.template_of(ctx, matched);
+        let lookup = |key| self.shared.pending.lookup(key, ctx.now);
+        let own = lookup(matched.connection);
+        let found = match (template, own.or_else(|| lookup(matched.pending))) {
             (Some(template), Some(pending))
-                if template == pending || own.is_none() && !visit.usable(snapshot, template) =>
+                if template == pending || own.is_none() && !matched.usable(snapshot, template) =>
             {
                 Some((pending, History::Pending))
             }
@@ -347,30 +356,39 @@ impl Forwarder {
             (None, Some(pending)) => Some((pending, History::Pending)),
             (None, None) => None,
         };
-        let known = |backend| visit.usable(snapshot, backend) || visit.lost(snapshot, backend);
+        let known = |backend| matched.usable(snapshot, backend) || matched.lost(snapshot, backend);
         found.filter(|(backend, _)| known(*backend)).or_else(|| {
-            let backend = visit.service.scheduler.stable(visit.hash)?;
+            let backend = matched.service.scheduler.stable(matched.hash)?;
             self.counters.totals.picked_up.add(1);
             Some((backend, History::None))
         })
     }
 
     /// The backend that the source's template names.
-    pub(super) fn template_of(&self, scene: &Scene<'_>, visit: &Visit<'_>) -> Option<BackendSlot> {
-        let (key, _) = visit.template.as_ref()?;
-        Some(self.shared.persistence.get(key, scene.now)?.backend)
+    pub(super) fn template_of(
+        &self,
+        ctx: &BurstContext<'_>,
+        matched: &ServiceMatch<'_>,
+    ) -> Option<BackendSlot> {
+        let (key, _) = matched.template.as_ref()?;
+        Some(self.shared.persistence.get(key, ctx.now)?.backend)
     }
 
     /// Enters a flow, and has it join its source's template.
-    fn enter(&mut self, scene: &Scene<'_>, visit: &Visit<'_>, newcomer: &Newcomer<'_>) {
+    fn enter(
+        &mut self,
+        ctx: &BurstContext<'_>,
+        matched: &ServiceMatch<'_>,
+        newcomer: &Newcomer<'_>,
+    ) {
         let backend = newcomer.backend;
         let template = match newcomer.origin {
             // Nothing proves that such a client exists.
             Origin::PickUp => None,
-            Origin::Handshake | Origin::Udp => self.join(scene, visit, backend),
+            Origin::Handshake | Origin::Udp => self.join(ctx, matched, backend),
         };
         let flow = NewFlow {
-            service: visit.service.slot,
+            service: matched.service.slot,
             backend,
             origin: newcomer.origin,
             last_ack: newcomer.last_ack,
@@ -379,13 +397,13 @@ impl Forwarder {
         };
         let Self { flows, shared, counters, .. } = self;
         let mut ended = |ended| super::end_flow(shared, counters, &ended);
-        let entered = flows.insert(newcomer.hash, newcomer.key, &flow, scene.now, &mut ended);
+        let entered = flows.insert(newcomer.hash, newcomer.key, &flow, ctx.now, &mut ended);
         let to_backend = counters.backend(backend);
         if entered.is_err() {
             counters.totals.flow_table_full.add(1);
-            if let (Some(member), Some((key, _))) = (template, visit.template) {
+            if let (Some(member), Some((key, _))) = (template, matched.template) {
                 let template = crate::TemplateRef { key, epoch: member.epoch };
-                shared.persistence.end(&template, scene.now);
+                shared.persistence.end(&template, ctx.now);
             }
             return;
         }
@@ -393,30 +411,30 @@ impl Forwarder {
         to_backend.active.add(1);
         // Flow and template remember the choice now: once they forget it, so must the node. A choice
         // of another backend is that of other handshakes.
-        let remembered = visit.template.is_none() || template.is_some();
-        let chosen = || shared.pending.lookup(visit.pending, scene.now) == Some(backend);
+        let remembered = matched.template.is_none() || template.is_some();
+        let chosen = || shared.pending.lookup(matched.pending, ctx.now) == Some(backend);
         if remembered && chosen() {
-            shared.pending.take(visit.pending, scene.now);
+            shared.pending.take(matched.pending, ctx.now);
             to_backend.half_open.add(-1);
         }
         if template.is_some() {
-            shared.pending.take(visit.connection, scene.now);
+            shared.pending.take(matched.connection, ctx.now);
         }
     }
 
     fn join(
         &self,
-        scene: &Scene<'_>,
-        visit: &Visit<'_>,
+        ctx: &BurstContext<'_>,
+        matched: &ServiceMatch<'_>,
         backend: BackendSlot,
     ) -> Option<Membership> {
-        let (key, prefix_len) = visit.template?;
-        let timeout = visit.service.persistence?.timeout;
+        let (key, prefix_len) = matched.template?;
+        let timeout = matched.service.persistence?.timeout;
         // A template whose backend takes nobody new gives way to the new choice.
         let replace = self
-            .template_of(scene, visit)
-            .is_some_and(|old| !visit.returns_to(scene.snapshot, old));
-        let joined = self.shared.persistence.join(&key, backend, timeout, replace, scene.now);
+            .template_of(ctx, matched)
+            .is_some_and(|old| !matched.returns_to(ctx.snapshot, old));
+        let joined = self.shared.persistence.join(&key, backend, timeout, replace, ctx.now);
         joined.epoch().map(|epoch| Membership { epoch, prefix_len })
     }
 }
@@ -445,7 +463,7 @@ fn load(snapshot: &Snapshot, backend: BackendSlot) -> Load {
     Load { active: clamp(active), inactive: clamp(inactive) }
 }
 
-/// Protocol of a visit without ports.
+/// Protocol of a service match without ports.
 pub(super) fn portless(src: crate::Addr, dst: crate::Addr, protocol: Protocol) -> FlowKey {
     FlowKey { src, dst, src_port: 0, dst_port: 0, protocol }
 }

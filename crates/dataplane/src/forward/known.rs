@@ -1,10 +1,10 @@
 //! The hot path's third pass: the next packets of known flows, which are nearly all there are.
 
-use super::{Burst, Forwarder, Scene, Work};
+use super::{Burst, BurstContext, Forwarder, Work};
 use crate::counters::WorkerCounters;
-use crate::packet::{self, Packet, Sender};
+use crate::packet::{self, EthernetSource, Packet};
 use crate::slots::ServiceSlot;
-use crate::snapshot::Hop;
+use crate::snapshot::NextHop;
 use crate::verdict::Verdict;
 
 impl Forwarder {
@@ -13,17 +13,17 @@ impl Forwarder {
     #[inline]
     pub(super) fn forward_known<B: Burst>(
         &mut self,
-        scene: &Scene<'_>,
+        ctx: &BurstContext<'_>,
         frames: &mut B,
         work: &[Work],
         verdicts: &mut [Verdict],
     ) -> bool {
         let (mut run, mut onwards) = (Run::new(), true);
         for ((frame, work), verdict) in frames.frames().zip(work).zip(verdicts) {
-            if let Some(hop) = self.known(scene, &mut run, work, frame.len()) {
-                packet::rewrite_macs(frame, &hop.macs);
-                *verdict = Verdict::Forward(hop.port);
-                onwards &= hop.port == self.port;
+            if let Some(next_hop) = self.known(ctx, &mut run, work, frame.len()) {
+                packet::rewrite_macs(frame, &next_hop.macs);
+                *verdict = Verdict::Forward(next_hop.port);
+                onwards &= next_hop.port == self.port;
             } else {
                 onwards = false;
             }
@@ -32,46 +32,46 @@ impl Forwarder {
         onwards
     }
 
-    /// Counts such a packet and says by which hop it leaves; `None`, and nothing counted, for all
+    /// Counts such a packet and says by which next_hop it leaves; `None`, and nothing counted, for all
     /// others.
     #[inline(always)]
     fn known<'a>(
         &mut self,
-        scene: &Scene<'a>,
+        ctx: &BurstContext<'a>,
         run: &mut Run,
         work: &Work,
         len: usize,
-    ) -> Option<&'a Hop> {
+    ) -> Option<&'a NextHop> {
         if run.source != work.source {
-            if scene.snapshot.guard.may_refuse(work.source.mac()) {
+            if ctx.snapshot.guard.may_refuse(work.source.mac()) {
                 return None;
             }
             run.source = work.source;
         }
         let backend = if let Packet::Tcp(key, tcp) = &work.packet {
-            self.flows.hit(work.hash, key, Some(*tcp), scene.now)?
+            self.flows.hit(work.hash, key, Some(*tcp), ctx.now)?
         } else if let Packet::Udp(key) = &work.packet {
-            self.flows.hit(work.hash, key, None, scene.now)?
+            self.flows.hit(work.hash, key, None, ctx.now)?
         } else {
             return None;
         };
-        let hop = scene.snapshot.hops().get(backend.index())?;
-        if !hop.usable {
+        let next_hop = ctx.snapshot.next_hops().get(backend.index())?;
+        if !next_hop.usable {
             return None;
         }
-        if run.service != hop.service {
-            if !scene.active(hop.instance) {
+        if run.service != next_hop.service {
+            if !ctx.active(next_hop.instance) {
                 return None;
             }
             run.book(&self.counters);
-            *run = Run { service: hop.service, packets: 0, bytes: 0, ..*run };
+            *run = Run { service: next_hop.service, packets: 0, bytes: 0, ..*run };
         }
         run.packets += 1;
         run.bytes += len as u64;
         let to_backend = self.counters.backend(backend);
         to_backend.packets.add(1);
         to_backend.bytes.add(len as u64);
-        Some(hop)
+        Some(next_hop)
     }
 }
 
@@ -79,7 +79,7 @@ impl Forwarder {
 /// service is active. Packets of one service in a row are booked at once.
 struct Run {
     /// Not refused by the loop guard. None at first: no frame's source and type are all zero.
-    source: Sender,
+    source: EthernetSource,
     /// An active one, or none.
     service: ServiceSlot,
     packets: u64,
@@ -88,7 +88,7 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        Self { source: Sender::default(), service: ServiceSlot::NONE, packets: 0, bytes: 0 }
+        Self { source: EthernetSource::default(), service: ServiceSlot::NONE, packets: 0, bytes: 0 }
     }
 
     #[inline]

@@ -1,9 +1,9 @@
 //! Frames that are answered on the spot, and frames that belong to no single flow: ARP and
 //! neighbour solicitations, echo requests, ICMP errors, later fragments.
 
-use super::connection::{Visit, portless};
+use super::connection::{ServiceMatch, portless};
 use super::reset::unreachable_for;
-use super::{Burst, Decision, Forwarder, Scene, drop_for};
+use super::{Burst, BurstContext, Decision, Forwarder, drop_for};
 use crate::addr::{Addr, Mac};
 use crate::key::FlowKey;
 use crate::packet::{self, Packet};
@@ -16,19 +16,19 @@ impl Forwarder {
     /// Decides a frame that is neither TCP nor UDP with ports.
     #[cold]
     #[inline(never)]
-    pub(super) fn local(&self, scene: &Scene<'_>, source: Mac, packet: &Packet) -> Decision {
+    pub(super) fn local(&self, ctx: &BurstContext<'_>, source: Mac, packet: &Packet) -> Decision {
         match *packet {
             Packet::WhoHas { target } | Packet::EchoRequest { dst: target } => {
-                self.asked_for(scene, target)
+                self.asked_for(ctx, target)
             }
             Packet::IcmpError(key) => {
-                super::refuse_loop(scene, source, &key)?;
-                self.icmp_error(scene, &key)
+                super::refuse_loop(ctx, source, &key)?;
+                self.icmp_error(ctx, &key)
             }
             Packet::Fragment { src, dst, protocol } => {
                 let key = portless(src, dst, protocol);
-                super::refuse_loop(scene, source, &key)?;
-                self.fragment(scene, &key)
+                super::refuse_loop(ctx, source, &key)?;
+                self.fragment(ctx, &key)
             }
             Packet::Malformed => drop_for(DropReason::Malformed),
             // TCP and UDP do not come here.
@@ -39,10 +39,10 @@ impl Forwarder {
     }
 
     /// ARP, neighbour solicitation, ping: answered only for a VIP that is active here.
-    fn asked_for(&self, scene: &Scene<'_>, target: Addr) -> Decision {
+    fn asked_for(&self, ctx: &BurstContext<'_>, target: Addr) -> Decision {
         let here = |vip: &&crate::Vip| vip.port.is_none_or(|port| port == self.port);
-        match scene.snapshot.vip(target).filter(here) {
-            Some(vip) if scene.active(vip.instance) => Err(Verdict::Answer),
+        match ctx.snapshot.vip(target).filter(here) {
+            Some(vip) if ctx.active(vip.instance) => Err(Verdict::Answer),
             Some(_) => drop_for(DropReason::Inactive),
             None => drop_for(DropReason::NotVip),
         }
@@ -50,31 +50,31 @@ impl Forwarder {
 
     /// To the backend of the flow that the error is about. The error's own RSS hash is not the
     /// flow's: with one connection per schedule, only the worker that holds the flow knows.
-    fn icmp_error(&self, scene: &Scene<'_>, key: &FlowKey) -> Decision {
-        if let Some(backend) = self.flow_backend(scene, key) {
-            return usable(scene.snapshot, backend);
+    fn icmp_error(&self, ctx: &BurstContext<'_>, key: &FlowKey) -> Decision {
+        if let Some(backend) = self.flow_backend(ctx, key) {
+            return usable(ctx.snapshot, backend);
         }
-        let visit = Visit::find(&self.shared, scene.snapshot, key)?;
-        if let Some(backend) = self.remembered(scene, &visit) {
-            return usable(scene.snapshot, backend);
+        let matched = ServiceMatch::find(&self.shared, ctx.snapshot, key)?;
+        if let Some(backend) = self.remembered(ctx, &matched) {
+            return usable(ctx.snapshot, backend);
         }
-        if scene.snapshot.workers.len() > 1 {
+        if ctx.snapshot.workers.len() > 1 {
             return Err(Verdict::HandOver);
         }
-        visit.service.scheduler.stable(visit.hash).ok_or(Verdict::Drop(DropReason::NoFlow))
+        matched.service.scheduler.stable(matched.hash).ok_or(Verdict::Drop(DropReason::NoFlow))
     }
 
     /// A later fragment has no ports: it follows its source when that leaves one answer.
-    fn fragment(&self, scene: &Scene<'_>, key: &FlowKey) -> Decision {
-        let services = || scene.snapshot.services_of(key.dst, key.protocol);
+    fn fragment(&self, ctx: &BurstContext<'_>, key: &FlowKey) -> Decision {
+        let services = || ctx.snapshot.services_of(key.dst, key.protocol);
         let Some(first) = services().next() else {
-            let is_vip = scene.snapshot.vip(key.dst).is_some();
+            let is_vip = ctx.snapshot.vip(key.dst).is_some();
             return drop_for(if is_vip { DropReason::NotVipPort } else { DropReason::NotVip });
         };
         let mut known = services()
-            .map(|service| Visit::of(&self.shared, service, key))
-            .filter(|visit| visit.template.is_some())
-            .filter_map(|visit| self.remembered(scene, &visit));
+            .map(|service| ServiceMatch::of(&self.shared, service, key))
+            .filter(|matched| matched.template.is_some())
+            .filter_map(|matched| self.remembered(ctx, &matched));
         if let Some(backend) = known.next() {
             return if known.all(|other| other == backend) {
                 Ok(backend)
@@ -82,21 +82,25 @@ impl Forwarder {
                 drop_for(DropReason::Fragment)
             };
         }
-        let visit = Visit::of(&self.shared, first, key);
-        if visit.template.is_none() || services().count() > 1 {
+        let matched = ServiceMatch::of(&self.shared, first, key);
+        if matched.template.is_none() || services().count() > 1 {
             return drop_for(DropReason::Fragment);
         }
-        visit.service.scheduler.stable(visit.hash).ok_or(Verdict::Drop(DropReason::Fragment))
+        matched.service.scheduler.stable(matched.hash).ok_or(Verdict::Drop(DropReason::Fragment))
     }
 
-    fn flow_backend(&self, scene: &Scene<'_>, key: &FlowKey) -> Option<BackendSlot> {
-        Some(self.flows.find(self.flows.hash(key), key, scene.now)?.backend)
+    fn flow_backend(&self, ctx: &BurstContext<'_>, key: &FlowKey) -> Option<BackendSlot> {
+        Some(self.flows.find(self.flows.hash(key), key, ctx.now)?.backend)
     }
 
-    fn remembered(&self, scene: &Scene<'_>, visit: &Visit<'_>) -> Option<BackendSlot> {
-        self.template_of(scene, visit)
-            .or_else(|| self.shared.pending.lookup(visit.pending, scene.now))
-            .filter(|backend| visit.usable(scene.snapshot, *backend))
+    fn remembered(
+        &self,
+        ctx: &BurstContext<'_>,
+        matched: &ServiceMatch<'_>,
+    ) -> Option<BackendSlot> {
+        self.template_of(ctx, matched)
+            .or_else(|| self.shared.pending.lookup(matched.pending, ctx.now))
+            .filter(|backend| matched.usable(ctx.snapshot, *backend))
     }
 
     /// A frame that another worker could not place: forwarded if its flow is ours.
@@ -109,9 +113,9 @@ impl Forwarder {
         leases: &[std::sync::atomic::AtomicU64],
         frame: &mut [u8],
     ) -> Verdict {
-        let scene = Scene { now, snapshot, leases };
+        let ctx = BurstContext { now, snapshot, leases };
         let decision = match packet::parse(frame) {
-            Packet::IcmpError(key) => match self.flow_backend(&scene, &key) {
+            Packet::IcmpError(key) => match self.flow_backend(&ctx, &key) {
                 Some(backend) => usable(snapshot, backend),
                 None => drop_for(DropReason::NoFlow),
             },
@@ -123,10 +127,10 @@ impl Forwarder {
             | Packet::Other { .. }
             | Packet::Malformed => drop_for(DropReason::NoFlow),
         };
-        match self.settle(&scene, frame.len(), decision) {
-            Ok(hop) => {
-                packet::rewrite_macs(frame, &hop.macs);
-                Verdict::Forward(hop.port)
+        match self.settle(&ctx, frame.len(), decision) {
+            Ok(next_hop) => {
+                packet::rewrite_macs(frame, &next_hop.macs);
+                Verdict::Forward(next_hop.port)
             }
             Err(verdict) => verdict,
         }
@@ -161,6 +165,6 @@ impl Forwarder {
 }
 
 fn usable(snapshot: &Snapshot, backend: BackendSlot) -> Decision {
-    let hop = snapshot.hop(backend);
-    if hop.usable { Ok(backend) } else { drop_for(unreachable_for(hop)) }
+    let next_hop = snapshot.next_hop(backend);
+    if next_hop.usable { Ok(backend) } else { drop_for(unreachable_for(next_hop)) }
 }

@@ -2,7 +2,7 @@
 //!
 //! Three passes over the burst, so that the memory of one frame's flow arrives while another frame
 //! is worked on: parse all, look up all, forward all whose flow is [`known`]. Such a frame costs two
-//! flow-table lines, one hop and its counters. A fourth pass decides what is left, in order:
+//! flow-table lines, one next_hop and its counters. A fourth pass decides what is left, in order:
 //! [`connection`] has the frames without a flow, [`local`] those that are answered or belong to no
 //! single flow.
 
@@ -23,11 +23,11 @@ use crate::addr::Mac;
 use crate::counters::WorkerCounters;
 use crate::flow::{EndedFlow, FlowHash, FlowTable, Found, Timeouts};
 use crate::key::FlowKey;
-use crate::packet::{self, Packet, Sender, TcpFields};
+use crate::packet::{self, EthernetSource, Packet, TcpFields};
 use crate::pending::PendingTable;
 use crate::persistence::PersistenceTable;
 use crate::slots::{BackendSlot, InstanceSlot, PortId};
-use crate::snapshot::{Hop, Snapshot};
+use crate::snapshot::{NextHop, Snapshot};
 use crate::tick::Tick;
 use crate::verdict::{DropReason, Verdict};
 
@@ -88,18 +88,18 @@ pub struct Forwarder {
 struct Work {
     packet: Packet,
     hash: FlowHash,
-    source: Sender,
+    source: EthernetSource,
 }
 
 /// What the look-ups of one burst have in common.
 #[derive(Clone, Copy)]
-struct Scene<'a> {
+struct BurstContext<'a> {
     now: Tick,
     snapshot: &'a Snapshot,
     leases: &'a [AtomicU64],
 }
 
-impl Scene<'_> {
+impl BurstContext<'_> {
     /// Whether this node holds the instance's lease.
     #[inline]
     fn active(&self, instance: InstanceSlot) -> bool {
@@ -125,7 +125,7 @@ impl Forwarder {
         let idle = Work {
             packet: Packet::Malformed,
             hash: FlowHash::default(),
-            source: Sender::default(),
+            source: EthernetSource::default(),
         };
         let walk = Walk::new(flows.capacity());
         Self {
@@ -163,7 +163,7 @@ impl Forwarder {
         frames: &mut B,
         verdicts: &mut ArrayVec<Verdict, BURST>,
     ) -> bool {
-        let scene = Scene { now, snapshot, leases };
+        let ctx = BurstContext { now, snapshot, leases };
         let mut work = std::mem::take(&mut self.work);
         let count = frames.len().min(work.len());
         self.counters.totals.received.add(count as u64);
@@ -171,9 +171,9 @@ impl Forwarder {
         verdicts.truncate(count);
         self.parse_all(frames, &mut work[..count]);
         self.look_up_all(&mut work[..count]);
-        let onwards = self.forward_known(&scene, frames, &work[..count], verdicts);
+        let onwards = self.forward_known(&ctx, frames, &work[..count], verdicts);
         if !onwards {
-            self.decide_others(&scene, frames, &work[..count], verdicts);
+            self.decide_others(&ctx, frames, &work[..count], verdicts);
         }
         self.work = work;
         onwards
@@ -191,7 +191,7 @@ impl Forwarder {
                 }
                 None => self.parse_other(frame, work),
             }
-            work.source = packet::sender(frame).unwrap_or_default();
+            work.source = packet::ethernet_source(frame).unwrap_or_default();
         }
     }
 
@@ -226,31 +226,31 @@ impl Forwarder {
     #[inline(never)]
     fn decide_others<B: Burst>(
         &mut self,
-        scene: &Scene<'_>,
+        ctx: &BurstContext<'_>,
         frames: &mut B,
         work: &[Work],
         verdicts: &mut [Verdict],
     ) {
         for (index, (work, verdict)) in work.iter().zip(verdicts).enumerate() {
             if *verdict == UNDECIDED {
-                *verdict = self.decide_one(scene, frames, index, work);
+                *verdict = self.decide_one(ctx, frames, index, work);
             }
         }
     }
 
     fn decide_one<B: Burst>(
         &mut self,
-        scene: &Scene<'_>,
+        ctx: &BurstContext<'_>,
         frames: &mut B,
         index: usize,
         work: &Work,
     ) -> Verdict {
-        let decision = self.decide(scene, work);
+        let decision = self.decide(ctx, work);
         let frame = frames.frame(index);
-        match self.settle(scene, frame.len(), decision) {
-            Ok(hop) => {
-                packet::rewrite_macs(frame, &hop.macs);
-                Verdict::Forward(hop.port)
+        match self.settle(ctx, frame.len(), decision) {
+            Ok(next_hop) => {
+                packet::rewrite_macs(frame, &next_hop.macs);
+                Verdict::Forward(next_hop.port)
             }
             Err(Verdict::Answer) => self.answer(frames, index, &work.packet),
             Err(verdict) => verdict,
@@ -258,71 +258,77 @@ impl Forwarder {
     }
 
     /// Where does it go?
-    fn decide(&mut self, scene: &Scene<'_>, work: &Work) -> Decision {
+    fn decide(&mut self, ctx: &BurstContext<'_>, work: &Work) -> Decision {
         match &work.packet {
             Packet::Tcp(key, tcp) => {
-                refuse_loop(scene, work.source.mac(), key)?;
-                self.tcp(scene, work, key, *tcp)
+                refuse_loop(ctx, work.source.mac(), key)?;
+                self.tcp(ctx, work, key, *tcp)
             }
             Packet::Udp(key) => {
-                refuse_loop(scene, work.source.mac(), key)?;
-                self.udp(scene, work.hash, key)
+                refuse_loop(ctx, work.source.mac(), key)?;
+                self.udp(ctx, work.hash, key)
             }
             other @ (Packet::Fragment { .. }
             | Packet::IcmpError(_)
             | Packet::EchoRequest { .. }
             | Packet::WhoHas { .. }
             | Packet::Other { .. }
-            | Packet::Malformed) => self.local(scene, work.source.mac(), other),
+            | Packet::Malformed) => self.local(ctx, work.source.mac(), other),
         }
     }
 
     /// TCP: a known flow whose packet is more than one more, a new connection, or one that arrives
     /// mid-stream.
-    fn tcp(&mut self, scene: &Scene<'_>, work: &Work, key: &FlowKey, tcp: TcpFields) -> Decision {
-        if let Some(Found { id, backend }) = self.flows.find(work.hash, key, scene.now) {
-            let transition = self.flows.observe(id, Some(tcp), scene.now);
-            if transition.is_none() && scene.snapshot.hop(backend).usable {
+    fn tcp(
+        &mut self,
+        ctx: &BurstContext<'_>,
+        work: &Work,
+        key: &FlowKey,
+        tcp: TcpFields,
+    ) -> Decision {
+        if let Some(Found { id, backend }) = self.flows.find(work.hash, key, ctx.now) {
+            let transition = self.flows.observe(id, Some(tcp), ctx.now);
+            if transition.is_none() && ctx.snapshot.next_hop(backend).usable {
                 return Ok(backend);
             }
-            if let Some(decision) = self.changed(scene, (id, key), transition, (work, tcp)) {
+            if let Some(decision) = self.changed(ctx, (id, key), transition, (work, tcp)) {
                 return decision;
             }
         }
-        if tcp.opens() { self.open_tcp(scene, key) } else { self.resume_tcp(scene, work, key, tcp) }
+        if tcp.opens() { self.open_tcp(ctx, key) } else { self.resume_tcp(ctx, work, key, tcp) }
     }
 
     /// UDP: the first packets of a flow, or one whose backend cannot be reached any more.
-    fn udp(&mut self, scene: &Scene<'_>, hash: FlowHash, key: &FlowKey) -> Decision {
-        if let Some(Found { id, backend }) = self.flows.find(hash, key, scene.now) {
-            if scene.snapshot.hop(backend).usable {
-                self.flows.observe(id, None, scene.now);
+    fn udp(&mut self, ctx: &BurstContext<'_>, hash: FlowHash, key: &FlowKey) -> Decision {
+        if let Some(Found { id, backend }) = self.flows.find(hash, key, ctx.now) {
+            if ctx.snapshot.next_hop(backend).usable {
+                self.flows.observe(id, None, ctx.now);
                 return Ok(backend);
             }
             // UDP has nothing to reset: the flow starts anew on a backend that can be reached.
-            self.let_go(scene.now, id);
+            self.let_go(ctx.now, id);
         }
-        self.open_udp(scene, hash, key)
+        self.open_udp(ctx, hash, key)
     }
 
-    /// Checks the lease and counts. The hop that the frame leaves by, or why it does not.
+    /// Checks the lease and counts. The next hop that the frame leaves by, or why it does not.
     fn settle<'a>(
         &self,
-        scene: &Scene<'a>,
+        ctx: &BurstContext<'a>,
         len: usize,
         decision: Decision,
-    ) -> Result<&'a Hop, Verdict> {
+    ) -> Result<&'a NextHop, Verdict> {
         let verdict = match decision {
             Ok(backend) => {
-                let hop = scene.snapshot.hop(backend);
-                if scene.active(hop.instance) {
+                let next_hop = ctx.snapshot.next_hop(backend);
+                if ctx.active(next_hop.instance) {
                     let to_backend = self.counters.backend(backend);
                     to_backend.packets.add(1);
                     to_backend.bytes.add(len as u64);
-                    let to_service = self.counters.service(hop.service);
+                    let to_service = self.counters.service(next_hop.service);
                     to_service.packets.add(1);
                     to_service.bytes.add(len as u64);
-                    return Ok(hop);
+                    return Ok(next_hop);
                 }
                 Verdict::Drop(DropReason::Inactive)
             }
@@ -388,8 +394,8 @@ impl fmt::Debug for Forwarder {
 }
 
 #[inline]
-fn refuse_loop(scene: &Scene<'_>, source: Mac, key: &FlowKey) -> Result<(), Verdict> {
-    if scene.snapshot.guard.refuses(source, key.dst) { drop_for(DropReason::Loop) } else { Ok(()) }
+fn refuse_loop(ctx: &BurstContext<'_>, source: Mac, key: &FlowKey) -> Result<(), Verdict> {
+    if ctx.snapshot.guard.refuses(source, key.dst) { drop_for(DropReason::Loop) } else { Ok(()) }
 }
 
 fn drop_for<T>(reason: DropReason) -> Result<T, Verdict> {

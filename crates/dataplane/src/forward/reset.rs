@@ -7,15 +7,15 @@
 
 use std::time::Duration;
 
-use super::connection::Visit;
-use super::{Decision, Forwarder, Scene, drop_for};
+use super::connection::ServiceMatch;
+use super::{BurstContext, Decision, Forwarder, drop_for};
 use crate::counters::MAX_BACKENDS;
 use crate::flow::Orphan;
 use crate::key::{FlowKey, Protocol};
 use crate::limiter::Limiter;
 use crate::packet::{self, TcpFields};
 use crate::slots::BackendSlot;
-use crate::snapshot::{Fate, Hop, Snapshot};
+use crate::snapshot::{NextHop, Snapshot, UnusableAction};
 use crate::tick::Tick;
 use crate::verdict::{DropReason, Verdict};
 
@@ -67,7 +67,7 @@ impl Walk {
     fn notice(&mut self, snapshot: &Snapshot, buckets: usize) {
         self.generation = snapshot.generation;
         let mut lost = NOBODY;
-        let resets = snapshot.hops().iter().map(is_lost);
+        let resets = snapshot.next_hops().iter().map(is_lost);
         for (slot, _) in resets.enumerate().filter(|&(_, is_lost)| is_lost) {
             if let Some(word) = lost.get_mut(slot / 64) {
                 *word |= 1 << (slot % 64);
@@ -94,36 +94,40 @@ impl Forwarder {
     /// gets a reset, and the flow is over.
     pub(super) fn refuse(
         &mut self,
-        scene: &Scene<'_>,
+        ctx: &BurstContext<'_>,
         backend: BackendSlot,
         key: &FlowKey,
         tcp: TcpFields,
     ) -> Decision {
-        let hop = scene.snapshot.hop(backend);
-        if hop.fate == Fate::Reset && !scene.active(hop.instance) {
+        let next_hop = ctx.snapshot.next_hop(backend);
+        if next_hop.when_unusable == UnusableAction::Reset && !ctx.active(next_hop.instance) {
             return drop_for(DropReason::Inactive);
         }
-        let told = hop.fate == Fate::Reset
+        let told = next_hop.when_unusable == UnusableAction::Reset
             && !tcp.resets()
             && packet::is_answerable(key)
-            && self.limits.resets.allow(scene.now);
+            && self.limits.resets.allow(ctx.now);
         if told {
             self.counters.backend(backend).resets.add(1);
             return Err(Verdict::Answer);
         }
-        drop_for(unreachable_for(hop))
+        drop_for(unreachable_for(next_hop))
     }
 
     /// Nobody can take a new connection.
-    pub(super) fn turn_away(&mut self, scene: &Scene<'_>, visit: &Visit<'_>) -> Verdict {
-        let service = visit.service;
+    pub(super) fn turn_away(
+        &mut self,
+        ctx: &BurstContext<'_>,
+        matched: &ServiceMatch<'_>,
+    ) -> Verdict {
+        let service = matched.service;
         let counters = self.counters.service(service.slot);
         let limiter = match service.key.protocol {
             // Of its own: a flood of SYNs must not keep the clients of a lost backend waiting.
             Protocol::Tcp => &mut self.limits.refusals,
             Protocol::Udp => &mut self.limits.errors,
         };
-        if service.reject && scene.active(service.instance) && limiter.allow(scene.now) {
+        if service.reject && ctx.active(service.instance) && limiter.allow(ctx.now) {
             counters.rejected.add(1);
             return Verdict::Answer;
         }
@@ -132,7 +136,7 @@ impl Forwarder {
     }
 
     /// Tells the clients of backends that `snapshot` is the first to call lost
-    /// ([`Fate::Reset`]): each live TCP flow ends with a reset from its last acknowledgment
+    /// ([`UnusableAction::Reset`]): each live TCP flow ends with a reset from its last acknowledgment
     /// number. A bounded piece per call: call it in every turn. Returns how much of the table was
     /// looked at; 0: there is nothing to do now.
     ///
@@ -154,7 +158,7 @@ impl Forwarder {
         }
         match self.walk.left {
             0 => 0,
-            _ => self.walk_on(&Scene { now, snapshot, leases }, send),
+            _ => self.walk_on(&BurstContext { now, snapshot, leases }, send),
         }
     }
 
@@ -165,16 +169,16 @@ impl Forwarder {
 
     #[cold]
     #[inline(never)]
-    fn walk_on(&mut self, scene: &Scene<'_>, send: &mut dyn FnMut(&[u8]) -> bool) -> usize {
+    fn walk_on(&mut self, ctx: &BurstContext<'_>, send: &mut dyn FnMut(&[u8]) -> bool) -> usize {
         let (mut sent, mut looked) = (0, 0);
         let told = |backend| {
-            let hop = scene.snapshot.hop(backend);
-            is_lost(hop) && scene.active(hop.instance)
+            let next_hop = ctx.snapshot.next_hop(backend);
+            is_lost(next_hop) && ctx.active(next_hop.instance)
         };
         while self.walk.left > 0 && looked < WALK_STEP {
-            while let Some(orphan) = self.flows.orphan(self.walk.at, scene.now, told) {
-                let ready = sent < WALK_SENDS && self.walk.limiter.is_ready(scene.now);
-                if !ready || !self.tell(scene, &orphan, send) {
+            while let Some(orphan) = self.flows.orphan(self.walk.at, ctx.now, told) {
+                let ready = sent < WALK_SENDS && self.walk.limiter.is_ready(ctx.now);
+                if !ready || !self.tell(ctx, &orphan, send) {
                     return looked + sent;
                 }
                 sent += 1;
@@ -188,7 +192,7 @@ impl Forwarder {
     /// Resets one flow, unless the frame is not taken.
     fn tell(
         &mut self,
-        scene: &Scene<'_>,
+        ctx: &BurstContext<'_>,
         orphan: &Orphan,
         send: &mut dyn FnMut(&[u8]) -> bool,
     ) -> bool {
@@ -199,23 +203,23 @@ impl Forwarder {
         let frame = len.and_then(|len| buffer.get(..len)).unwrap_or_default();
         let taken = send(frame);
         if taken {
-            self.walk.limiter.allow(scene.now);
+            self.walk.limiter.allow(ctx.now);
             self.counters.backend(*backend).resets.add(1);
-            self.let_go(scene.now, *id);
+            self.let_go(ctx.now, *id);
         }
         taken
     }
 }
 
-fn is_lost(hop: &Hop) -> bool {
-    !hop.usable && hop.fate == Fate::Reset
+fn is_lost(next_hop: &NextHop) -> bool {
+    !next_hop.usable && next_hop.when_unusable == UnusableAction::Reset
 }
 
 /// Why a frame for a backend that is not usable is dropped.
-pub(super) fn unreachable_for(hop: &Hop) -> DropReason {
-    match hop.fate {
-        Fate::Unreachable => DropReason::NoNeighbour,
-        Fate::Reset | Fate::Discard => DropReason::BackendDown,
+pub(super) fn unreachable_for(next_hop: &NextHop) -> DropReason {
+    match next_hop.when_unusable {
+        UnusableAction::Unreachable => DropReason::NoNeighbour,
+        UnusableAction::Reset | UnusableAction::Discard => DropReason::BackendDown,
     }
 }
 

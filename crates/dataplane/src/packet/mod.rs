@@ -31,7 +31,7 @@ pub use answer::answer;
 pub(crate) use answer::is_answerable;
 pub(crate) use ipv4::plain_tcp;
 pub use reset::{RESET_LEN, reset, write_reset};
-pub use rewrite::{Sender, rewrite_macs, sender, source_mac};
+pub use rewrite::{EthernetSource, ethernet_source, rewrite_macs, source_mac};
 pub use unreachable::unreachable;
 
 use crate::addr::Addr;
@@ -120,7 +120,7 @@ const ACK: u8 = 0x10;
 /// Classifies an Ethernet frame with up to two VLAN tags (IEEE 802.1Q, 802.1ad).
 ///
 /// Reads nothing behind the frame, allocates nothing and never panics. IPv4 options, IPv6
-/// hop-by-hop, routing, destination-option and fragment headers are walked over (at most
+/// next_hop-by-next_hop, routing, destination-option and fragment headers are walked over (at most
 /// [`MAX_EXTENSIONS`]); no checksum is verified but that of a neighbour solicitation.
 #[inline]
 pub fn parse(frame: &[u8]) -> Packet {

@@ -20,14 +20,14 @@ pub fn rewrite_macs(frame: &mut [u8], header: &[u8; 12]) -> bool {
 /// The frame's Ethernet source; `None` when it is shorter than an Ethernet header.
 #[inline]
 pub fn source_mac(frame: &[u8]) -> Option<Mac> {
-    Some(sender(frame)?.mac())
+    Some(ethernet_source(frame)?.mac())
 }
 
 /// Who sent a frame, and how: the eight bytes from its Ethernet source on. All zero for no frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sender([u8; 8]);
+pub struct EthernetSource([u8; 8]);
 
-impl Sender {
+impl EthernetSource {
     /// The Ethernet source.
     #[inline]
     pub const fn mac(self) -> Mac {
@@ -45,9 +45,9 @@ impl Sender {
 
 /// Who sent the frame; `None` when it is shorter than an Ethernet header.
 #[inline]
-pub fn sender(frame: &[u8]) -> Option<Sender> {
+pub fn ethernet_source(frame: &[u8]) -> Option<EthernetSource> {
     let header = frame.first_chunk::<{ ethernet::HEADER }>()?;
-    header.last_chunk().map(|from_source| Sender(*from_source))
+    header.last_chunk().map(|from_source| EthernetSource(*from_source))
 }
 
 #[cfg(test)]

@@ -27,14 +27,14 @@ pub fn unreachable(buffer: &mut [u8], len: usize, own: Mac) -> Option<usize> {
     let link_len = len.checked_sub(payload.len())?;
     let (link, room) = buffer.split_at_mut_checked(link_len)?;
     let written = match ethertype {
-        ethernet::IPV4 => complain_v4(room, quote, &key)?,
-        _ => complain_v6(room, quote, &key)?,
+        ethernet::IPV4 => write_unreachable_v4(room, quote, &key)?,
+        _ => write_unreachable_v6(room, quote, &key)?,
     };
     address(link, to, own)?;
     link_len.checked_add(written)
 }
 
-fn complain_v4(room: &mut [u8], quote: usize, key: &FlowKey) -> Option<usize> {
+fn write_unreachable_v4(room: &mut [u8], quote: usize, key: &FlowKey) -> Option<usize> {
     let message_len = icmp::HEADER.checked_add(quote)?;
     let packet = make_way::<{ ipv4::HEADER }>(room, quote)?;
     let (header, message) = packet.split_first_chunk_mut::<{ ipv4::HEADER }>()?;
@@ -44,7 +44,7 @@ fn complain_v4(room: &mut [u8], quote: usize, key: &FlowKey) -> Option<usize> {
     ipv4::HEADER.checked_add(message_len)
 }
 
-fn complain_v6(room: &mut [u8], quote: usize, key: &FlowKey) -> Option<usize> {
+fn write_unreachable_v6(room: &mut [u8], quote: usize, key: &FlowKey) -> Option<usize> {
     let message_len = icmp::HEADER.checked_add(quote)?;
     let packet = make_way::<{ ipv6::HEADER }>(room, quote)?;
     let (header, message) = packet.split_first_chunk_mut::<{ ipv6::HEADER }>()?;

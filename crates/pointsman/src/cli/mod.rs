@@ -63,20 +63,20 @@ impl Cli {
 fn load(path: &Path) -> Result<Parsed, Exit> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
-        complain(&format!("error: cannot read the configuration {name}: {error}"));
-        complain("  = help: name a text file that this user may read, such as /etc/pointsman/pointsman.toml");
+        print_error(&format!("error: cannot read the configuration {name}: {error}"));
+        print_error("  = help: name a text file that this user may read, such as /etc/pointsman/pointsman.toml");
         Exit::Failed
     })?;
     match config::parse(&name, &text) {
         Ok(parsed) => {
             if !parsed.warnings.is_empty() {
-                complain(parsed.warnings.render(color()).trim_end());
+                print_error(parsed.warnings.render(color()).trim_end());
             }
             Ok(parsed)
         }
         Err(mistakes) => {
-            complain(mistakes.render(color()).trim_end());
-            complain(&mistakes.summary());
+            print_error(mistakes.render(color()).trim_end());
+            print_error(&mistakes.summary());
             Err(Exit::Failed)
         }
     }
@@ -90,7 +90,7 @@ fn color() -> bool {
 }
 
 #[expect(clippy::print_stderr, reason = "the command line talks to people")]
-fn complain(text: &str) {
+fn print_error(text: &str) {
     eprintln!("{text}");
 }
 

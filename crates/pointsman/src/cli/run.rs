@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use config::{Diagnostics, Parsed, Place};
+use config::{Diagnostics, Parsed, Span};
 use tokio::net::TcpListener;
 use tracing::info;
 
-use super::{Exit, color, complain, load};
+use super::{Exit, color, load, print_error};
 use crate::node::Node;
 use crate::priority;
 use crate::serve::control_socket::ControlSocket;
@@ -39,7 +39,7 @@ impl Run {
             Err(error) => {
                 let text = format!("{error:#}");
                 let prefix = if text.starts_with("error") { "" } else { "error: " };
-                complain(&format!("{prefix}{text}"));
+                print_error(&format!("{prefix}{text}"));
                 Exit::Failed
             }
         }
@@ -47,20 +47,20 @@ impl Run {
 }
 
 async fn serve(parsed: Parsed) -> Result<()> {
-    let Parsed { desired, places, .. } = parsed;
+    let Parsed { desired, spans, .. } = parsed;
     // Doors first: an address in use is found before any interface is touched.
     let http = match desired.metrics_listen {
         Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
             let message = format!("cannot listen on {address} for metrics: {error}");
             let help = "name a free address of this node as `listen` in [metrics], or \"off\"";
-            located(&places.metrics_listen(), message, help)
+            located(&spans.metrics_listen(), message, help)
         })?),
         None => None,
     };
     let control = ControlSocket::bind(&desired.control_socket)
-        .map_err(|error| located(&places.control_socket(), error.to_string(), error.help()))?;
+        .map_err(|error| located(&spans.control_socket(), error.to_string(), error.help()))?;
     let (source, queries) = Source::new();
-    let (node, inputs) = Node::start(desired, &places, queries).await?;
+    let (node, inputs) = Node::start(desired, &spans, queries).await?;
     if let Some(listener) = http {
         info!(address = ?listener.local_addr(), "serving /metrics, /status.json, /readyz");
         tokio::spawn(http::serve(listener, source.clone()));
@@ -70,7 +70,7 @@ async fn serve(parsed: Parsed) -> Result<()> {
 }
 
 /// A mistake that only the machine could find, rendered.
-fn located(place: &Place, message: String, help: &str) -> anyhow::Error {
+fn located(place: &Span, message: String, help: &str) -> anyhow::Error {
     anyhow::anyhow!("{}", Diagnostics::at(place, message, help).render(false).trim_end())
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Exit, complain, default_socket, say};
+use super::{Exit, default_socket, print_error, say};
 use crate::serve::control_socket::{AskError, ask};
 use crate::status::{self, Backend, Service};
 
@@ -28,7 +28,7 @@ impl Status {
         let value = match ask(&self.socket, "status") {
             Ok(value) => value,
             Err(error) => {
-                complain(&format!("error: {error}"));
+                print_error(&format!("error: {error}"));
                 return match error {
                     AskError::NotRunning(..) => Exit::NotRunning,
                     AskError::Refused(_) => Exit::Failed,
@@ -41,7 +41,7 @@ impl Status {
         let status: status::Status = match serde_json::from_value(value) {
             Ok(status) => status,
             Err(error) => {
-                complain(&format!("error: the daemon's status is not understood: {error}"));
+                print_error(&format!("error: the daemon's status is not understood: {error}"));
                 return Exit::Failed;
             }
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::{Exit, complain, default_socket, say};
+use super::{Exit, default_socket, print_error, say};
 use crate::serve::control_socket::{AskError, Resign, ask, ask_with};
 use crate::status::{ForeignClaim, Status, Vrrp as Instance};
 
@@ -53,7 +53,7 @@ impl Vrrp {
             }
         };
         result.unwrap_or_else(|error| {
-            complain(&format!("error: {error}"));
+            print_error(&format!("error: {error}"));
             match error {
                 AskError::NotRunning(..) => Exit::NotRunning,
                 AskError::Refused(_) => Exit::Failed,
@@ -79,7 +79,7 @@ fn show(value: &Value, json: bool) -> Exit {
             say(out.trim_end());
         }
         Err(error) => {
-            complain(&format!("error: the daemon's status is not understood: {error}"));
+            print_error(&format!("error: the daemon's status is not understood: {error}"));
             return Exit::Failed;
         }
     }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::outcome::Outcome;
-use super::prepared::{Plan, Prepared, Road, Way};
+use super::prepared::{Egress, Plan, Prepared, Reachability};
 use super::sentinel;
 use super::statistics::Durations;
 use crate::clock;
@@ -34,7 +34,7 @@ pub(super) struct Member {
     /// By which the VIP is reached at this backend, once it is asked for.
     pub(super) mark: Option<u32>,
     slots: Vec<Slot>,
-    road: watch::Sender<Road>,
+    reachability: watch::Sender<Reachability>,
     events: UnboundedSender<Event>,
 }
 
@@ -90,7 +90,7 @@ impl Member {
             durations: Durations::default(),
             mark: None,
             slots: Vec::new(),
-            road: watch::Sender::new(Road::Unknown),
+            reachability: watch::Sender::new(Reachability::Unknown),
             events,
         }
     }
@@ -118,8 +118,8 @@ impl Member {
     }
 
     /// Takes note of the way to it.
-    pub(super) fn set_way(&self, way: Option<Way>) {
-        self.road.send_if_modified(|road| road.set(way));
+    pub(super) fn set_egress(&self, way: Option<Egress>) {
+        self.reachability.send_if_modified(|reachability| reachability.set(way));
     }
 
     /// Starts a probe that was due at `due`.
@@ -129,11 +129,12 @@ impl Member {
         let begin = Instant::now();
         let sender = self.events.clone();
         let mut report = Report { sender, id: self.id, probe, begin, late: None, sent: false };
-        let (prepared, mut road) = (Arc::clone(&slot.prepared), self.road.subscribe());
+        let (prepared, mut reachability) =
+            (Arc::clone(&slot.prepared), self.reachability.subscribe());
         let task = tokio::spawn(async move {
             report.late = Some(clock::now().saturating_since(due));
             let deadline = begin + timeout;
-            let probe = prepared.probe(&mut road, keep, deadline);
+            let probe = prepared.probe(&mut reachability, keep, deadline);
             let outcome = timeout_at(deadline, probe).await;
             report.send(outcome.unwrap_or_else(|_| Outcome::failed(Failure::Timeout)));
         });

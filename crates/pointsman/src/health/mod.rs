@@ -47,7 +47,7 @@ use member::{Event, Id, Member, What};
 use prepared::Plan;
 
 pub use detour::{FIRST_MARK, MARKS, PRIORITY, PROTOCOL};
-pub use prepared::Way;
+pub use prepared::Egress;
 pub use statistics::{Durations, Histogram, Lateness};
 pub use tls::TlsError;
 
@@ -60,7 +60,7 @@ pub struct Health {
     deadlines: BTreeSet<(Tick, Id)>,
     events: UnboundedReceiver<Event>,
     sender: UnboundedSender<Event>,
-    verdicts: VecDeque<Verdict>,
+    verdicts: VecDeque<HealthChange>,
     detours: Detours,
     lateness: Lateness,
     /// How often the tasks have been let through since it was found late.
@@ -72,7 +72,7 @@ pub struct Health {
 
 /// A backend is now something else.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct HealthChange {
     /// Of this service.
     pub service: String,
     /// Its address.
@@ -144,7 +144,7 @@ impl Health {
 
     /// The next change of a backend. May be dropped at any time; probes go on meanwhile, but
     /// neither are new ones started nor results judged.
-    pub async fn next(&mut self) -> Verdict {
+    pub async fn next(&mut self) -> HealthChange {
         loop {
             // Results before deadlines: they were there before.
             self.hear();
@@ -183,9 +183,9 @@ impl Health {
 
     /// The interface towards a backend; probes wait until this is called for the first time. Where
     /// there is none they fail at once.
-    pub fn set_way(&mut self, service: &str, address: IpAddr, way: Option<Way>) {
+    pub fn set_egress(&mut self, service: &str, address: IpAddr, way: Option<Egress>) {
         if let Some(member) = self.member(service, address) {
-            member.set_way(way);
+            member.set_egress(way);
         }
     }
 
@@ -334,7 +334,7 @@ impl Health {
                     member.start(probe, timeout, due.unwrap_or(now));
                 }
                 Action::Cancel(probe) => member.cancel(probe),
-                Action::Changed(transition) => self.verdicts.push_back(Verdict {
+                Action::Changed(transition) => self.verdicts.push_back(HealthChange {
                     service: member.service.clone(),
                     address: member.address,
                     transition,

@@ -20,7 +20,7 @@ use crate::clock;
 
 /// The interface towards a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Way {
+pub struct Egress {
     /// Its kernel name.
     pub interface: Arc<str>,
     /// Its kernel index.
@@ -29,18 +29,18 @@ pub struct Way {
 
 /// Whether there is a way to a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Road {
+pub(super) enum Reachability {
     /// Nobody has said yet: probes wait.
     Unknown,
     /// There is none.
     Gone,
     /// This one, and when it was found: a link that went down took its routes along.
-    Via(Way, Tick),
+    Via(Egress, Tick),
 }
 
-impl Road {
+impl Reachability {
     /// Whether it is another one now.
-    pub(super) fn set(&mut self, way: Option<Way>) -> bool {
+    pub(super) fn set(&mut self, way: Option<Egress>) -> bool {
         let next = match (way, &*self) {
             (None, Self::Gone) => return false,
             (Some(new), Self::Via(old, _)) if new == *old => return false,
@@ -146,24 +146,24 @@ impl Prepared {
     /// goes meanwhile, it says nothing of the backend.
     pub(super) async fn probe(
         &self,
-        road: &mut watch::Receiver<Road>,
+        reachability: &mut watch::Receiver<Reachability>,
         keep: bool,
         deadline: Instant,
     ) -> Outcome {
-        let mut lost = road.clone();
+        let mut lost = reachability.clone();
         tokio::select! {
-            outcome = self.ask(road, keep, deadline) => outcome,
-            _ = lost.wait_for(|road| *road == Road::Gone) => Outcome::failed(no_way()),
+            outcome = self.ask(reachability, keep, deadline) => outcome,
+            _ = lost.wait_for(|reachability| *reachability == Reachability::Gone) => Outcome::failed(no_way()),
         }
     }
 
     async fn ask(
         &self,
-        road: &mut watch::Receiver<Road>,
+        reachability: &mut watch::Receiver<Reachability>,
         keep: bool,
         deadline: Instant,
     ) -> Outcome {
-        let target = match self.target(road).await {
+        let target = match self.target(reachability).await {
             Ok(target) => target,
             Err(failure) => return Outcome::failed(failure),
         };
@@ -179,8 +179,11 @@ impl Prepared {
         }
     }
 
-    async fn target(&self, road: &mut watch::Receiver<Road>) -> Result<Target, Failure> {
-        let (way, found) = way(road).await?;
+    async fn target(
+        &self,
+        reachability: &mut watch::Receiver<Reachability>,
+    ) -> Result<Target, Failure> {
+        let (way, found) = way(reachability).await?;
         let mut mark = None;
         if let Some((detours, number)) = &self.detour {
             let (vip, backend, ifindex) = (self.asked.ip(), self.backend, way.ifindex);
@@ -192,11 +195,15 @@ impl Prepared {
 }
 
 /// The way, as soon as somebody says whether there is one.
-async fn way(road: &mut watch::Receiver<Road>) -> Result<(Way, Tick), Failure> {
-    match road.wait_for(|road| *road != Road::Unknown).await.as_deref() {
-        Ok(Road::Via(way, found)) => Ok((way.clone(), *found)),
+async fn way(reachability: &mut watch::Receiver<Reachability>) -> Result<(Egress, Tick), Failure> {
+    match reachability
+        .wait_for(|reachability| *reachability != Reachability::Unknown)
+        .await
+        .as_deref()
+    {
+        Ok(Reachability::Via(way, found)) => Ok((way.clone(), *found)),
         // Whoever knew is gone, and so is whoever asks.
-        Ok(Road::Unknown | Road::Gone) | Err(_) => Err(no_way()),
+        Ok(Reachability::Unknown | Reachability::Gone) | Err(_) => Err(no_way()),
     }
 }
 

@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use super::Node;
 use crate::worker::WorkerId;
-use crate::worker::thread::{Binding, News};
+use crate::worker::thread::{Binding, WorkerEvent};
 
 /// A configured interface and what is attached to it.
 #[derive(Debug)]
@@ -272,9 +272,9 @@ impl Node {
     }
 
     /// A worker bound its queue, or could not.
-    pub(super) async fn on_news(&mut self, news: News) {
+    pub(super) async fn on_worker_event(&mut self, news: WorkerEvent) {
         match news {
-            News::Bound(id, socket) => {
+            WorkerEvent::Bound(id, socket) => {
                 use std::os::fd::AsFd;
                 let Some(device) = self.devices.get_mut(id.port.index()) else { return };
                 let Some(attached) = &device.attached else { return };
@@ -288,7 +288,7 @@ impl Node {
                     Err(error) => warn!(queue = id.queue, %error, "cannot steer to the queue"),
                 }
             }
-            News::Failed(id, refusal) => {
+            WorkerEvent::Failed(id, refusal) => {
                 let Some(device) = self.devices.get_mut(id.port.index()) else { return };
                 error!(interface = %device.wanted.name, queue = id.queue, error = refusal.text,
                     "cannot bind the queue; trying again");

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 
 use super::Node;
 use crate::clock;
-use crate::health::{Health, Verdict, Way};
+use crate::health::{Egress, Health, HealthChange};
 use crate::worker::pool::seed;
 
 /// So many verdicts at once make one snapshot: when a node starts, or loses a link, there are many.
@@ -24,10 +24,10 @@ impl Node {
     }
 
     /// Publishes what changed, with everything else that did by now.
-    pub(super) async fn on_verdict(&mut self, first: Verdict) {
+    pub(super) async fn on_verdict(&mut self, first: HealthChange) {
         let mut verdict = Some(first);
         let mut left = MOST_VERDICTS;
-        while let Some(Verdict { service, address, transition, .. }) = verdict {
+        while let Some(HealthChange { service, address, transition, .. }) = verdict {
             let event = Event::Health(service, address, transition);
             self.controller.handle(event, clock::now());
             left -= 1;
@@ -43,8 +43,9 @@ impl Node {
         for service in self.controller.desired().services.iter() {
             for backend in &service.backends {
                 let link = self.controller.link_towards(backend.address);
-                let way = link.map(|(name, ifindex)| Way { interface: Arc::from(name), ifindex });
-                health.set_way(&service.name, backend.address, way);
+                let way =
+                    link.map(|(name, ifindex)| Egress { interface: Arc::from(name), ifindex });
+                health.set_egress(&service.name, backend.address, way);
             }
         }
     }
@@ -52,7 +53,7 @@ impl Node {
     /// Where nobody is left, a backend that is only held down is better than nobody.
     pub(super) fn release_held(&mut self, now: Tick) {
         let Some(health) = &mut self.health else { return };
-        for (service, address) in self.controller.deserted() {
+        for (service, address) in self.controller.unreferenced_addresses() {
             health.release(service, address, now);
         }
     }
@@ -75,7 +76,7 @@ impl Node {
 }
 
 /// The next verdict; none for ever before checks have begun.
-pub(super) async fn verdict(health: Option<&mut Health>) -> Verdict {
+pub(super) async fn verdict(health: Option<&mut Health>) -> HealthChange {
     match health {
         Some(health) => health.next().await,
         None => std::future::pending().await,

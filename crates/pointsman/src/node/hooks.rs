@@ -30,13 +30,13 @@ pub(super) enum Rank {
 /// Those whose turn comes: by rank, then in the order they came in.
 #[derive(Debug, Default)]
 struct Waiting {
-    first: VecDeque<Order>,
-    second: VecDeque<Order>,
+    first: VecDeque<PendingHook>,
+    second: VecDeque<PendingHook>,
 }
 
 /// One that is to be started.
 #[derive(Debug, PartialEq, Eq)]
-struct Order {
+struct PendingHook {
     argv: Vec<String>,
     timeout: Duration,
 }
@@ -61,8 +61,8 @@ impl Hooks {
     pub(super) fn run(&mut self, rank: Rank, notify: &Notify, words: &[&str]) {
         let mut argv = notify.command.clone();
         argv.extend(words.iter().map(|word| (*word).to_owned()));
-        if let Err(Order { argv, .. }) =
-            self.waiting.push(rank, Order { argv, timeout: notify.timeout })
+        if let Err(PendingHook { argv, .. }) =
+            self.waiting.push(rank, PendingHook { argv, timeout: notify.timeout })
         {
             warn!(program = ?argv.first(), ?words, "hook not run: {MOST_WAITING} of them wait");
         }
@@ -74,7 +74,7 @@ impl Hooks {
             if self.running.len() >= MOST_RUNNING {
                 return;
             }
-            let Some(Order { argv, timeout }) = self.waiting.pop() else { return };
+            let Some(PendingHook { argv, timeout }) = self.waiting.pop() else { return };
             let program = argv.first().cloned().unwrap_or_default();
             match process::start(&argv) {
                 Ok(child) => {
@@ -121,7 +121,7 @@ impl Hooks {
 
 impl Waiting {
     /// Gives it back if there is no room.
-    fn push(&mut self, rank: Rank, order: Order) -> Result<(), Order> {
+    fn push(&mut self, rank: Rank, order: PendingHook) -> Result<(), PendingHook> {
         let queue = match rank {
             Rank::First => &mut self.first,
             Rank::Second => &mut self.second,
@@ -133,7 +133,7 @@ impl Waiting {
         Ok(())
     }
 
-    fn pop(&mut self) -> Option<Order> {
+    fn pop(&mut self) -> Option<PendingHook> {
         self.first.pop_front().or_else(|| self.second.pop_front())
     }
 }
@@ -143,8 +143,8 @@ mod tests {
     use super::*;
     use crate::clock;
 
-    fn order(number: usize) -> Order {
-        Order { argv: vec![number.to_string()], timeout: Duration::ZERO }
+    fn order(number: usize) -> PendingHook {
+        PendingHook { argv: vec![number.to_string()], timeout: Duration::ZERO }
     }
 
     #[test]

@@ -39,7 +39,7 @@ use crate::netlink::{Netlink, Notice, Notices, notice_of};
 use crate::priority;
 use crate::serve::Query;
 use crate::worker::pool::Pool;
-use crate::worker::thread::News;
+use crate::worker::thread::WorkerEvent;
 use devices::Device;
 
 /// A running node.
@@ -73,7 +73,7 @@ pub struct Node {
 /// What the loop listens to.
 pub struct Inputs {
     notices: Notices,
-    news: UnboundedReceiver<News>,
+    news: UnboundedReceiver<WorkerEvent>,
     queries: Receiver<Query>,
     stop: StopSignals,
 }
@@ -109,13 +109,13 @@ impl Node {
         priority::raise();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let bell = self.vrrp.as_ref().map(vrrp::Vrrp::bell).transpose()?;
+        let wakeup = self.vrrp.as_ref().map(vrrp::Vrrp::wakeup).transpose()?;
         let result = loop {
             tokio::select! {
                 () = inputs.stop.told() => break Ok(()),
                 verdict = health::verdict(self.health.as_mut()) => self.on_verdict(verdict).await,
-                () = vrrp::rung(bell.as_ref()) => self.on_vrrp_news(),
-                Some(news) = inputs.news.recv() => self.on_news(news).await,
+                () = vrrp::wait_for_events(wakeup.as_ref()) => self.on_vrrp_events(),
+                Some(news) = inputs.news.recv() => self.on_worker_event(news).await,
                 Some(notice) = inputs.notices.next() => self.on_notice(notice_of(&notice.payload)).await,
                 Some(query) = inputs.queries.recv() => self.answer(query),
                 () = until(self.controller.next_deadline()) => {
@@ -157,7 +157,7 @@ impl Node {
 
     async fn on_tick(&mut self) -> Result<()> {
         let now = clock::now();
-        if let Some(id) = self.pool.casualty() {
+        if let Some(id) = self.pool.failed_worker() {
             bail!("the worker of queue {} died; see the log above", id.queue);
         }
         if std::mem::take(&mut self.stale) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
-use config::{Desired, Diagnostic, Diagnostics, Place, Places};
+use config::{Desired, Diagnostic, Diagnostics, Span, SpanIndex};
 use control::{Controller, Event, XdpMode};
 use dataplane::{PendingTable, PersistenceTable, PortId, SharedTables, Snapshot};
 use steer::{Steer, SteerError};
@@ -24,7 +24,7 @@ use crate::health::unusable_tls;
 use crate::netlink::{Netlink, Picture};
 use crate::serve::Query;
 use crate::worker::pool::{Pool, seed, usable_cpus};
-use crate::worker::thread::News;
+use crate::worker::thread::WorkerEvent;
 
 /// Longest IP packet that a 4 KiB frame holds: headroom, Ethernet header and two VLAN tags apart.
 const MAX_MTU: u32 = 4096 - 256 - 14 - 8;
@@ -39,7 +39,7 @@ impl Node {
     /// whatever the kernel refuses. Nothing stays attached then.
     pub async fn start(
         desired: Desired,
-        places: &Places,
+        spans: &SpanIndex,
         queries: Receiver<Query>,
     ) -> Result<(Self, Inputs)> {
         let stop = StopSignals::install()?;
@@ -48,7 +48,7 @@ impl Node {
         }
         let (netlink, notices) = Netlink::open()?;
         let picture = netlink.picture().await?;
-        let mistakes = check_machine(&desired, places, &picture);
+        let mistakes = check_machine(&desired, spans, &picture);
         if !mistakes.is_empty() {
             bail!("{}", mistakes.render(false).trim_end());
         }
@@ -93,19 +93,19 @@ impl Node {
             steer,
         };
         let mut inputs = Inputs { notices, news, queries, stop };
-        node.take_devices(&picture, places).await?;
-        node.wait_for_queues(&mut inputs, places).await?;
+        node.take_devices(&picture, spans).await?;
+        node.wait_for_queues(&mut inputs, spans).await?;
         node.start_vrrp(&picture)?;
         node.start_health();
         Ok((node, inputs))
     }
 
-    async fn take_devices(&mut self, picture: &Picture, places: &Places) -> Result<()> {
+    async fn take_devices(&mut self, picture: &Picture, spans: &SpanIndex) -> Result<()> {
         for index in 0..self.devices.len() {
             let device = &mut self.devices[index];
             device.link = picture.links.get(&device.wanted.name).copied();
             let (id, link) = (device.id, device.link);
-            self.take_device(index).map_err(|error| self.locate(index, places, error))?;
+            self.take_device(index).map_err(|error| self.locate(index, spans, error))?;
             let networks = link
                 .and_then(|link| picture.networks.get(&link.ifindex).cloned())
                 .unwrap_or_default();
@@ -119,17 +119,17 @@ impl Node {
 
     /// Every queue must be bound once: a queue that cannot be is a mistake to be told, not to be
     /// hidden behind later attempts.
-    async fn wait_for_queues(&mut self, inputs: &mut Inputs, places: &Places) -> Result<()> {
+    async fn wait_for_queues(&mut self, inputs: &mut Inputs, spans: &SpanIndex) -> Result<()> {
         let Inputs { news, stop, .. } = inputs;
         let bound = async {
             while self.devices.iter().any(|d| d.bound.len() < d.queues_wanted().len()) {
                 match news.recv().await {
-                    Some(News::Failed(id, refusal)) => {
+                    Some(WorkerEvent::Failed(id, refusal)) => {
                         let name = &self.devices[id.port.index()].wanted.name;
-                        let place = places.interface_setting(name, refusal.setting);
+                        let place = spans.interface_setting(name, refusal.setting);
                         return Err(located(&place, refusal.text));
                     }
-                    Some(news) => self.on_news(news).await,
+                    Some(news) => self.on_worker_event(news).await,
                     None => bail!("no worker is left"),
                 }
             }
@@ -144,7 +144,7 @@ impl Node {
     }
 
     /// Says which line of the file asks for what an interface refused.
-    fn locate(&self, index: usize, places: &Places, error: anyhow::Error) -> anyhow::Error {
+    fn locate(&self, index: usize, spans: &SpanIndex, error: anyhow::Error) -> anyhow::Error {
         let wanted = &self.devices[index].wanted;
         let setting = match error.downcast_ref::<SteerError>() {
             Some(SteerError::MtuTooLarge { .. } | SteerError::Attach { .. })
@@ -170,45 +170,49 @@ impl Node {
             )
             | None => return error,
         };
-        located(&places.interface_setting(&wanted.name, setting), format!("{error:#}"))
+        located(&spans.interface_setting(&wanted.name, setting), format!("{error:#}"))
     }
 }
 
 /// One mistake that only the machine could find, rendered.
-fn located(place: &Place, message: String) -> anyhow::Error {
+fn located(place: &Span, message: String) -> anyhow::Error {
     let mistake = Diagnostics::from_iter([Diagnostic::error(place, message)]);
     anyhow!("{}", mistake.render(false).trim_end())
 }
 
 /// Everything that the configuration asks and this machine does not have.
-fn check_machine(desired: &Desired, places: &Places, picture: &Picture) -> Diagnostics {
+fn check_machine(desired: &Desired, spans: &SpanIndex, picture: &Picture) -> Diagnostics {
     let mut found = Vec::new();
     for interface in &desired.interfaces {
-        found.extend(check_interface(interface, places, picture));
+        found.extend(check_interface(interface, spans, picture));
     }
-    found.extend(check_cpus(desired, places));
+    found.extend(check_cpus(desired, spans));
     // Without its interface every backend would seem to be in the wrong place.
     let complete = desired.interfaces.iter().all(|i| picture.links.contains_key(&i.name));
     for service in &desired.services {
-        found.extend(check_vip(service, places, picture));
+        found.extend(check_vip(service, spans, picture));
         for backend in service.hosts().filter(|_| complete) {
-            let place = places.backend_address(&service.name, &backend.name);
+            let place = spans.backend_address(&service.name, &backend.name);
             found.extend(check_backend(desired, backend.address, &place, picture));
         }
     }
     found.extend(unusable_tls(desired).into_iter().map(|(service, index, error)| {
         let message = format!("service {service}: a check by https cannot be made: {error}");
-        Diagnostic::error(&places.health_check(&service, index), message)
+        Diagnostic::error(&spans.health_check(&service, index), message)
             .with_label("would never pass")
             .with_help("name a readable file with certificates in PEM as `ca_file`")
     }));
     for instance in &desired.vrrp {
-        found.extend(check_vrrp(desired, instance, places, picture));
+        found.extend(check_vrrp(desired, instance, spans, picture));
     }
     Diagnostics::from_iter(found)
 }
 
-fn check_vip(service: &control::Service, places: &Places, picture: &Picture) -> Option<Diagnostic> {
+fn check_vip(
+    service: &control::Service,
+    spans: &SpanIndex,
+    picture: &Picture,
+) -> Option<Diagnostic> {
     let vip = service.vip;
     let (owner, network) = picture.links.iter().find_map(|(name, link)| {
         let networks = picture.networks.get(&link.ifindex)?;
@@ -216,7 +220,7 @@ fn check_vip(service: &control::Service, places: &Places, picture: &Picture) -> 
     })?;
     Some(
         Diagnostic::error(
-            &places.service_vip(&service.name),
+            &spans.service_vip(&service.name),
             format!("the kernel of this node owns the VIP {vip}"),
         )
         .with_label("must not be an address of this node")
@@ -228,13 +232,13 @@ fn check_vip(service: &control::Service, places: &Places, picture: &Picture) -> 
     )
 }
 
-fn check_cpus(desired: &Desired, places: &Places) -> Option<Diagnostic> {
+fn check_cpus(desired: &Desired, spans: &SpanIndex) -> Option<Diagnostic> {
     let usable = usable_cpus();
     let missing = desired.dataplane.cpus.iter().flatten().find(|cpu| !usable.contains(cpu))?;
     let usable: Vec<String> = usable.iter().map(u32::to_string).collect();
     Some(
         Diagnostic::error(
-            &places.dataplane("cpus"),
+            &spans.dataplane("cpus"),
             format!("CPU {missing} does not exist or may not be used by this process"),
         )
         .with_label("workers cannot be pinned to it")
@@ -244,14 +248,14 @@ fn check_cpus(desired: &Desired, places: &Places) -> Option<Diagnostic> {
 
 fn check_interface(
     interface: &control::Interface,
-    places: &Places,
+    spans: &SpanIndex,
     picture: &Picture,
 ) -> Option<Diagnostic> {
     let name = &interface.name;
     let Some(link) = picture.links.get(name) else {
         let known: Vec<&str> = picture.links.keys().map(String::as_str).collect();
         return Some(
-            Diagnostic::error(&places.interface(name), format!("interface {name} does not exist"))
+            Diagnostic::error(&spans.interface(name), format!("interface {name} does not exist"))
                 .with_label("no such interface in this network namespace")
                 .with_help(format!("there are: {}", known.join(", "))),
         );
@@ -259,7 +263,7 @@ fn check_interface(
     if link.mtu > MAX_MTU {
         return Some(
             Diagnostic::error(
-                &places.interface(name),
+                &spans.interface(name),
                 format!("interface {name} has an MTU of {} bytes, above {MAX_MTU}", link.mtu),
             )
             .with_label("its packets do not fit into a frame of 4096 bytes")
@@ -268,7 +272,7 @@ fn check_interface(
     }
     if picture.down.contains(name) {
         return Some(
-            Diagnostic::error(&places.interface(name), format!("interface {name} is down"))
+            Diagnostic::error(&spans.interface(name), format!("interface {name} is down"))
                 .with_label("takes no AF_XDP socket while it is down")
                 .with_help(format!("set it up: `ip link set {name} up`")),
         );
@@ -277,7 +281,7 @@ fn check_interface(
     let missing = interface.queues.iter().flatten().find(|queue| **queue >= queues)?;
     Some(
         Diagnostic::error(
-            &places.interface_setting(name, "queues"),
+            &spans.interface_setting(name, "queues"),
             format!("interface {name} has no queue {missing}"),
         )
         .with_label(match queues {
@@ -291,7 +295,7 @@ fn check_interface(
 fn check_backend(
     desired: &Desired,
     address: IpAddr,
-    place: &Place,
+    place: &Span,
     picture: &Picture,
 ) -> Option<Diagnostic> {
     if picture.networks.values().flatten().any(|network| network.address == address) {

@@ -18,23 +18,25 @@ use super::track::Tracking;
 use super::vrrp_check::primary;
 use crate::clock;
 use crate::netlink::Picture;
-use crate::vrrp::{Happening, Home, Instance, Order, Told, Unit, VrrpLoop, Wire};
+use crate::vrrp::{
+    AdvertSocket, Command, EventKind, Instance, InstanceEvent, LocalEndpoint, SyncGroup, VrrpLoop,
+};
 
 /// The VRRP thread and what it is told.
 #[derive(Debug)]
 pub(super) struct Vrrp {
     pub(super) thread: VrrpLoop,
     pub(super) members: Vec<Member>,
-    units: Vec<Fate>,
+    groups: Vec<GroupState>,
     /// Whether each link of this machine is up.
     links: BTreeMap<String, bool>,
     started: Tick,
 }
 
-/// Members that share their fate, and their sockets.
+/// Members of one sync group (or one instance alone) and when to open their sockets again.
 #[derive(Debug)]
-struct Fate {
-    /// Positions; the unit is numbered by the first one.
+struct GroupState {
+    /// Positions; the group is numbered by the first one.
     members: Vec<usize>,
     /// The sockets could not be opened: to be tried again then.
     retry: Option<Tick>,
@@ -47,7 +49,7 @@ pub(super) struct Member {
     pub(super) vips: Vec<IpAddr>,
     pub(super) tracking: Tracking,
     port: PortId,
-    home: Option<Home>,
+    endpoint: Option<LocalEndpoint>,
     link: bool,
 }
 
@@ -58,9 +60,9 @@ const DECIDE_WAIT: Duration = Duration::from_millis(2500);
 
 impl Vrrp {
     /// Readable when the thread has news; to be waited for in the control runtime.
-    pub(super) fn bell(&self) -> Result<UnixStream> {
-        let bell = self.thread.bell().and_then(UnixStream::from_std);
-        bell.context("cannot wait for the VRRP thread")
+    pub(super) fn wakeup(&self) -> Result<UnixStream> {
+        let wakeup = self.thread.wakeup().and_then(UnixStream::from_std);
+        wakeup.context("cannot wait for the VRRP thread")
     }
 
     /// Remembers which links are up.
@@ -68,49 +70,50 @@ impl Vrrp {
         self.links = picture.links.iter().map(|(name, link)| (name.clone(), link.up)).collect();
     }
 
-    /// Opens the sockets of a unit anew, all or none.
-    fn replace(&mut self, unit: usize, now: Tick) {
-        let Some(fate) = self.units.get_mut(unit) else { return };
-        let number = fate.members.first().copied().unwrap_or(0);
-        let tried_before = fate.retry.take().is_some();
+    /// Opens the sockets of a group anew, all or none.
+    fn replace(&mut self, group: usize, now: Tick) {
+        let Some(group_state) = self.groups.get_mut(group) else { return };
+        let number = group_state.members.first().copied().unwrap_or(0);
+        let tried_before = group_state.retry.take().is_some();
         let mut parts = Vec::new();
-        for at in &fate.members {
+        for at in &group_state.members {
             let member = &self.members[*at];
-            let Some(home) = &member.home else { break };
-            let config = config(&member.wanted, &member.vips, home.primary);
-            match Wire::open(&config, home) {
-                Ok(wire) => parts.push((*at, config, wire)),
+            let Some(endpoint) = &member.endpoint else { break };
+            let config = config(&member.wanted, &member.vips, endpoint.primary);
+            match AdvertSocket::open(&config, endpoint) {
+                Ok(socket) => parts.push((*at, config, socket)),
                 Err(error) => {
-                    let (name, interface) = (&member.wanted.name, &home.interface);
+                    let (name, interface) = (&member.wanted.name, &endpoint.interface);
                     if !tried_before {
                         warn!("({name}) cannot open its sockets on {interface}: {error}");
                     }
-                    fate.retry = Some(now + RETRY_EVERY);
+                    group_state.retry = Some(now + RETRY_EVERY);
                     break;
                 }
             }
         }
-        let built = (parts.len() == fate.members.len()).then(|| Unit::new(parts)).transpose();
-        let order = match built {
-            Ok(Some(unit)) => unit.order(number),
-            Ok(None) => Order::Unit(number, None),
+        let built =
+            (parts.len() == group_state.members.len()).then(|| SyncGroup::new(parts)).transpose();
+        let command = match built {
+            Ok(Some(group)) => group.command(number),
+            Ok(None) => Command::SyncGroup(number, None),
             Err(error) => {
                 warn!("({}) cannot run: {error}", self.members[number].wanted.name);
-                Order::Unit(number, None)
+                Command::SyncGroup(number, None)
             }
         };
-        self.thread.tell(order);
+        self.thread.send(command);
     }
 
     /// Writes the log line of what happened, and runs the hook. `backend` is the one that claims a
     /// VIP, if it is one.
-    fn report(&self, told: Told, backend: Option<&str>, hooks: &mut Hooks) {
-        let Some(member) = self.members.get(told.instance) else { return };
+    fn report(&self, event: InstanceEvent, backend: Option<&str>, hooks: &mut Hooks) {
+        let Some(member) = self.members.get(event.instance) else { return };
         let wanted = &member.wanted;
         let (name, interface) = (&wanted.name, &wanted.interface);
         let vips = member.vips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        match told.what {
-            Happening::Transition { from, to, reason, after } => {
+        match event.kind {
+            EventKind::Transition { from, to, reason, after } => {
                 let after = after.map(|after| format!(" after {after:.1?}")).unwrap_or_default();
                 let (from, why) = (from.shown(), reason.help());
                 info!("({name}) Entering {} STATE from {from}{after}: {why}", to.shown());
@@ -118,9 +121,9 @@ impl Vrrp {
                     hooks.run(Rank::First, notify, &[name, to.name(), reason.name()]);
                 }
             }
-            Happening::Taken => info!("({name}) setting protocol VIPs: {vips}"),
-            Happening::Released => info!("({name}) removing protocol VIPs: {vips}"),
-            Happening::Announced(count, why) => {
+            EventKind::Taken => info!("({name}) setting protocol VIPs: {vips}"),
+            EventKind::Released => info!("({name}) removing protocol VIPs: {vips}"),
+            EventKind::Announced(count, why) => {
                 let what = match member.vips.first() {
                     Some(IpAddr::V6(_)) => "unsolicited neighbour advertisements",
                     Some(IpAddr::V4(_)) | None => "gratuitous ARPs",
@@ -130,15 +133,15 @@ impl Vrrp {
                     why.help()
                 );
             }
-            Happening::Claimed(claim) => {
+            EventKind::Claimed(claim) => {
                 let Claim { vip, mac } = claim;
                 let who = backend.map(|backend| mistake(backend, vip)).unwrap_or_default();
                 warn!(
                     "({name}) {mac} claims the VIP {vip}, which is active here{who}; announcing it again"
                 );
             }
-            Happening::Rejected(reject) => warn!("({name}) advert not believed: {reject}"),
-            Happening::SendFailed(errno) => {
+            EventKind::Rejected(reject) => warn!("({name}) advert discarded: {reject}"),
+            EventKind::SendFailed(errno) => {
                 let error = std::io::Error::from_raw_os_error(errno);
                 warn!("({name}) cannot send adverts on {interface}: {error}");
             }
@@ -151,7 +154,7 @@ impl Vrrp {
             if let Some(priority) = member.tracking.look(&self.links, services, now) {
                 let why = member.tracking.tracker();
                 info!("({}) Changing effective priority: {why}", member.wanted.name);
-                self.thread.tell(Order::Priority(at, priority));
+                self.thread.send(Command::Priority(at, priority));
             }
         }
     }
@@ -163,8 +166,8 @@ impl Node {
         let desired = self.controller.desired();
         let mut members = Vec::new();
         let mut fixed = Vec::new();
-        let mut units: Vec<Fate> = Vec::new();
-        let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut groups: Vec<GroupState> = Vec::new();
+        let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
         for wanted in &desired.vrrp {
             let ports = self.controller.ports();
             let port = ports.iter().find(|port| port.name == wanted.interface);
@@ -177,23 +180,23 @@ impl Node {
                 vips: desired.vips_of(&wanted.name),
                 tracking: Tracking::new(wanted, clock::now()),
                 port,
-                home: None,
+                endpoint: None,
                 link: false,
             });
-            let fresh = units.len();
-            let unit = match &wanted.group {
-                Some(group) => *groups.entry(group.as_str()).or_insert(fresh),
+            let fresh = groups.len();
+            let group = match &wanted.group {
+                Some(group) => *by_name.entry(group.as_str()).or_insert(fresh),
                 None => fresh,
             };
-            match units.get_mut(unit) {
-                Some(fate) => fate.members.push(at),
-                None => units.push(Fate { members: vec![at], retry: None }),
+            match groups.get_mut(group) {
+                Some(group_state) => group_state.members.push(at),
+                None => groups.push(GroupState { members: vec![at], retry: None }),
             }
         }
         let thread =
             VrrpLoop::start(self.steer.leases(), fixed).context("cannot start the VRRP thread")?;
         let started = clock::now();
-        let mut vrrp = Vrrp { thread, members, units, links: BTreeMap::new(), started };
+        let mut vrrp = Vrrp { thread, members, groups, links: BTreeMap::new(), started };
         vrrp.see_links(picture);
         self.vrrp = Some(vrrp);
         self.tell_vrrp_of_workers();
@@ -202,7 +205,7 @@ impl Node {
 
     /// Called at each tick: the sign of life, and everything that changed since the last one.
     pub(super) fn follow_vrrp(&mut self, now: Tick) {
-        let homes = self.homes();
+        let endpoints = self.endpoints();
         let quorums = self.controller.quorums();
         let services = quorums.map(|(name, held)| (name.to_owned(), held)).collect();
         let (steered, undecided) = (self.controller.all_steered(), self.controller.undecided());
@@ -212,53 +215,54 @@ impl Node {
             return;
         }
         vrrp.track(&services, now);
-        for (at, (member, (_, link))) in vrrp.members.iter_mut().zip(&homes).enumerate() {
+        for (at, (member, (_, link))) in vrrp.members.iter_mut().zip(&endpoints).enumerate() {
             if member.link != *link {
                 member.link = *link;
-                vrrp.thread.tell(Order::Link(at, *link));
+                vrrp.thread.send(Command::Link(at, *link));
             }
         }
         // A VIP must be known to the XDP program before it becomes active. And a node that comes back
         // must not take it from one that has its backends, to drop what comes for those it has not.
         let early = !steered || (undecided && now < vrrp.started + DECIDE_WAIT);
-        if early && vrrp.members.iter().all(|member| member.home.is_none()) {
+        if early && vrrp.members.iter().all(|member| member.endpoint.is_none()) {
             return;
         }
         let stale: Vec<usize> = vrrp
-            .units
+            .groups
             .iter()
             .enumerate()
-            .filter(|(_, fate)| {
-                let moved = |at: &usize| vrrp.members[*at].home != homes[*at].0;
-                fate.members.iter().any(moved) || fate.retry.is_some_and(|at| at <= now)
+            .filter(|(_, group_state)| {
+                let moved = |at: &usize| vrrp.members[*at].endpoint != endpoints[*at].0;
+                group_state.members.iter().any(moved)
+                    || group_state.retry.is_some_and(|at| at <= now)
             })
-            .map(|(unit, _)| unit)
+            .map(|(group, _)| group)
             .collect();
-        for (member, (home, _)) in vrrp.members.iter_mut().zip(homes) {
-            member.home = home;
+        for (member, (endpoint, _)) in vrrp.members.iter_mut().zip(endpoints) {
+            member.endpoint = endpoint;
         }
-        for unit in stale {
-            vrrp.replace(unit, now);
+        for group in stale {
+            vrrp.replace(group, now);
         }
     }
 
     /// Where each instance lives now, and whether there is a link.
-    fn homes(&self) -> Vec<(Option<Home>, bool)> {
+    fn endpoints(&self) -> Vec<(Option<LocalEndpoint>, bool)> {
         let Some(vrrp) = &self.vrrp else { return Vec::new() };
-        let home = |member: &Member| {
+        let endpoint = |member: &Member| {
             let port = self.controller.ports().get(member.port.index());
             let Some((port, link)) = port.and_then(|port| Some((port, port.link?))) else {
                 return (None, false);
             };
-            let home = primary(&port.networks, &member.vips).map(|primary| Home {
+            let endpoint = primary(&port.networks, &member.vips).map(|primary| LocalEndpoint {
                 interface: port.name.clone(),
                 ifindex: link.ifindex,
                 mac: link.mac,
                 primary,
             });
-            (home, link.up)
+            (endpoint, link.up)
         };
-        vrrp.members.iter().map(home).collect()
+        vrrp.members.iter().map(endpoint).collect()
     }
 
     /// The workers whose life decides whether this node forwards.
@@ -269,20 +273,21 @@ impl Node {
             device.is_some_and(|device| device.queues_wanted().contains(&id.queue))
         });
         let workers = workers.map(|(id, handle)| (id.port, Arc::clone(&handle.shared)));
-        vrrp.thread.tell(Order::Workers(workers.collect()));
+        vrrp.thread.send(Command::Workers(workers.collect()));
     }
 
     /// What the VRRP thread did.
-    pub(super) fn on_vrrp_news(&mut self) {
-        let news: Vec<Told> = self.vrrp.iter().flat_map(|vrrp| vrrp.thread.told()).collect();
-        for told in news {
-            let backend = if let Happening::Claimed(claim) = told.what {
+    pub(super) fn on_vrrp_events(&mut self) {
+        let events: Vec<InstanceEvent> =
+            self.vrrp.iter().flat_map(|vrrp| vrrp.thread.events()).collect();
+        for event in events {
+            let backend = if let EventKind::Claimed(claim) = event.kind {
                 self.backend_at(claim.mac)
             } else {
                 None
             };
             if let Some(vrrp) = &self.vrrp {
-                vrrp.report(told, backend.as_deref(), &mut self.hooks);
+                vrrp.report(event, backend.as_deref(), &mut self.hooks);
             }
         }
     }
@@ -294,19 +299,19 @@ impl Node {
         time: Duration,
     ) -> Result<Vec<String>, String> {
         let members = self.vrrp.iter().flat_map(|vrrp| vrrp.members.iter().enumerate());
-        let mut told = Vec::new();
+        let mut resigned = Vec::new();
         for (at, member) in members {
             let name = &member.wanted.name;
             if instance.is_none_or(|wanted| wanted == name) {
                 info!("({name}) resigning for {time:?}: an operator asked for it");
-                told.push(name.clone());
+                resigned.push(name.clone());
                 if let Some(vrrp) = &self.vrrp {
-                    vrrp.thread.tell(Order::Event(at, Event::Resign(time)));
+                    vrrp.thread.send(Command::Event(at, Event::Resign(time)));
                 }
             }
         }
-        match (told.is_empty(), instance) {
-            (false, _) => Ok(told),
+        match (resigned.is_empty(), instance) {
+            (false, _) => Ok(resigned),
             (true, Some(name)) => Err(format!("there is no VRRP instance `{name}`")),
             (true, None) => Err("there is no VRRP instance".to_owned()),
         }
@@ -314,11 +319,11 @@ impl Node {
 }
 
 /// Waits for news of the VRRP thread; for ever where there is none.
-pub(super) async fn rung(bell: Option<&UnixStream>) {
-    let Some(bell) = bell else { return std::future::pending().await };
-    if bell.readable().await.is_ok() {
-        // Emptied before the news are read: what comes later rings again.
-        while bell.try_read(&mut [0; 256]).is_ok_and(|count| count > 0) {}
+pub(super) async fn wait_for_events(wakeup: Option<&UnixStream>) {
+    let Some(wakeup) = wakeup else { return std::future::pending().await };
+    if wakeup.readable().await.is_ok() {
+        // Emptied before the events are read: a later event wakes again.
+        while wakeup.try_read(&mut [0; 256]).is_ok_and(|count| count > 0) {}
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use config::{Desired, Diagnostic, Places};
+use config::{Desired, Diagnostic, SpanIndex};
 use control::Network;
 
 use crate::netlink::Picture;
@@ -22,7 +22,7 @@ pub(super) fn primary(networks: &[Network], vips: &[IpAddr]) -> Option<IpAddr> {
 pub(super) fn check_vrrp(
     desired: &Desired,
     wanted: &control::Vrrp,
-    places: &Places,
+    spans: &SpanIndex,
     picture: &Picture,
 ) -> Option<Diagnostic> {
     let control::Vrrp { name, interface, peers, .. } = wanted;
@@ -31,11 +31,11 @@ pub(super) fn check_vrrp(
     let vips = desired.vips_of(name);
     let Some(own) = primary(networks, &vips) else {
         let v4 = vips.first().is_some_and(IpAddr::is_ipv4);
-        return Some(no_address(wanted, v4, places));
+        return Some(no_address(wanted, v4, spans));
     };
     peers.contains(&own).then(|| {
         Diagnostic::error(
-            &places.vrrp_setting(name, "peers"),
+            &spans.vrrp_setting(name, "peers"),
             format!("{own} is this node's own address on {interface}"),
         )
         .with_label("a node is not its own peer")
@@ -43,7 +43,7 @@ pub(super) fn check_vrrp(
     })
 }
 
-fn no_address(wanted: &control::Vrrp, v4: bool, places: &Places) -> Diagnostic {
+fn no_address(wanted: &control::Vrrp, v4: bool, spans: &SpanIndex) -> Diagnostic {
     let control::Vrrp { name, interface, .. } = wanted;
     let (family, help) = if v4 {
         let own = "of its own beside the VIPs";
@@ -55,7 +55,7 @@ fn no_address(wanted: &control::Vrrp, v4: bool, places: &Places) -> Diagnostic {
         ("link-local IPv6", format!("let the kernel make one: {how}"))
     };
     Diagnostic::error(
-        &places.vrrp_setting(name, "interface"),
+        &spans.vrrp_setting(name, "interface"),
         format!("interface {interface} has no {family} address of this node"),
     )
     .with_label(format!("{name} has nothing to send its adverts from"))

@@ -35,7 +35,7 @@ impl Node {
     pub(super) fn backend_at(&self, mac: Mac) -> Option<String> {
         let mut services = self.controller.services();
         services.find_map(|service| {
-            let at = |usable: &Result<(_, Mac), _>| usable.as_ref().is_ok_and(|way| way.1 == mac);
+            let at = |usable: &Result<(_, Mac), _>| usable.as_ref().is_ok_and(|path| path.1 == mac);
             let found = service.backends.iter().find(|backend| at(&backend.usable));
             found.map(|backend| backend.name.to_owned())
         })

@@ -2,16 +2,16 @@
 //! lease.
 //!
 //! It decides nothing: [`control::vrrp`] does. It shares no lock that anybody can block it with,
-//! writes no log (the control thread does, from [`Told`]), and takes what it needs by orders: the
+//! writes no log (the control thread does, from [`InstanceEvent`]), and takes what it needs by commands: the
 //! sockets, which the control thread opens, and what that knows of links and priorities.
 //! Whether this node forwards it finds out by itself, from the workers' heartbeats.
 
-mod link;
+mod advert_socket;
+mod neighbour_socket;
 mod report;
+mod sync_group;
 mod thread;
-mod unit;
 mod watch;
-mod wire;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,18 +30,18 @@ use tracing::{error, warn};
 use crate::clock;
 use crate::worker::shared::WorkerShared;
 
+pub use advert_socket::{AdvertSocket, LocalEndpoint};
 pub use report::{Counters, LATE_BOUNDS, Report};
-pub use unit::Unit;
-pub use wire::{Home, Wire};
+pub use sync_group::SyncGroup;
 
 /// The running thread; dropping it makes every VIP inactive, then says goodbye.
 #[derive(Debug)]
 pub struct VrrpLoop {
-    orders: Sender<Order>,
-    told: Receiver<Told>,
+    commands: Sender<Command>,
+    events: Receiver<InstanceEvent>,
     shared: Arc<Shared>,
-    /// A byte comes with each thing in `told`.
-    bell: UnixStream,
+    /// A byte comes with each event in `events`.
+    wakeup: UnixStream,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -58,9 +58,9 @@ pub struct Instance {
 
 /// What the control thread wants. Instances are named by their position.
 #[derive(Debug)]
-pub enum Order {
-    /// Run these instances, with these sockets, in the place of this unit; `None`: none.
-    Unit(usize, Option<Box<Unit>>),
+pub enum Command {
+    /// Run these instances, with these sockets, in the place of this group; `None`: none.
+    SyncGroup(usize, Option<Box<SyncGroup>>),
     /// The effective priority of an instance.
     Priority(usize, u8),
     /// Whether the interface of an instance has a link.
@@ -73,16 +73,16 @@ pub enum Order {
 
 /// What happened, for log, metrics and hooks.
 #[derive(Clone, Copy, Debug)]
-pub struct Told {
+pub struct InstanceEvent {
     /// Position of the instance.
     pub instance: usize,
     /// What.
-    pub what: Happening,
+    pub kind: EventKind,
 }
 
 /// What happened to an instance.
 #[derive(Clone, Copy, Debug)]
-pub enum Happening {
+pub enum EventKind {
     /// The state changed.
     Transition {
         /// Before.
@@ -119,21 +119,21 @@ struct Shared {
     reports: std::sync::Mutex<Vec<Report>>,
 }
 
-const ORDERS: usize = 1024;
-const TOLD: usize = 4096;
+const COMMANDS: usize = 1024;
+const EVENTS: usize = 4096;
 
 impl VrrpLoop {
     /// Starts the thread; the standalone lease is held when this returns. Instances wait for their
-    /// unit.
+    /// group.
     ///
     /// # Errors
     /// What the kernel says to eventfd, epoll, timerfd and thread creation.
     pub fn start(leases: steer::Leases, instances: Vec<Instance>) -> io::Result<Self> {
-        let (orders, inbox) = bounded(ORDERS);
-        let (outbox, told) = bounded(TOLD);
+        let (commands, inbox) = bounded(COMMANDS);
+        let (outbox, events) = bounded(EVENTS);
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let (bell, rope) = UnixStream::pair()?;
-        for end in [&bell, &rope] {
+        let (wakeup, waker) = UnixStream::pair()?;
+        for end in [&wakeup, &waker] {
             end.set_nonblocking(true)?;
         }
         let shared = Arc::new(Shared {
@@ -142,20 +142,20 @@ impl VrrpLoop {
             call: eventfd(0, flags)?,
             reports: std::sync::Mutex::new(vec![Report::default(); instances.len()]),
         });
-        let outbox = thread::Outbox { queue: outbox, rope };
+        let outbox = thread::Outbox { queue: outbox, waker };
         let mut thread =
             thread::Thread::new(leases, instances, inbox, outbox, Arc::clone(&shared))?;
         thread.renew_standalone();
         let thread = Builder::new().name("vrrp".into()).spawn(move || thread.run())?;
-        Ok(Self { orders, told, shared, bell, thread: Some(thread) })
+        Ok(Self { commands, events, shared, wakeup, thread: Some(thread) })
     }
 
-    /// Gives an order; never waits.
-    pub fn tell(&self, order: Order) {
-        if let Err(refused) = self.orders.try_send(order) {
-            error!(order = ?refused.into_inner(), "the VRRP thread takes no orders");
+    /// Queues a command; never waits.
+    pub fn send(&self, command: Command) {
+        if let Err(refused) = self.commands.try_send(command) {
+            error!(command = ?refused.into_inner(), "VRRP command queue full");
         }
-        self.ring();
+        self.wake();
     }
 
     /// The control thread is alive.
@@ -164,16 +164,16 @@ impl VrrpLoop {
     }
 
     /// What happened, oldest first.
-    pub fn told(&self) -> impl Iterator<Item = Told> + '_ {
-        self.told.try_iter()
+    pub fn events(&self) -> impl Iterator<Item = InstanceEvent> + '_ {
+        self.events.try_iter()
     }
 
-    /// Readable when there is something to be [`told`](Self::told); non-blocking.
+    /// Readable when there is an [event](Self::events); non-blocking.
     ///
     /// # Errors
     /// No descriptor is left.
-    pub fn bell(&self) -> io::Result<UnixStream> {
-        self.bell.try_clone()
+    pub fn wakeup(&self) -> io::Result<UnixStream> {
+        self.wakeup.try_clone()
     }
 
     /// The state of all instances, some milliseconds old.
@@ -181,7 +181,7 @@ impl VrrpLoop {
         self.shared.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    fn ring(&self) {
+    fn wake(&self) {
         // A full counter means that it is awake.
         let _ = rustix::io::write(&self.shared.call, &1_u64.to_ne_bytes());
     }
@@ -190,7 +190,7 @@ impl VrrpLoop {
 impl Drop for VrrpLoop {
     fn drop(&mut self) {
         self.shared.stop.store(true, Relaxed);
-        self.ring();
+        self.wake();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

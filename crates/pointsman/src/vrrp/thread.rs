@@ -1,4 +1,4 @@
-//! The loop: sockets, orders, timers, in this order, in every turn.
+//! The loop: sockets, commands, timers, in this order, in every turn.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,9 +17,9 @@ use rustix::time::{
 };
 
 use super::report::{Counters, Report};
-use super::unit::Unit;
+use super::sync_group::SyncGroup;
 use super::watch::{LOOK_EVERY, Watch};
-use super::{Anchor, Happening, Instance, Order, Shared, Told};
+use super::{Anchor, Command, EventKind, Instance, InstanceEvent, Shared};
 use crate::clock;
 
 /// How long one renewal of the standalone lease lasts. No other node waits to take over: generous
@@ -28,35 +28,35 @@ const STANDALONE_LEASE: Duration = Duration::from_secs(1);
 /// At most one log line per reason in this time.
 const REJECTS_EVERY: Duration = Duration::from_secs(1);
 const TIMER: u64 = u64::MAX;
-const ORDERS: u64 = u64::MAX - 1;
+const COMMANDS: u64 = u64::MAX - 1;
 const EVENTS: usize = 600;
 
 /// The thread's state.
 #[derive(Debug)]
 pub(super) struct Thread {
-    units: Vec<Option<Box<Unit>>>,
-    desk: Desk,
+    groups: Vec<Option<Box<SyncGroup>>>,
+    ctx: ThreadContext,
     watch: Watch,
-    inbox: Receiver<Order>,
+    inbox: Receiver<Command>,
     shared: Arc<Shared>,
     epoll: OwnedFd,
     timer: OwnedFd,
     next_look: Instant,
 }
 
-/// What all units use.
+/// What all groups use.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct ThreadContext {
     leases: steer::Leases,
     anchor: Anchor,
-    instances: Vec<Standing>,
+    instances: Vec<InstanceState>,
     reports: Vec<Report>,
     outbox: Outbox,
 }
 
 /// What is known of an instance whether or not it has sockets.
 #[derive(Debug)]
-struct Standing {
+struct InstanceState {
     fixed: Instance,
     priority: Option<u8>,
     link: bool,
@@ -64,19 +64,19 @@ struct Standing {
     last_rejects: [Option<Instant>; Reject::ALL.len()],
 }
 
-/// News for the control thread.
+/// Events for the control thread.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    pub(super) queue: Sender<Told>,
-    /// A pulled rope rings the control thread's bell.
-    pub(super) rope: UnixStream,
+    pub(super) queue: Sender<InstanceEvent>,
+    /// A pulled waker rings the control thread's wakeup.
+    pub(super) waker: UnixStream,
 }
 
 impl Thread {
     pub(super) fn new(
         leases: steer::Leases,
         instances: Vec<Instance>,
-        inbox: Receiver<Order>,
+        inbox: Receiver<Command>,
         outbox: Outbox,
         shared: Arc<Shared>,
     ) -> io::Result<Self> {
@@ -87,21 +87,21 @@ impl Thread {
         )?;
         let readable = epoll::EventFlags::IN;
         epoll::add(&epoll, &timer, epoll::EventData::new_u64(TIMER), readable)?;
-        epoll::add(&epoll, &*shared, epoll::EventData::new_u64(ORDERS), readable)?;
+        epoll::add(&epoll, &*shared, epoll::EventData::new_u64(COMMANDS), readable)?;
         let reports = vec![Report::default(); instances.len()];
-        let standing = |fixed| Standing {
+        let instance_state = |fixed| InstanceState {
             fixed,
             priority: None,
             link: false,
             block: Some(Block::Link),
             last_rejects: [None; _],
         };
-        let instances: Vec<_> = instances.into_iter().map(standing).collect();
-        let units = instances.iter().map(|_| None).collect();
-        let desk = Desk { leases, anchor: Anchor::new(), instances, reports, outbox };
+        let instances: Vec<_> = instances.into_iter().map(instance_state).collect();
+        let groups = instances.iter().map(|_| None).collect();
+        let ctx = ThreadContext { leases, anchor: Anchor::new(), instances, reports, outbox };
         let watch = Watch::default();
         let next_look = Instant::now();
-        Ok(Self { units, desk, watch, inbox, shared, epoll, timer, next_look })
+        Ok(Self { groups, ctx, watch, inbox, shared, epoll, timer, next_look })
     }
 
     pub(super) fn run(mut self) {
@@ -124,7 +124,7 @@ impl Thread {
 
     pub(super) fn renew_standalone(&mut self) {
         let until = (clock::now() + STANDALONE_LEASE).as_nanos();
-        self.desk.write_lease(STANDALONE, until);
+        self.ctx.write_lease(STANDALONE, until);
     }
 
     /// Returns when the next one is due.
@@ -132,24 +132,24 @@ impl Thread {
         for event in events {
             match event.data.u64() {
                 TIMER => drain(&self.timer),
-                ORDERS => drain(&self.shared.call),
-                unit => {
-                    let at = usize::try_from(unit).unwrap_or(usize::MAX);
-                    if let Some(Some(unit)) = self.units.get_mut(at) {
-                        unit.receive(&mut self.desk);
+                COMMANDS => drain(&self.shared.call),
+                group => {
+                    let at = usize::try_from(group).unwrap_or(usize::MAX);
+                    if let Some(Some(group)) = self.groups.get_mut(at) {
+                        group.receive(&mut self.ctx);
                     }
                 }
             }
         }
-        while let Ok(order) = self.inbox.try_recv() {
-            self.take(order);
+        while let Ok(command) = self.inbox.try_recv() {
+            self.take(command);
         }
         if Instant::now() >= self.next_look {
             self.look();
         }
         let mut next = self.next_look;
-        for unit in self.units.iter_mut().flatten() {
-            if let Some(due) = unit.on_time(&mut self.desk) {
+        for group in self.groups.iter_mut().flatten() {
+            if let Some(due) = group.on_time(&mut self.ctx) {
                 next = next.min(due);
             }
         }
@@ -165,51 +165,51 @@ impl Thread {
         let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &spec);
     }
 
-    fn take(&mut self, order: Order) {
-        match order {
-            Order::Unit(at, unit) => self.replace(at, unit),
-            Order::Priority(instance, priority) => {
-                if let Some(standing) = self.desk.instances.get_mut(instance) {
-                    standing.priority = Some(priority);
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::SyncGroup(at, group) => self.replace(at, group),
+            Command::Priority(instance, priority) => {
+                if let Some(instance_state) = self.ctx.instances.get_mut(instance) {
+                    instance_state.priority = Some(priority);
                 }
                 self.handle(instance, Event::SetPriority(priority));
             }
-            Order::Link(instance, up) => {
-                if let Some(standing) = self.desk.instances.get_mut(instance) {
-                    standing.link = up;
+            Command::Link(instance, up) => {
+                if let Some(instance_state) = self.ctx.instances.get_mut(instance) {
+                    instance_state.link = up;
                 }
                 self.judge(instance, clock::now());
             }
-            Order::Workers(workers) => self.watch.watch(workers),
-            Order::Event(instance, event) => self.handle(instance, event),
+            Command::Workers(workers) => self.watch.watch(workers),
+            Command::Event(instance, event) => self.handle(instance, event),
         }
     }
 
-    /// The old unit says goodbye on its own sockets before the new one starts.
-    fn replace(&mut self, at: usize, new: Option<Box<Unit>>) {
-        let Some(place) = self.units.get_mut(at) else { return };
+    /// The old group says goodbye on its own sockets before the new one starts.
+    fn replace(&mut self, at: usize, new: Option<Box<SyncGroup>>) {
+        let Some(place) = self.groups.get_mut(at) else { return };
         if let Some(mut old) = place.take() {
-            old.shut_down(&mut self.desk);
-            for (instance, wire) in old.members() {
-                let _ = epoll::delete(&self.epoll, wire);
-                let _ = epoll::delete(&self.epoll, wire.link());
-                self.desk.report(instance).status = None;
+            old.shut_down(&mut self.ctx);
+            for (instance, socket) in old.members() {
+                let _ = epoll::delete(&self.epoll, socket);
+                let _ = epoll::delete(&self.epoll, socket.link());
+                self.ctx.report(instance).status = None;
             }
         }
-        let Some(mut unit) = new else { return };
-        let data = epoll::EventData::new_u64(u64::try_from(at).unwrap_or(ORDERS));
-        for (_, wire) in unit.members() {
+        let Some(mut group) = new else { return };
+        let data = epoll::EventData::new_u64(u64::try_from(at).unwrap_or(COMMANDS));
+        for (_, socket) in group.members() {
             // It fails only for want of memory; then its socket is read when its timer ends.
-            let _ = epoll::add(&self.epoll, wire, data, epoll::EventFlags::IN);
-            let _ = epoll::add(&self.epoll, wire.link(), data, epoll::EventFlags::IN);
+            let _ = epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN);
+            let _ = epoll::add(&self.epoll, socket.link(), data, epoll::EventFlags::IN);
         }
-        unit.start(&mut self.desk);
-        *place = Some(unit);
+        group.start(&mut self.ctx);
+        *place = Some(group);
     }
 
     fn handle(&mut self, instance: usize, event: Event) {
-        for unit in self.units.iter_mut().flatten() {
-            unit.handle(instance, event, &mut self.desk);
+        for group in self.groups.iter_mut().flatten() {
+            group.handle(instance, event, &mut self.ctx);
         }
     }
 
@@ -218,7 +218,7 @@ impl Thread {
         self.renew_standalone();
         let now = clock::now();
         self.watch.look(now);
-        for instance in 0..self.desk.instances.len() {
+        for instance in 0..self.ctx.instances.len() {
             self.judge(instance, now);
         }
     }
@@ -226,37 +226,37 @@ impl Thread {
     /// Whether an instance can forward, and what follows.
     fn judge(&mut self, instance: usize, now: Tick) {
         let beat = Tick::from_nanos(self.shared.control_beat.load(Relaxed));
-        let Some(standing) = self.desk.instances.get_mut(instance) else { return };
-        let block = self.watch.block(&standing.fixed, standing.link, beat, now);
-        if block != standing.block {
-            standing.block = block;
+        let Some(instance_state) = self.ctx.instances.get_mut(instance) else { return };
+        let block = self.watch.block(&instance_state.fixed, instance_state.link, beat, now);
+        if block != instance_state.block {
+            instance_state.block = block;
             self.handle(instance, Event::SetForwarding(block));
         }
     }
 
     fn publish(&mut self) {
-        for unit in self.units.iter().flatten() {
-            unit.show(&mut self.desk);
+        for group in self.groups.iter().flatten() {
+            group.show(&mut self.ctx);
         }
         // Whoever holds it copies some kilobytes; the next turn is soon enough.
         if let Ok(mut reports) = self.shared.reports.try_lock() {
-            reports.copy_from_slice(&self.desk.reports);
+            reports.copy_from_slice(&self.ctx.reports);
         }
     }
 
     /// VIPs inactive first, then the goodbyes.
     fn stop(&mut self) {
-        self.desk.write_lease(STANDALONE, 0);
-        for instance in 0..self.desk.instances.len() {
-            self.desk.set_lease(instance, None);
+        self.ctx.write_lease(STANDALONE, 0);
+        for instance in 0..self.ctx.instances.len() {
+            self.ctx.set_lease(instance, None);
         }
-        for mut unit in std::mem::take(&mut self.units).into_iter().flatten() {
-            unit.shut_down(&mut self.desk);
+        for mut group in std::mem::take(&mut self.groups).into_iter().flatten() {
+            group.shut_down(&mut self.ctx);
         }
     }
 }
 
-impl Desk {
+impl ThreadContext {
     pub(super) fn counters(&mut self, instance: usize) -> &mut Counters {
         &mut self.report(instance).counters
     }
@@ -266,35 +266,35 @@ impl Desk {
         &mut self.reports[instance]
     }
 
-    /// Priority and block, for a unit that starts.
-    pub(super) fn standing(&self, instance: usize) -> (Option<u8>, Option<Block>) {
+    /// Priority and block, for a group that starts.
+    pub(super) fn instance_state(&self, instance: usize) -> (Option<u8>, Option<Block>) {
         self.instances.get(instance).map_or((None, None), |known| (known.priority, known.block))
     }
 
     /// `None` ends the lease.
     pub(super) fn set_lease(&mut self, instance: usize, until: Option<Instant>) {
         let until = until.map_or(0, |until| self.anchor.nanos(until));
-        if let Some(standing) = self.instances.get(instance) {
-            self.write_lease(standing.fixed.slot, until);
+        if let Some(instance_state) = self.instances.get(instance) {
+            self.write_lease(instance_state.fixed.slot, until);
         }
     }
 
-    pub(super) fn tell(&mut self, instance: usize, what: Happening) {
+    pub(super) fn tell(&mut self, instance: usize, kind: EventKind) {
         // A control thread that is frozen for long misses lines of the log, and no counter.
-        let _ = self.outbox.queue.try_send(Told { instance, what });
-        let _ = rustix::io::write(&self.outbox.rope, &[1]);
+        let _ = self.outbox.queue.try_send(InstanceEvent { instance, kind });
+        let _ = rustix::io::write(&self.outbox.waker, &[1]);
     }
 
     pub(super) fn rejected(&mut self, instance: usize, reject: Reject, now: Instant) {
         if let Some(count) = self.counters(instance).rejected.get_mut(reject.index()) {
             *count += 1;
         }
-        let standing = self.instances.get_mut(instance);
-        let last = standing.and_then(|known| known.last_rejects.get_mut(reject.index()));
+        let instance_state = self.instances.get_mut(instance);
+        let last = instance_state.and_then(|known| known.last_rejects.get_mut(reject.index()));
         let Some(last) = last else { return };
         if last.is_none_or(|last| now.duration_since(last) >= REJECTS_EVERY) {
             *last = Some(now);
-            self.tell(instance, Happening::Rejected(reject));
+            self.tell(instance, EventKind::Rejected(reject));
         }
     }
 

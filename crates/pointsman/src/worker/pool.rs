@@ -18,7 +18,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
 
 use super::shared::WorkerShared;
-use super::thread::{Binding, News, Order, WorkerThread};
+use super::thread::{Binding, WorkerCommand, WorkerEvent, WorkerThread};
 use super::{Worker, WorkerId};
 use crate::{clock, sys};
 
@@ -30,7 +30,7 @@ pub struct Pool {
     snapshots: Arc<ArcSwap<Snapshot>>,
     tables: Arc<SharedTables>,
     leases: steer::Leases,
-    reports: UnboundedSender<News>,
+    reports: UnboundedSender<WorkerEvent>,
     workers: BTreeMap<WorkerId, Handle>,
 }
 
@@ -45,7 +45,7 @@ pub struct Handle {
     pub cpu: Option<u32>,
     mac: Mac,
     mailbox: Arc<Mailbox>,
-    orders: Sender<Order>,
+    commands: Sender<WorkerCommand>,
     thread: JoinHandle<()>,
 }
 
@@ -61,7 +61,7 @@ impl Pool {
         snapshots: Arc<ArcSwap<Snapshot>>,
         tables: Arc<SharedTables>,
         leases: steer::Leases,
-        reports: UnboundedSender<News>,
+        reports: UnboundedSender<WorkerEvent>,
     ) -> Self {
         let cpus = settings.cpus.clone().unwrap_or_else(usable_cpus);
         Self { settings, cpus, snapshots, tables, leases, reports, workers: BTreeMap::new() }
@@ -81,7 +81,7 @@ impl Pool {
         }
         if let Some(handle) = self.workers.get_mut(&id) {
             handle.mac = mac;
-            handle.tell(Order::Open(binding));
+            handle.tell(WorkerCommand::Open(binding));
         }
         Ok(())
     }
@@ -89,7 +89,7 @@ impl Pool {
     /// Has a worker give its socket up; it keeps its flows for when the device comes back.
     pub fn close(&self, id: WorkerId) {
         if let Some(handle) = self.workers.get(&id) {
-            handle.tell(Order::Close);
+            handle.tell(WorkerCommand::Close);
         }
     }
 
@@ -126,14 +126,14 @@ impl Pool {
     }
 
     /// A worker whose thread ended although nobody told it to.
-    pub fn casualty(&self) -> Option<WorkerId> {
+    pub fn failed_worker(&self) -> Option<WorkerId> {
         self.workers.iter().find(|(_, handle)| handle.thread.is_finished()).map(|(id, _)| *id)
     }
 
     /// Stops all workers and waits for them.
     pub fn stop(&mut self) {
         for handle in self.workers.values() {
-            handle.tell(Order::Stop);
+            handle.tell(WorkerCommand::Stop);
         }
         for (id, handle) in std::mem::take(&mut self.workers) {
             if handle.thread.join().is_err() {
@@ -149,7 +149,7 @@ impl Pool {
         let shared = Arc::new(WorkerShared::default());
         // Or it would seem to have been silent since the machine was booted.
         shared.beat(clock::now());
-        let (orders, received) = unbounded();
+        let (commands, received) = unbounded();
         let cpu = self.cpus.get(self.workers.len() % self.cpus.len().max(1)).copied();
         let settings = &self.settings;
         let flows = FlowTable::new(settings.flow_capacity, seed(), &settings.timeouts);
@@ -172,18 +172,18 @@ impl Pool {
             shared: Arc::clone(&shared),
             mailbox: Arc::clone(&mailbox),
             wake,
-            orders: received,
+            commands: received,
             reports: self.reports.clone(),
         };
         let name = format!("worker-{}", self.workers.len());
         let thread = Builder::new().name(name).spawn(move || thread.run())?;
-        Ok(Handle { shared, counters, cpu, mac, mailbox, orders, thread })
+        Ok(Handle { shared, counters, cpu, mac, mailbox, commands, thread })
     }
 }
 
 impl Handle {
-    fn tell(&self, order: Order) {
-        if self.orders.send(order).is_err() {
+    fn tell(&self, order: WorkerCommand) {
+        if self.commands.send(order).is_err() {
             warn!("a worker thread is gone");
         }
         self.mailbox.rouse();

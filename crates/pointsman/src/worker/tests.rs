@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use dataplane::{
-    Addr, BackendSlot, FlowTable, Hop, InstanceSlot, LoopGuard, Mac, Member, PendingTable,
+    Addr, BackendSlot, FlowTable, InstanceSlot, LoopGuard, Mac, Member, NextHop, PendingTable,
     Persistence, PersistenceTable, Protocol, Scheduler, SchedulerKind, Service, ServiceKey,
     ServiceSlot, SharedTables, Timeouts, Totals, Vip,
 };
@@ -198,15 +198,16 @@ impl Rig {
     }
 
     /// A check found out about a backend.
-    fn health(&mut self, slot: u16, fate: Option<dataplane::Fate>) {
+    fn health(&mut self, slot: u16, when_unusable: Option<dataplane::UnusableAction>) {
         let old = &self.snapshot;
-        let mut hops = old.hops().to_vec();
-        let hop = &mut hops[usize::from(slot)];
-        (hop.usable, hop.eligible) = (fate.is_none(), fate.is_none());
-        hop.fate = fate.unwrap_or_default();
+        let mut next_hops = old.next_hops().to_vec();
+        let next_hop = &mut next_hops[usize::from(slot)];
+        (next_hop.usable, next_hop.eligible) = (when_unusable.is_none(), when_unusable.is_none());
+        next_hop.when_unusable = when_unusable.unwrap_or_default();
         let (services, vips) = (old.services().to_vec(), old.vips().to_vec());
         let (guard, workers) = (old.guard.clone(), old.workers.clone());
-        self.snapshot = Snapshot::new(old.generation + 1, services, vips, hops, guard, workers);
+        self.snapshot =
+            Snapshot::new(old.generation + 1, services, vips, next_hops, guard, workers);
     }
 
     fn heal(&self) {
@@ -256,19 +257,19 @@ fn snapshot(links: Vec<WorkerLink>) -> Snapshot {
             reject: false,
         })
     };
-    let hop = |(at, (service, port)): (u8, (u16, u16))| {
+    let next_hop = |(at, (service, port)): (u8, (u16, u16))| {
         let own = own_mac(PortId(port)).0;
         let mut macs = [2, 0xbb, 0, 0, 0, at, 0, 0, 0, 0, 0, 0];
         macs[6..].copy_from_slice(&own);
-        Hop {
+        NextHop {
             macs,
             port: PortId(port),
             service: ServiceSlot(service),
             instance: InstanceSlot(0),
             usable: true,
             eligible: true,
-            shunned: false,
-            fate: dataplane::Fate::Unreachable,
+            avoid_existing_clients: false,
+            when_unusable: dataplane::UnusableAction::Unreachable,
         }
     };
     let vip = Vip { address: Addr::from_v4(VIP), instance: InstanceSlot(0), port: None };
@@ -276,7 +277,7 @@ fn snapshot(links: Vec<WorkerLink>) -> Snapshot {
         1,
         (0..).zip(services).map(service).collect(),
         vec![vip],
-        (0..).zip(backends).map(hop).collect(),
+        (0..).zip(backends).map(next_hop).collect(),
         LoopGuard::new([own_mac(PortId(0))], []),
         links,
     )

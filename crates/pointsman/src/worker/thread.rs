@@ -41,14 +41,14 @@ pub struct WorkerThread {
     /// Readable when it should wake up.
     pub wake: Arc<OwnedFd>,
     /// What it is told.
-    pub orders: Receiver<Order>,
+    pub commands: Receiver<WorkerCommand>,
     /// What it tells.
-    pub reports: UnboundedSender<News>,
+    pub reports: UnboundedSender<WorkerEvent>,
 }
 
 /// What the control thread tells a worker.
 #[derive(Debug)]
-pub enum Order {
+pub enum WorkerCommand {
     /// Bind the queue like this, after giving up whatever is bound.
     Open(Binding),
     /// Give the socket up.
@@ -76,7 +76,7 @@ pub struct Binding {
 
 /// What a worker tells the control thread.
 #[derive(Debug)]
-pub enum News {
+pub enum WorkerEvent {
     /// The queue is bound; a duplicate of the socket, for the XSKMAP.
     Bound(WorkerId, OwnedFd),
     /// The queue cannot be bound.
@@ -107,17 +107,17 @@ impl WorkerThread {
         let mut snapshots = arc_swap::Cache::new(Arc::clone(&self.snapshots));
         let mut port = None;
         loop {
-            match self.next_order(port.is_some()) {
-                Some(Order::Open(binding)) => {
+            match self.next_command(port.is_some()) {
+                Some(WorkerCommand::Open(binding)) => {
                     // One queue has one socket: the old one goes first.
                     drop(port.take());
                     port = self.open(&binding);
                 }
-                Some(Order::Close) => {
+                Some(WorkerCommand::Close) => {
                     self.shared.bound.store(false, Relaxed);
                     port = None;
                 }
-                Some(Order::Stop) => break,
+                Some(WorkerCommand::Stop) => break,
                 None => {}
             }
             match &mut port {
@@ -130,18 +130,18 @@ impl WorkerThread {
     }
 
     /// Waits for an order only while there is nothing else to do.
-    fn next_order(&self, serving: bool) -> Option<Order> {
+    fn next_command(&self, serving: bool) -> Option<WorkerCommand> {
         if serving {
-            return match self.orders.try_recv() {
+            return match self.commands.try_recv() {
                 Ok(order) => Some(order),
                 Err(TryRecvError::Empty) => None,
-                Err(TryRecvError::Disconnected) => Some(Order::Stop),
+                Err(TryRecvError::Disconnected) => Some(WorkerCommand::Stop),
             };
         }
-        match self.orders.recv_timeout(BEAT) {
+        match self.commands.recv_timeout(BEAT) {
             Ok(order) => Some(order),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Order::Stop),
+            Err(RecvTimeoutError::Disconnected) => Some(WorkerCommand::Stop),
         }
     }
 
@@ -168,18 +168,18 @@ impl WorkerThread {
                     report.error = None;
                 });
                 self.shared.bound.store(true, Relaxed);
-                self.tell(News::Bound(self.id, fd));
+                self.tell(WorkerEvent::Bound(self.id, fd));
                 Some(port)
             }
             Err(refusal) => {
                 self.shared.update(|report| report.error = Some(refusal.text.clone()));
-                self.tell(News::Failed(self.id, refusal));
+                self.tell(WorkerEvent::Failed(self.id, refusal));
                 None
             }
         }
     }
 
-    fn tell(&self, news: News) {
+    fn tell(&self, news: WorkerEvent) {
         if self.reports.send(news).is_err() {
             debug!("the control thread is gone");
         }
@@ -201,7 +201,7 @@ impl WorkerThread {
                 idle_since = None;
             } else {
                 self.rest(port, after, *idle_since.get_or_insert(after));
-                if !self.orders.is_empty() {
+                if !self.commands.is_empty() {
                     break;
                 }
             }

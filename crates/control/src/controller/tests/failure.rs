@@ -1,6 +1,6 @@
 //! What checks say, and what the packet path is told of it.
 
-use dataplane::{Fate, Hop};
+use dataplane::{NextHop, UnusableAction};
 
 use super::*;
 use crate::desired::{FailurePolicy, MinHealthy, OnAllDown, OnDown};
@@ -72,11 +72,11 @@ pub(super) fn resolved_all(wanted: desired::Service, neighbours: &[u8]) -> Contr
     controller
 }
 
-pub(super) fn hop(controller: &Controller, snapshot: &Snapshot, last: u8) -> Hop {
+pub(super) fn next_hop(controller: &Controller, snapshot: &Snapshot, last: u8) -> NextHop {
     let services: Vec<_> = controller.services().collect();
     let mut backends = services.iter().flat_map(|service| &service.backends);
     let backend = backends.find(|backend| backend.address == ip(last)).expect("no such backend");
-    *snapshot.hop(backend.slot.expect("no slot"))
+    *snapshot.next_hop(backend.slot.expect("no slot"))
 }
 
 pub(super) fn state(controller: &Controller, last: u8) -> BackendState {
@@ -115,13 +115,17 @@ fn policy(on_down: OnDown) -> FailurePolicy {
 fn what_is_not_checked_yet_takes_nobody_and_resets_nobody() {
     let mut controller = linked(vec![checked(&[11], FailurePolicy::default())]);
     let snapshot = published(&tell(&mut controller, resolved(11, RS1)));
-    let unchecked = hop(&controller, &snapshot, 11);
+    let unchecked = next_hop(&controller, &snapshot, 11);
     assert!(!unchecked.eligible && !unchecked.usable);
-    assert_eq!(unchecked.fate, Fate::Unreachable);
+    assert_eq!(unchecked.when_unusable, UnusableAction::Unreachable);
     assert!(!snapshot.services()[0].reject, "it may be up in a moment");
     assert_eq!(state(&controller, 11), BackendState::Checking);
     let snapshot = published(&tell(&mut controller, health(11, Down)));
-    assert_eq!(hop(&controller, &snapshot, 11).fate, Fate::Unreachable, "it was never up");
+    assert_eq!(
+        next_hop(&controller, &snapshot, 11).when_unusable,
+        UnusableAction::Unreachable,
+        "it was never up"
+    );
     assert!(snapshot.services()[0].reject);
     assert_eq!(state(&controller, 11), BackendState::Down);
 }
@@ -132,59 +136,63 @@ fn start_up_takes_clients_before_the_first_result() {
     web.health[0].starts_up = true;
     let mut controller = linked(vec![web]);
     let snapshot = published(&tell(&mut controller, resolved(11, RS1)));
-    assert!(hop(&controller, &snapshot, 11).eligible);
+    assert!(next_hop(&controller, &snapshot, 11).eligible);
     assert_eq!(state(&controller, 11), BackendState::Up);
 }
 
-/// Policy, events, `u`sable, `e`ligible and `s`hunned, fate.
-type HopCase<'a> = (&'a str, &'a FailurePolicy, Vec<Event>, &'a str, Fate);
+/// Policy, events, `u`sable, `e`ligible and `a`void_existing_clients, when_unusable.
+type NextHopCase<'a> = (&'a str, &'a FailurePolicy, Vec<Event>, &'a str, UnusableAction);
 
-/// The hop of a backend that was up, for each of what may be known of it.
+/// The next hop of a backend that was up, for each of what may be known of it.
 #[test]
 fn hops_follow_health_and_neighbour() {
     let (reset, keep, drop) = (policy(OnDown::Reset), policy(OnDown::Keep), policy(OnDown::Drop));
     let inhibit = FailurePolicy { inhibit: true, ..FailurePolicy::default() };
     let failed = Event::Neighbour(ip(11), Neighbour::Failed);
     let missing = Event::Neighbour(ip(11), Neighbour::Missing);
-    let cases: [HopCase<'_>; 13] = [
-        ("up", &reset, vec![], "ue", Fate::Unreachable),
-        ("suspected", &reset, vec![health(11, Suspected)], "us", Fate::Unreachable),
-        ("down", &reset, vec![health(11, Down)], "", Fate::Reset),
-        ("down, drop", &drop, vec![health(11, Down)], "", Fate::Discard),
-        ("down, keep", &keep, vec![health(11, Down)], "us", Fate::Unreachable),
-        ("down, inhibit", &inhibit, vec![health(11, Down)], "u", Fate::Unreachable),
-        ("silent host", &reset, vec![failed.clone()], "", Fate::Reset),
-        ("silent host, drop", &drop, vec![failed.clone()], "", Fate::Discard),
-        ("silent host, inhibit", &inhibit, vec![failed.clone()], "", Fate::Unreachable),
-        ("not asked yet", &reset, vec![missing], "", Fate::Unreachable),
+    let cases: [NextHopCase<'_>; 13] = [
+        ("up", &reset, vec![], "ue", UnusableAction::Unreachable),
+        ("suspected", &reset, vec![health(11, Suspected)], "us", UnusableAction::Unreachable),
+        ("down", &reset, vec![health(11, Down)], "", UnusableAction::Reset),
+        ("down, drop", &drop, vec![health(11, Down)], "", UnusableAction::Discard),
+        ("down, keep", &keep, vec![health(11, Down)], "us", UnusableAction::Unreachable),
+        ("down, inhibit", &inhibit, vec![health(11, Down)], "u", UnusableAction::Unreachable),
+        ("silent host", &reset, vec![failed.clone()], "", UnusableAction::Reset),
+        ("silent host, drop", &drop, vec![failed.clone()], "", UnusableAction::Discard),
+        ("silent host, inhibit", &inhibit, vec![failed.clone()], "", UnusableAction::Unreachable),
+        ("not asked yet", &reset, vec![missing], "", UnusableAction::Unreachable),
         (
             "silent, then down: down wins",
             &reset,
             vec![failed.clone(), health(11, Down)],
             "",
-            Fate::Reset,
+            UnusableAction::Reset,
         ),
         (
             "down and silent cannot be kept",
             &keep,
             vec![health(11, Down), failed],
             "",
-            Fate::Unreachable,
+            UnusableAction::Unreachable,
         ),
-        ("back", &reset, vec![health(11, Down), health(11, Up)], "ue", Fate::Unreachable),
+        ("back", &reset, vec![health(11, Down), health(11, Up)], "ue", UnusableAction::Unreachable),
     ];
-    for (name, failure, events, flags, fate) in cases {
+    for (name, failure, events, flags, when_unusable) in cases {
         let mut controller = resolved_all(checked(&[11, 12], failure.clone()), &[11, 12]);
         tell(&mut controller, health(12, Up));
         let mut snapshot = published(&tell(&mut controller, health(11, Up)));
         for event in events {
             snapshot = published(&tell(&mut controller, event));
         }
-        let hop = hop(&controller, &snapshot, 11);
-        let set = [(hop.usable, 'u'), (hop.eligible, 'e'), (hop.shunned, 's')];
+        let next_hop = next_hop(&controller, &snapshot, 11);
+        let set = [
+            (next_hop.usable, 'u'),
+            (next_hop.eligible, 'e'),
+            (next_hop.avoid_existing_clients, 's'),
+        ];
         let set: String = set.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect();
-        assert_eq!((&*set, hop.fate), (flags, fate), "{name}");
-        let expected: &[u8] = if hop.eligible { &[11, 12] } else { &[12] };
+        assert_eq!((&*set, next_hop.when_unusable), (flags, when_unusable), "{name}");
+        let expected: &[u8] = if next_hop.eligible { &[11, 12] } else { &[12] };
         assert_eq!(taking(&snapshot), expected, "{name}");
     }
 }
@@ -197,27 +205,31 @@ fn silence_behind_a_lost_link_resets_nobody() {
     let back = || Event::Link(ETH0, Some(link(7, true)));
     let asking = Event::Neighbour(ip(11), Neighbour::Asking(None));
     let courses = [
-        ("silent", vec![failed()], Fate::Reset),
-        ("silent, asked again", vec![failed(), asking.clone()], Fate::Reset),
-        ("cut off", vec![cut(), failed()], Fate::Unreachable),
-        ("back again", vec![cut(), failed(), back()], Fate::Unreachable),
-        ("back and asked", vec![failed(), cut(), back(), asking], Fate::Unreachable),
-        ("back and silent", vec![cut(), failed(), back(), failed()], Fate::Reset),
+        ("silent", vec![failed()], UnusableAction::Reset),
+        ("silent, asked again", vec![failed(), asking.clone()], UnusableAction::Reset),
+        ("cut off", vec![cut(), failed()], UnusableAction::Unreachable),
+        ("back again", vec![cut(), failed(), back()], UnusableAction::Unreachable),
+        ("back and asked", vec![failed(), cut(), back(), asking], UnusableAction::Unreachable),
+        ("back and silent", vec![cut(), failed(), back(), failed()], UnusableAction::Reset),
     ];
-    for (name, events, fate) in courses {
+    for (name, events, when_unusable) in courses {
         let mut controller = linked(vec![service("web", 100, &[11])]);
         let mut snapshot = published(&tell(&mut controller, resolved(11, RS1)));
-        assert!(hop(&controller, &snapshot, 11).eligible);
+        assert!(next_hop(&controller, &snapshot, 11).eligible);
         for event in events {
             let done = tell(&mut controller, event);
             snapshot = last_published(&done).unwrap_or(snapshot);
         }
-        let hop = hop(&controller, &snapshot, 11);
-        assert_eq!((hop.usable, hop.fate), (false, fate), "{name}");
+        let next_hop = next_hop(&controller, &snapshot, 11);
+        assert_eq!((next_hop.usable, next_hop.when_unusable), (false, when_unusable), "{name}");
     }
     let mut controller = linked(vec![service("web", 100, &[11])]);
     let snapshot = published(&tell(&mut controller, failed()));
-    assert_eq!(hop(&controller, &snapshot, 11).fate, Fate::Unreachable, "it was never up");
+    assert_eq!(
+        next_hop(&controller, &snapshot, 11).when_unusable,
+        UnusableAction::Unreachable,
+        "it was never up"
+    );
 }
 
 #[test]
@@ -236,7 +248,7 @@ fn suspicion_is_better_than_nobody() {
         let snapshot = published(&tell(&mut controller, health(last, condition)));
         assert_eq!(taking(&snapshot), expected, "step {at}");
         for backend in [11, 12] {
-            let eligible = hop(&controller, &snapshot, backend).eligible;
+            let eligible = next_hop(&controller, &snapshot, backend).eligible;
             assert_eq!(eligible, expected.contains(&backend), "step {at}, rs{backend}");
         }
     }
@@ -260,9 +272,9 @@ fn below_the_quorum_the_fallback_takes_new_sources_alone() {
     let done = tell(&mut controller, health(12, Down));
     let snapshot = published(&done);
     assert_eq!(members(&snapshot), [(99, 1)]);
-    let alive = hop(&controller, &snapshot, 11);
+    let alive = next_hop(&controller, &snapshot, 11);
     assert!(alive.usable && !alive.eligible, "its flows go on");
-    assert!(hop(&controller, &snapshot, 99).eligible);
+    assert!(next_hop(&controller, &snapshot, 99).eligible);
     assert_eq!(
         lines(&done),
         [
@@ -277,8 +289,11 @@ fn below_the_quorum_the_fallback_takes_new_sources_alone() {
     let done = tell(&mut controller, health(12, Up));
     let snapshot = published(&done);
     assert_eq!(taking(&snapshot), [11, 12]);
-    let sorry = hop(&controller, &snapshot, 99);
-    assert!(sorry.usable && !sorry.eligible && sorry.shunned, "its clients may only finish");
+    let sorry = next_hop(&controller, &snapshot, 99);
+    assert!(
+        sorry.usable && !sorry.eligible && sorry.avoid_existing_clients,
+        "its clients may only finish"
+    );
     assert_eq!(lines(&done).pop().unwrap(), "service web: quorum regained: 2 of 3 weight up");
 }
 
@@ -331,8 +346,8 @@ fn when_nobody_is_left_clients_are_refused_or_the_last_ones_go_on() {
         assert_eq!(taking(&snapshot), expected, "{name}");
         assert_eq!(snapshot.services()[0].reject, reject, "{name}");
         for kept in expected {
-            let hop = hop(&controller, &snapshot, *kept);
-            assert!(hop.usable && hop.eligible, "{name}");
+            let next_hop = next_hop(&controller, &snapshot, *kept);
+            assert!(next_hop.usable && next_hop.eligible, "{name}");
         }
     }
 }

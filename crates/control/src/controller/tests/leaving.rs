@@ -1,8 +1,8 @@
 //! Backends that the configuration does not name any more.
 
-use dataplane::{Fate, Mailbox, WorkerCounters};
+use dataplane::{Mailbox, UnusableAction, WorkerCounters};
 
-use super::failure::{checked, health, hop, lines, resolved_all, state, taking};
+use super::failure::{checked, health, lines, next_hop, resolved_all, state, taking};
 use super::*;
 use crate::desired::FailurePolicy;
 use crate::health::Condition::{Down, Up};
@@ -33,8 +33,8 @@ fn without_12() -> (Controller, Arc<Snapshot>, Arc<WorkerCounters>) {
 fn it_is_drained_until_no_flow_and_no_template_names_it() {
     let (mut controller, snapshot, counters) = without_12();
     let slot = controller.services().next().unwrap().backends[1].slot.unwrap();
-    let drained = hop(&controller, &snapshot, 12);
-    assert!(drained.usable && !drained.eligible && drained.shunned);
+    let drained = next_hop(&controller, &snapshot, 12);
+    assert!(drained.usable && !drained.eligible && drained.avoid_existing_clients);
     assert_eq!(taking(&snapshot), [11]);
     assert_eq!(state(&controller, 12), BackendState::Draining);
 
@@ -50,7 +50,7 @@ fn it_is_drained_until_no_flow_and_no_template_names_it() {
     assert!(reclaim(&mut controller, true).is_empty(), "a template names it");
     let done = reclaim(&mut controller, false);
     assert!(done.iter().any(|c| matches!(c, Command::Unwatch(ETH0, gone) if *gone == ip(12))));
-    assert_eq!(*published(&done).hop(slot), Hop::NONE);
+    assert_eq!(*published(&done).next_hop(slot), NextHop::NONE);
     assert_eq!(lines(&done), ["backend web/rs12: drained after 0.0 ms, gone"]);
     assert_eq!(controller.services().next().unwrap().backends.len(), 1);
 }
@@ -59,7 +59,7 @@ fn it_is_drained_until_no_flow_and_no_template_names_it() {
 fn it_may_come_back_before_it_is_gone() {
     let (mut controller, snapshot, _) = without_12();
     let slot = controller.services().next().unwrap().backends[1].slot;
-    assert!(hop(&controller, &snapshot, 12).usable);
+    assert!(next_hop(&controller, &snapshot, 12).usable);
     let both = checked(&[11, 12], FailurePolicy::default());
     let snapshot = published(&tell(&mut controller, reload(vec![both])));
     assert_eq!(taking(&snapshot), [11, 12]);
@@ -72,9 +72,9 @@ fn one_that_is_down_keeps_its_fate() {
     tell(&mut controller, health(12, Up));
     tell(&mut controller, health(12, Down));
     let done = tell(&mut controller, reload(vec![checked(&[11], FailurePolicy::default())]));
-    let dead = hop(&controller, &published(&done), 12);
+    let dead = next_hop(&controller, &published(&done), 12);
     assert!(!dead.usable);
-    assert_eq!(dead.fate, Fate::Reset);
+    assert_eq!(dead.when_unusable, UnusableAction::Reset);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use etherparse::{IpHeaders, Ipv4Options, Ipv6Extensions, Ipv6RawExtHeader, Packe
 use proptest::prelude::*;
 
 use super::frames::{Client, tagged};
-use super::kit::{Fate, Node, Site, VIP, VIP6, macs};
+use super::kit::{Node, Outcome, Site, VIP, VIP6, macs};
 use crate::addr::Addr;
 use crate::key::Protocol;
 use crate::scheduler::SchedulerKind;
@@ -90,9 +90,9 @@ proptest! {
         let mut node = Node::new(site());
         for (worker, mut frames) in bursts {
             let before = frames.clone();
-            let fates = node.burst(worker, &mut frames);
-            for ((fate, before), after) in fates.into_iter().zip(before).zip(frames) {
-                let Fate::To(slot) = fate else { panic!("{fate:?} of {before:?}") };
+            let outcomes = node.burst(worker, &mut frames);
+            for ((outcome, before), after) in outcomes.into_iter().zip(before).zip(frames) {
+                let Outcome::To(slot) = outcome else { panic!("{outcome:?} of {before:?}") };
                 prop_assert_eq!(before.len(), after.len());
                 prop_assert_eq!(&before[12..], &after[12..]);
                 let port = PortId(u16::from(slot % 2 == 0));
@@ -125,12 +125,12 @@ proptest! {
         let shorter = cut.index(damaged[0].len());
         damaged[0].truncate(shorter);
         let before = damaged.clone();
-        let fates = node.burst(0, &mut damaged);
-        for ((fate, before), after) in fates.into_iter().zip(before).zip(damaged) {
-            match fate {
-                Fate::To(_) => prop_assert_eq!(&before[12..], &after[12..]),
-                Fate::Dropped(_) | Fate::HandedOver => prop_assert_eq!(before, after),
-                Fate::Answered => {}
+        let outcomes = node.burst(0, &mut damaged);
+        for ((outcome, before), after) in outcomes.into_iter().zip(before).zip(damaged) {
+            match outcome {
+                Outcome::To(_) => prop_assert_eq!(&before[12..], &after[12..]),
+                Outcome::Dropped(_) | Outcome::HandedOver => prop_assert_eq!(before, after),
+                Outcome::Answered => {}
             }
         }
         node.check_equation();

@@ -1,7 +1,7 @@
 //! Backends that are suspected or down: who goes elsewhere, and who stays.
 
 use super::frames::Client;
-use super::kit::{EVERY_SCHEDULER, Fate, Health, Node, Site, VIP};
+use super::kit::{EVERY_SCHEDULER, Health, Node, Outcome, Site, VIP};
 use crate::key::Protocol;
 use crate::scheduler::SchedulerKind;
 use crate::verdict::DropReason;
@@ -270,7 +270,7 @@ fn frames_for_a_backend_that_is_down_are_dropped_if_told_so() {
     let mut node = Node::new(Site::web(SchedulerKind::Rr, &[1; 2]));
     let backend = node.open((0, 0), client());
     node.health(backend, Health::Discarded);
-    let down = Fate::Dropped(DropReason::BackendDown);
+    let down = Outcome::Dropped(DropReason::BackendDown);
     for frame in [client().ack(), client().fin(), client().too_big(etherparse::IpNumber::TCP)] {
         assert_eq!(node.send(0, frame), down);
     }

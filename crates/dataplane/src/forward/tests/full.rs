@@ -1,7 +1,7 @@
 //! Full tables and floods.
 
 use super::frames::{Client, set_source};
-use super::kit::{Fate, Node, Site, Sizes, VIP};
+use super::kit::{Node, Outcome, Site, Sizes, VIP};
 use crate::forward::BURST;
 use crate::scheduler::SchedulerKind;
 
@@ -75,8 +75,8 @@ fn a_spoofed_flood_pushes_nobody_out() {
         for (frame, index) in frames.iter_mut().zip(0..) {
             set_source(frame, 0x10_0000 + round * 64 + index);
         }
-        let fates = node.burst(round as usize % 4, &mut frames);
-        assert!(fates.iter().all(|fate| matches!(fate, Fate::To(_))));
+        let outcomes = node.burst(round as usize % 4, &mut frames);
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::To(_))));
     }
     assert_eq!(memory(&node), before);
     for (&client, &backend) in clients.iter().zip(&backends) {

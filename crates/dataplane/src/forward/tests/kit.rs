@@ -19,7 +19,7 @@ use crate::pending::PendingTable;
 use crate::persistence::PersistenceTable;
 use crate::scheduler::{Member, Scheduler, SchedulerKind};
 use crate::slots::{BackendSlot, InstanceSlot, PortId, ServiceSlot};
-use crate::snapshot::{Hop, Persistence, Service, Snapshot, Vip, WorkerLink};
+use crate::snapshot::{NextHop, Persistence, Service, Snapshot, Vip, WorkerLink};
 use crate::tick::Tick;
 use crate::verdict::{DropReason, Verdict};
 
@@ -42,9 +42,9 @@ pub(super) struct Backend {
     pub(super) address: Addr,
     pub(super) weight: u32,
     pub(super) usable: bool,
-    pub(super) shunned: bool,
+    pub(super) avoid_existing_clients: bool,
     /// While it is not usable.
-    pub(super) fate: crate::Fate,
+    pub(super) when_unusable: crate::UnusableAction,
     pub(super) port: PortId,
 }
 
@@ -130,8 +130,8 @@ impl Site {
             address,
             weight,
             usable: true,
-            shunned: false,
-            fate: crate::Fate::Unreachable,
+            avoid_existing_clients: false,
+            when_unusable: crate::UnusableAction::Unreachable,
             port,
         });
         self
@@ -143,7 +143,7 @@ impl Site {
         let build = |(at, offer): (usize, &mut Offer)| {
             let mine = backends.iter().enumerate().filter(|(_, backend)| backend.service == at);
             let members: Vec<Member> = mine
-                .filter(|(_, backend)| backend.usable && !backend.shunned)
+                .filter(|(_, backend)| backend.usable && !backend.avoid_existing_clients)
                 .map(|(slot, backend)| Member {
                     slot: slot_of(slot),
                     address: backend.address,
@@ -163,18 +163,18 @@ impl Site {
         offers.iter_mut().enumerate().map(build).collect()
     }
 
-    fn hops(&self) -> Vec<Hop> {
-        let hop = |(slot, backend): (usize, &Backend)| Hop {
+    fn next_hops(&self) -> Vec<NextHop> {
+        let next_hop = |(slot, backend): (usize, &Backend)| NextHop {
             macs: macs(slot_of(slot), backend.port),
             port: backend.port,
             service: ServiceSlot(u16::try_from(backend.service).unwrap()),
             instance: self.offers[backend.service].instance,
             usable: backend.usable,
-            eligible: backend.usable && backend.weight > 0 && !backend.shunned,
-            shunned: backend.shunned,
-            fate: backend.fate,
+            eligible: backend.usable && backend.weight > 0 && !backend.avoid_existing_clients,
+            avoid_existing_clients: backend.avoid_existing_clients,
+            when_unusable: backend.when_unusable,
         };
-        self.backends.iter().enumerate().map(hop).collect()
+        self.backends.iter().enumerate().map(next_hop).collect()
     }
 
     fn guard(&self) -> LoopGuard {
@@ -201,7 +201,7 @@ pub(super) enum Health {
 
 /// Where a frame went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Outcome {
     /// The slot of the backend, from the frame's destination MAC.
     To(u16),
     Answered,
@@ -283,10 +283,11 @@ impl Node {
             counters: Arc::clone(counters),
         });
         let services = self.site.services();
-        let (hops, guard) = (self.site.hops(), self.site.guard());
+        let (next_hops, guard) = (self.site.next_hops(), self.site.guard());
         let vips = self.site.vips.clone();
         let generation = self.snapshot.generation + 1;
-        self.snapshot = Snapshot::new(generation, services, vips, hops, guard, links.collect());
+        self.snapshot =
+            Snapshot::new(generation, services, vips, next_hops, guard, links.collect());
     }
 
     /// Changes one backend.
@@ -298,11 +299,13 @@ impl Node {
     /// What a check found out about a backend.
     pub(super) fn health(&mut self, slot: u16, health: Health) {
         self.set(slot, |backend| {
-            (backend.usable, backend.shunned, backend.fate) = match health {
-                Health::Up => (true, false, crate::Fate::Unreachable),
-                Health::Suspected | Health::Kept => (true, true, crate::Fate::Unreachable),
-                Health::Reset => (false, false, crate::Fate::Reset),
-                Health::Discarded => (false, false, crate::Fate::Discard),
+            (backend.usable, backend.avoid_existing_clients, backend.when_unusable) = match health {
+                Health::Up => (true, false, crate::UnusableAction::Unreachable),
+                Health::Suspected | Health::Kept => {
+                    (true, true, crate::UnusableAction::Unreachable)
+                }
+                Health::Reset => (false, false, crate::UnusableAction::Reset),
+                Health::Discarded => (false, false, crate::UnusableAction::Discard),
             };
         });
     }
@@ -320,7 +323,7 @@ impl Node {
     }
 
     /// A burst on one worker; its frames come back as they leave.
-    pub(super) fn burst(&mut self, worker: usize, frames: &mut Vec<Vec<u8>>) -> Vec<Fate> {
+    pub(super) fn burst(&mut self, worker: usize, frames: &mut Vec<Vec<u8>>) -> Vec<Outcome> {
         let mut verdicts = ArrayVec::new();
         let mut burst = Frames(frames);
         let forwarder = &mut self.workers[worker];
@@ -339,16 +342,16 @@ impl Node {
                 }
             }
         }
-        let fates = verdicts.iter().zip(frames).map(|(verdict, frame)| fate(*verdict, frame));
-        let fates: Vec<Fate> = fates.collect();
-        for fate in &fates {
-            self.book(worker, fate);
+        let outcomes = verdicts.iter().zip(frames).map(|(verdict, frame)| outcome(*verdict, frame));
+        let outcomes: Vec<Outcome> = outcomes.collect();
+        for outcome in &outcomes {
+            self.book(worker, outcome);
         }
-        fates
+        outcomes
     }
 
     /// One frame on one worker, and what became of it.
-    pub(super) fn send(&mut self, worker: usize, frame: Vec<u8>) -> Fate {
+    pub(super) fn send(&mut self, worker: usize, frame: Vec<u8>) -> Outcome {
         self.burst(worker, &mut vec![frame]).remove(0)
     }
 
@@ -356,8 +359,8 @@ impl Node {
     #[track_caller]
     pub(super) fn to(&mut self, worker: usize, frame: Vec<u8>) -> u16 {
         match self.send(worker, frame) {
-            Fate::To(backend) => backend,
-            other @ (Fate::Answered | Fate::HandedOver | Fate::Dropped(_)) => {
+            Outcome::To(backend) => backend,
+            other @ (Outcome::Answered | Outcome::HandedOver | Outcome::Dropped(_)) => {
                 panic!("not forwarded: {other:?}")
             }
         }
@@ -372,22 +375,22 @@ impl Node {
     }
 
     /// A frame from another worker's hands.
-    pub(super) fn adopt(&mut self, worker: usize, frame: &mut [u8]) -> Fate {
+    pub(super) fn adopt(&mut self, worker: usize, frame: &mut [u8]) -> Outcome {
         self.counters[worker].totals.adopted.add(1);
         let verdict = self.workers[worker].adopt(self.now, &self.snapshot, &self.leases, frame);
-        let fate = fate(verdict, frame);
-        self.book(worker, &fate);
-        fate
+        let outcome = outcome(verdict, frame);
+        self.book(worker, &outcome);
+        outcome
     }
 
     /// The part of the accounts that the caller of a [`Forwarder`] keeps.
-    fn book(&self, worker: usize, fate: &Fate) {
+    fn book(&self, worker: usize, outcome: &Outcome) {
         let totals = &self.counters[worker].totals;
-        match fate {
-            Fate::To(_) => totals.forwarded.add(1),
-            Fate::Answered => totals.answered.add(1),
-            Fate::HandedOver => totals.handed_over.add(1),
-            Fate::Dropped(_) => {}
+        match outcome {
+            Outcome::To(_) => totals.forwarded.add(1),
+            Outcome::Answered => totals.answered.add(1),
+            Outcome::HandedOver => totals.handed_over.add(1),
+            Outcome::Dropped(_) => {}
         }
     }
 
@@ -494,16 +497,16 @@ fn slot_of(place: usize) -> BackendSlot {
     BackendSlot(u16::try_from(place).unwrap())
 }
 
-fn fate(verdict: Verdict, frame: &[u8]) -> Fate {
+fn outcome(verdict: Verdict, frame: &[u8]) -> Outcome {
     match verdict {
         Verdict::Forward(port) => {
             let slot = u16::from_be_bytes([frame[4], frame[5]]);
             assert_eq!(frame[..12], macs(BackendSlot(slot), port), "the port's MAC is the source");
-            Fate::To(slot)
+            Outcome::To(slot)
         }
-        Verdict::Answer => Fate::Answered,
-        Verdict::HandOver => Fate::HandedOver,
-        Verdict::Drop(reason) => Fate::Dropped(reason),
+        Verdict::Answer => Outcome::Answered,
+        Verdict::HandOver => Outcome::HandedOver,
+        Verdict::Drop(reason) => Outcome::Dropped(reason),
     }
 }
 

@@ -2,7 +2,7 @@
 //! another backend, so that none goes unnoticed.
 
 use super::frames::{ACK, Client, FIN, RST, SYN};
-use super::kit::{EVERY_SCHEDULER, Fate, Node, Site, Sizes, VIP};
+use super::kit::{EVERY_SCHEDULER, Node, Outcome, Site, Sizes, VIP};
 use crate::scheduler::SchedulerKind;
 use crate::verdict::DropReason;
 
@@ -250,11 +250,11 @@ fn a_backend_that_is_removed() {
             let ack = node.send(1, client.ack());
             let next = node.to(2, client.from(9).syn());
             if backend == 0 {
-                assert_eq!(ack, Fate::Dropped(DropReason::NoNeighbour), "{kind:?}");
+                assert_eq!(ack, Outcome::Dropped(DropReason::NoNeighbour), "{kind:?}");
                 assert_ne!(next, 0, "{kind:?}");
                 assert_eq!(node.to(1, client.syn()), next, "the same tuple too");
             } else {
-                assert_eq!((ack, next), (Fate::To(backend), backend), "{kind:?}");
+                assert_eq!((ack, next), (Outcome::To(backend), backend), "{kind:?}");
             }
             chosen.push(next);
         }

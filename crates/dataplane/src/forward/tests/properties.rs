@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::frames::{ACK, Client, FIN, RST, SYN};
-use super::kit::{EVERY_SCHEDULER, Fate, Health, Node, Site, Sizes, VIP};
+use super::kit::{EVERY_SCHEDULER, Health, Node, Outcome, Site, Sizes, VIP};
 use crate::forward::Forwarder;
 use crate::scheduler::SchedulerKind;
 use crate::slots::BackendSlot;
@@ -184,7 +184,7 @@ impl Run {
             Event::Retry { client, connection, worker } => {
                 let connection = self.one_of(client, connection);
                 let Some(tried) = self.model.tried(client, connection.source_port) else { return };
-                let stays = self.node.snapshot.hop(BackendSlot(tried)).eligible;
+                let stays = self.node.snapshot.next_hop(BackendSlot(tried)).eligible;
                 let owed = if stays { Some(tried) } else { self.model.owed(client) };
                 self.open_half(worker, (client, connection), owed);
             }
@@ -244,7 +244,7 @@ impl Run {
     fn segment(&mut self, worker: usize, (client, connection): (u32, Client), flags: u8) {
         let port = connection.source_port;
         let tried = self.model.tried(client, port);
-        let usable = |slot: &u16| self.node.snapshot.hop(BackendSlot(*slot)).usable;
+        let usable = |slot: &u16| self.node.snapshot.next_hop(BackendSlot(*slot)).usable;
         let follows = tried.filter(usable);
         let owed = self.model.owed_segment(client, port);
         self.check(worker, connection.tcp(flags), follows.or(owed));
@@ -277,25 +277,28 @@ impl Run {
     /// Sends a frame and compares where it goes with where it has to.
     fn check(&mut self, worker: usize, frame: Vec<u8>, owed: Option<u16>) -> Option<u16> {
         let opens = frame[14 + 20 + 13] & SYN != 0;
-        let fate = self.node.send(worker, frame);
+        let outcome = self.node.send(worker, frame);
         if let Some(owed) = owed {
-            assert_eq!(fate, Fate::To(owed));
+            assert_eq!(outcome, Outcome::To(owed));
         }
-        match fate {
-            Fate::To(backend) => {
-                let hop = self.node.snapshot.hop(BackendSlot(backend));
-                assert!(hop.usable, "a packet to a backend that is down");
-                assert!(!(opens && hop.shunned), "a SYN to a backend that is suspected");
+        match outcome {
+            Outcome::To(backend) => {
+                let next_hop = self.node.snapshot.next_hop(BackendSlot(backend));
+                assert!(next_hop.usable, "a packet to a backend that is down");
+                assert!(
+                    !(opens && next_hop.avoid_existing_clients),
+                    "a SYN to a backend that is suspected"
+                );
                 Some(backend)
             }
-            Fate::Answered => {
+            Outcome::Answered => {
                 assert!(!opens, "no service rejects");
                 None
             }
-            Fate::Dropped(
+            Outcome::Dropped(
                 DropReason::NoBackend | DropReason::NoNeighbour | DropReason::BackendDown,
             ) => None,
-            other @ (Fate::HandedOver | Fate::Dropped(_)) => panic!("{other:?}"),
+            other @ (Outcome::HandedOver | Outcome::Dropped(_)) => panic!("{other:?}"),
         }
     }
 

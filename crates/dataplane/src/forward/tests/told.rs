@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::frames::{Client, FIN, SYN, tagged};
-use super::kit::{Fate, Health, Node, Site, VIP, VIP6};
+use super::kit::{Health, Node, Outcome, Site, VIP, VIP6};
 use crate::addr::Addr;
 use crate::key::Protocol;
 use crate::scheduler::SchedulerKind;
 use crate::slots::{BackendSlot, ServiceSlot};
 use crate::verdict::DropReason;
 
-const DOWN: Fate = Fate::Dropped(DropReason::BackendDown);
+const DOWN: Outcome = Outcome::Dropped(DropReason::BackendDown);
 
 fn client() -> Client {
     Client::new(1, VIP)
@@ -32,7 +32,7 @@ fn resets(node: &Node, slot: u16) -> u64 {
 #[track_caller]
 fn answered(node: &mut Node, worker: usize, frame: Vec<u8>) -> Vec<u8> {
     let mut frames = vec![frame];
-    assert_eq!(node.burst(worker, &mut frames), [Fate::Answered]);
+    assert_eq!(node.burst(worker, &mut frames), [Outcome::Answered]);
     frames.remove(0)
 }
 
@@ -106,8 +106,8 @@ fn nothing_is_answered_without_the_lease() {
     node.health(backend, Health::Reset);
     node.lease(0, node.now);
     for worker in [0, 1] {
-        let fate = node.send(worker, client().ack());
-        assert_eq!(fate, Fate::Dropped(DropReason::Inactive));
+        let outcome = node.send(worker, client().ack());
+        assert_eq!(outcome, Outcome::Dropped(DropReason::Inactive));
     }
     assert!(node.tell(0).is_empty());
     assert_eq!(node.flows(), 1);
@@ -121,8 +121,8 @@ fn answers_are_bounded_and_the_flow_waits_for_its_own() {
     let backend = node.open((0, 0), client());
     node.health(backend, Health::Reset);
     let forged = |node: &mut Node, count: u16| {
-        let fates = (0..count).map(|port| node.send(0, client().from(port).ack()));
-        fates.filter(|fate| *fate == Fate::Answered).count()
+        let outcomes = (0..count).map(|port| node.send(0, client().from(port).ack()));
+        outcomes.filter(|outcome| *outcome == Outcome::Answered).count()
     };
     assert_eq!(forged(&mut node, 3000), 1000);
     assert_eq!(node.send(0, client().acked(4).ack()), DOWN);
@@ -147,7 +147,7 @@ fn refusals_take_nothing_from_resets() {
     let backend = node.open((0, 0), client());
     node.health(backend, Health::Reset);
     let syns = (0..3000).map(|index| node.send(0, Client::v6(index, VIP6).syn()));
-    assert_eq!(syns.filter(|fate| *fate == Fate::Answered).count(), 1000);
+    assert_eq!(syns.filter(|outcome| *outcome == Outcome::Answered).count(), 1000);
     assert_eq!(answered(&mut node, 0, client().acked(4).ack()), client().told(4));
     assert_eq!((node.flows(), resets(&node, backend)), (0, 1));
     node.check_equation();
@@ -181,7 +181,7 @@ fn who_cannot_be_served_is_told_so() {
         assert_eq!(quote, &datagram[14..][..quote.len()]);
         assert!(quote.len() >= ip + 8);
         let ack = node.send(0, client.ack());
-        assert_eq!(ack, Fate::Dropped(DropReason::NoBackend), "it may have a backend elsewhere");
+        assert_eq!(ack, Outcome::Dropped(DropReason::NoBackend), "it may have a backend elsewhere");
     }
     for slot in 0..4 {
         let rejected = |at: usize| node.counters[at].service(ServiceSlot(slot)).rejected.value();
@@ -192,7 +192,7 @@ fn who_cannot_be_served_is_told_so() {
 
 #[test]
 fn a_service_that_does_not_reject_and_a_node_without_the_lease_are_silent() {
-    let no_backend = Fate::Dropped(DropReason::NoBackend);
+    let no_backend = Outcome::Dropped(DropReason::NoBackend);
     let mut node = closed(false);
     assert_eq!(node.send(0, client().syn()), no_backend);
     assert_eq!(node.send(0, client().udp()), no_backend);
@@ -207,8 +207,8 @@ fn a_service_that_does_not_reject_and_a_node_without_the_lease_are_silent() {
 fn refusals_are_bounded() {
     let mut node = closed(true);
     let told = |node: &mut Node, frame: fn(Client) -> Vec<u8>| {
-        let fates = (0..2000).map(|index| node.send(0, frame(Client::new(index, VIP))));
-        fates.filter(|fate| *fate == Fate::Answered).count()
+        let outcomes = (0..2000).map(|index| node.send(0, frame(Client::new(index, VIP))));
+        outcomes.filter(|outcome| *outcome == Outcome::Answered).count()
     };
     assert_eq!(told(&mut node, Client::udp), 50);
     assert_eq!(told(&mut node, Client::syn), 1000);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::frames::{Client, tagged};
-use super::kit::{Fate, Health, Node, Site, Sizes, VIP, VIP6};
+use super::kit::{Health, Node, Outcome, Site, Sizes, VIP, VIP6};
 use crate::addr::{Addr, Mac};
 use crate::forward::Forwarder;
 use crate::key::Protocol;
@@ -42,8 +42,11 @@ fn every_live_flow_of_the_lost_backend_and_no_other() {
     assert_eq!((node.flows(), node.active(2), node.active(6)), (750, 0, 0));
     assert!(node.tell(0).is_empty(), "once");
     for &client in &clients {
-        let fate = node.send(0, client.acked(1).ack());
-        assert!(matches!(fate, Fate::To(0 | 1 | 3 | 4 | 5 | 7) | Fate::Answered), "{fate:?}");
+        let outcome = node.send(0, client.acked(1).ack());
+        assert!(
+            matches!(outcome, Outcome::To(0 | 1 | 3 | 4 | 5 | 7) | Outcome::Answered),
+            "{outcome:?}"
+        );
     }
     node.check_equation();
 }

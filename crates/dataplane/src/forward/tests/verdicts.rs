@@ -3,7 +3,7 @@
 use etherparse::IpNumber;
 
 use super::frames::{CLIENT_MAC, Client, FIN, SYN, tagged};
-use super::kit::{Fate, Node, Site, Sizes, VIP, VIP6, backend_mac, own_mac};
+use super::kit::{Node, Outcome, Site, Sizes, VIP, VIP6, backend_mac, own_mac};
 use crate::addr::{Addr, Mac};
 use crate::key::Protocol;
 use crate::packet;
@@ -51,35 +51,35 @@ struct Case {
     what: &'static str,
     given: fn(&mut Node),
     frame: Vec<u8>,
-    fate: Fate,
+    outcome: Outcome,
 }
 
-fn case(what: &'static str, given: fn(&mut Node), frame: Vec<u8>, fate: Fate) -> Case {
-    Case { what, given, frame, fate }
+fn case(what: &'static str, given: fn(&mut Node), frame: Vec<u8>, outcome: Outcome) -> Case {
+    Case { what, given, frame, outcome }
 }
 
 fn dropped(what: &'static str, frame: Vec<u8>, reason: DropReason) -> Case {
-    case(what, |_| (), frame, Fate::Dropped(reason))
+    case(what, |_| (), frame, Outcome::Dropped(reason))
 }
 
 fn forwarded(what: &'static str, given: fn(&mut Node), frame: Vec<u8>, slot: u16) -> Case {
-    case(what, given, frame, Fate::To(slot))
+    case(what, given, frame, Outcome::To(slot))
 }
 
 fn check(cases: Vec<Case>, workers: usize) {
-    for Case { what, given, frame, fate } in cases {
+    for Case { what, given, frame, outcome } in cases {
         let mut node = Node::sized(site(), Sizes { workers, ..Sizes::default() });
         given(&mut node);
-        let before = tally(&node, &fate);
+        let before = tally(&node, &outcome);
         let len = frame.len() as u64;
-        assert_eq!(node.send(0, frame), fate, "{what}");
-        let after = tally(&node, &fate);
+        assert_eq!(node.send(0, frame), outcome, "{what}");
+        let after = tally(&node, &outcome);
         let moved: Vec<u64> =
             after.iter().zip(before).map(|(after, before)| after - before).collect();
-        let expected = match fate {
-            Fate::To(_) => [0, 0, 1, len, 1, len],
-            Fate::Answered | Fate::HandedOver => [0; 6],
-            Fate::Dropped(_) => [1, 1, 0, 0, 0, 0],
+        let expected = match outcome {
+            Outcome::To(_) => [0, 0, 1, len, 1, len],
+            Outcome::Answered | Outcome::HandedOver => [0; 6],
+            Outcome::Dropped(_) => [1, 1, 0, 0, 0, 0],
         };
         assert_eq!(moved, expected, "{what}");
         node.check_equation();
@@ -87,15 +87,15 @@ fn check(cases: Vec<Case>, workers: usize) {
 }
 
 /// Drops for the reason and in all, packets and bytes to the backend, and to its service.
-fn tally(node: &Node, fate: &Fate) -> [u64; 6] {
+fn tally(node: &Node, outcome: &Outcome) -> [u64; 6] {
     let all = DropReason::ALL.iter().map(|&reason| node.dropped(reason)).sum();
     let mut tally = [0, all, 0, 0, 0, 0];
-    match fate {
-        Fate::Dropped(reason) => tally[0] = node.dropped(*reason),
-        Fate::To(slot) => {
+    match outcome {
+        Outcome::Dropped(reason) => tally[0] = node.dropped(*reason),
+        Outcome::To(slot) => {
             let counters = &node.counters[0];
             let backend = counters.backend(BackendSlot(*slot));
-            let service = node.snapshot.hop(BackendSlot(*slot)).service;
+            let service = node.snapshot.next_hop(BackendSlot(*slot)).service;
             let service = counters.service(service);
             tally[2..].copy_from_slice(&[
                 backend.packets.value(),
@@ -104,7 +104,7 @@ fn tally(node: &Node, fate: &Fate) -> [u64; 6] {
                 service.bytes.value(),
             ]);
         }
-        Fate::Answered | Fate::HandedOver => {}
+        Outcome::Answered | Outcome::HandedOver => {}
     }
     tally
 }
@@ -211,7 +211,7 @@ fn a_known_flow_whose_backend_is_out_of_reach() {
         assert_eq!(node.to(0, web().udp()), 3);
         node.set(3, |backend| backend.usable = false);
     };
-    let no_neighbour = Fate::Dropped(DropReason::NoNeighbour);
+    let no_neighbour = Outcome::Dropped(DropReason::NoNeighbour);
     check(
         vec![
             case("ACK", unreachable, web().ack(), no_neighbour.clone()),
@@ -250,8 +250,13 @@ fn errors_go_to_the_backend_of_the_flow() {
             forwarded("UDP", udp, web().too_big(IpNumber::UDP), 3),
             forwarded("the source has a template", elsewhere, web().too_big(IpNumber::TCP), 1),
             forwarded("the source has a choice", half_open, web().too_big(IpNumber::TCP), 0),
-            case("another worker may know", |_| (), many.too_big(IpNumber::TCP), Fate::HandedOver),
-            case("IPv6 alike", |_| (), web6().too_big(IpNumber::TCP), Fate::HandedOver),
+            case(
+                "another worker may know",
+                |_| (),
+                many.too_big(IpNumber::TCP),
+                Outcome::HandedOver,
+            ),
+            case("IPv6 alike", |_| (), web6().too_big(IpNumber::TCP), Outcome::HandedOver),
         ],
         4,
     );
@@ -271,27 +276,27 @@ fn an_error_is_adopted_by_the_worker_that_holds_the_flow() {
     assert_ne!(first, second, "one connection per schedule");
     for (client, backend) in [(many(1), first), (many(2), second)] {
         let mut error = client.too_big(IpNumber::TCP);
-        assert_eq!(node.send(0, error.clone()), Fate::HandedOver);
+        assert_eq!(node.send(0, error.clone()), Outcome::HandedOver);
         for other in [1, 3] {
             let copy = &mut error.clone();
-            assert_eq!(node.adopt(other, copy), Fate::Dropped(DropReason::NoFlow));
+            assert_eq!(node.adopt(other, copy), Outcome::Dropped(DropReason::NoFlow));
             assert_eq!(*copy, error, "what is dropped is not changed");
         }
         let before = error.clone();
-        assert_eq!(node.adopt(2, &mut error), Fate::To(backend));
+        assert_eq!(node.adopt(2, &mut error), Outcome::To(backend));
         assert_eq!(error[12..], before[12..]);
     }
     // The lease is looked at again, and so is the neighbour.
     let error = many(1).too_big(IpNumber::TCP);
     node.lease(0, node.now);
-    assert_eq!(node.adopt(2, &mut error.clone()), Fate::Dropped(DropReason::Inactive));
+    assert_eq!(node.adopt(2, &mut error.clone()), Outcome::Dropped(DropReason::Inactive));
     node.leases[0].store(u64::MAX, std::sync::atomic::Ordering::Relaxed);
     node.set(first, |backend| backend.usable = false);
-    assert_eq!(node.adopt(2, &mut error.clone()), Fate::Dropped(DropReason::NoNeighbour));
+    assert_eq!(node.adopt(2, &mut error.clone()), Outcome::Dropped(DropReason::NoNeighbour));
     // Nothing but errors is handed over.
     for frame in [many(1).syn(), many(2).ack(), web().udp(), web().echo(), web().who_has(), vec![]]
     {
-        assert_eq!(node.adopt(2, &mut frame.clone()), Fate::Dropped(DropReason::NoFlow));
+        assert_eq!(node.adopt(2, &mut frame.clone()), Outcome::Dropped(DropReason::NoFlow));
     }
     node.check_equation();
 }
@@ -327,7 +332,7 @@ fn fragments_follow_their_source() {
             forwarded("of IPv6", over6, web6().fragment(IpNumber::UDP), 11),
             forwarded("of TCP", tcp, web().fragment(IpNumber::TCP), 1),
             forwarded("two services, one known", one_of_two, many.clone(), 10),
-            case("two services, both known", both, many, Fate::Dropped(DropReason::Fragment)),
+            case("two services, both known", both, many, Outcome::Dropped(DropReason::Fragment)),
             forwarded("before all others, one backend", |_| (), web6().fragment(IpNumber::UDP), 11),
         ],
         4,
@@ -350,11 +355,11 @@ fn questions_about_active_vips_are_answered() {
     let here = |vip| Client::new(1, vip);
     check(
         vec![
-            case("ARP", |_| (), web().who_has(), Fate::Answered),
-            case("neighbour solicitation", |_| (), web6().who_has(), Fate::Answered),
-            case("ping", |_| (), web().echo(), Fate::Answered),
-            case("ping over IPv6", |_| (), web6().echo(), Fate::Answered),
-            case("a VIP without a backend", |_| (), here(EMPTY).who_has(), Fate::Answered),
+            case("ARP", |_| (), web().who_has(), Outcome::Answered),
+            case("neighbour solicitation", |_| (), web6().who_has(), Outcome::Answered),
+            case("ping", |_| (), web().echo(), Outcome::Answered),
+            case("ping over IPv6", |_| (), web6().echo(), Outcome::Answered),
+            case("a VIP without a backend", |_| (), here(EMPTY).who_has(), Outcome::Answered),
         ],
         4,
     );
@@ -363,7 +368,7 @@ fn questions_about_active_vips_are_answered() {
         let mut expected = [&question[..], &[0; packet::ANSWER_GROWTH]].concat();
         let len = packet::answer(&mut expected, question.len(), own_mac(PortId(0))).unwrap();
         let mut frames = vec![question];
-        assert_eq!(node.burst(0, &mut frames), [Fate::Answered]);
+        assert_eq!(node.burst(0, &mut frames), [Outcome::Answered]);
         assert_eq!(frames[0], expected[..len]);
         assert_eq!(packet::source_mac(&frames[0]), Some(own_mac(PortId(0))));
         assert_eq!(frames[0][..6], CLIENT_MAC.0);
@@ -375,7 +380,7 @@ fn a_question_that_must_not_be_answered_is_malformed() {
     let mut node = Node::new(site());
     let group = Mac([1, 0, 0x5e, 0, 0, 1]);
     for question in [web().mac(group).who_has(), web().mac(group).echo()] {
-        assert_eq!(node.send(0, question), Fate::Dropped(DropReason::Malformed));
+        assert_eq!(node.send(0, question), Outcome::Dropped(DropReason::Malformed));
     }
     assert_eq!(node.dropped(DropReason::Malformed), 2);
     node.check_equation();
@@ -386,16 +391,16 @@ fn a_lease_decides_to_the_nanosecond() {
     let mut node = Node::new(site());
     let backend = node.open((0, 0), web());
     node.lease(0, node.now + std::time::Duration::from_nanos(1));
-    assert_eq!(node.send(0, web().ack()), Fate::To(backend));
-    assert_eq!(node.send(0, web().who_has()), Fate::Answered);
+    assert_eq!(node.send(0, web().ack()), Outcome::To(backend));
+    assert_eq!(node.send(0, web().who_has()), Outcome::Answered);
     node.lease(0, node.now);
     for frame in [web().ack(), web().syn(), web().echo(), web().who_has(), web().udp()] {
-        assert_eq!(node.send(0, frame), Fate::Dropped(DropReason::Inactive));
+        assert_eq!(node.send(0, frame), Outcome::Dropped(DropReason::Inactive));
     }
     assert_eq!(node.dropped(DropReason::Inactive), 5);
     // The other instance has its own.
     node.lease(1, node.now + std::time::Duration::from_secs(1));
-    assert_eq!(node.send(0, Client::new(1, COLD).syn()), Fate::To(5));
+    assert_eq!(node.send(0, Client::new(1, COLD).syn()), Outcome::To(5));
     node.check_equation();
 }
 
@@ -404,7 +409,7 @@ fn a_refused_connection_is_booked_on_its_service() {
     let mut node = Node::new(site());
     let empty = Client::new(1, EMPTY);
     for frame in [empty.syn(), empty.ack(), empty.syn()] {
-        assert_eq!(node.send(0, frame), Fate::Dropped(DropReason::NoBackend));
+        assert_eq!(node.send(0, frame), Outcome::Dropped(DropReason::NoBackend));
     }
     assert_eq!(node.counters[0].service(ServiceSlot(4)).dropped.value(), 3);
 }
@@ -417,9 +422,9 @@ fn senders_that_alternate_in_a_burst_are_told_apart() {
     let backend = backend_mac(BackendSlot(0));
     let order = [false, true, true, false, false, true, false];
     let ack = |loops| if loops { web().mac(backend).ack() } else { web().ack() };
-    let fates = node.burst(0, &mut order.map(ack).to_vec());
-    let fate = |loops| if loops { Fate::Dropped(DropReason::Loop) } else { Fate::To(to) };
-    assert_eq!(fates, order.map(fate));
+    let outcomes = node.burst(0, &mut order.map(ack).to_vec());
+    let outcome = |loops| if loops { Outcome::Dropped(DropReason::Loop) } else { Outcome::To(to) };
+    assert_eq!(outcomes, order.map(outcome));
     node.check_equation();
 }
 
@@ -434,7 +439,7 @@ fn services_that_alternate_in_a_burst_are_counted_apart() {
         _ => Client::new(1, vip),
     });
     let to = here.map(|client| node.open((0, 0), client));
-    let service = |slot: u16| node.snapshot.hop(BackendSlot(slot)).service;
+    let service = |slot: u16| node.snapshot.next_hop(BackendSlot(slot)).service;
     let services = to.map(service);
     let counted = |node: &Node| {
         services.map(|slot| {
@@ -448,12 +453,12 @@ fn services_that_alternate_in_a_burst_are_counted_apart() {
         node.lease(1, if cold_is_active { Tick::from_nanos(u64::MAX) } else { node.now });
         let before = counted(&node);
         let mut frames: Vec<_> = order.iter().map(|&at| here[at].ack()).collect();
-        let fates = node.burst(0, &mut frames);
-        for (&at, fate) in order.iter().zip(&fates) {
+        let outcomes = node.burst(0, &mut frames);
+        for (&at, outcome) in order.iter().zip(&outcomes) {
             let stopped = at == 2 && !cold_is_active;
             let expected =
-                if stopped { Fate::Dropped(DropReason::Inactive) } else { Fate::To(to[at]) };
-            assert_eq!(*fate, expected);
+                if stopped { Outcome::Dropped(DropReason::Inactive) } else { Outcome::To(to[at]) };
+            assert_eq!(*outcome, expected);
         }
         for (at, (before, after)) in before.into_iter().zip(counted(&node)).enumerate() {
             let passed = if at == 2 && !cold_is_active { 0 } else { 4 };

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::detour::Detours;
 use super::outcome::Outcome;
-use super::prepared::{Plan, Prepared, Road, Way};
+use super::prepared::{Egress, Plan, Prepared, Reachability};
 use crate::clock;
 
 /// For answers that come.
@@ -73,8 +73,8 @@ fn service(address: SocketAddr, health: Vec<Check>) -> Service {
     }
 }
 
-fn loopback() -> Way {
-    Way { interface: Arc::from("lo"), ifindex: 1 }
+fn loopback() -> Egress {
+    Egress { interface: Arc::from("lo"), ifindex: 1 }
 }
 
 /// Makes one probe, as the driver does; returns how long it took, too.
@@ -82,7 +82,7 @@ async fn probe(check: &Check, address: SocketAddr, keep: bool) -> (Outcome, Dura
     let service = service(address, vec![check.clone()]);
     let plan = Plan::new(check, &Detours::default());
     let prepared = Prepared::new(&service, &service.backends[0], check, &plan, None);
-    let (_road, mut way) = watch::channel(Road::Via(loopback(), clock::now()));
+    let (_road, mut way) = watch::channel(Reachability::Via(loopback(), clock::now()));
     let begin = Instant::now();
     let deadline = tokio::time::Instant::now() + check.timeout;
     let outcome = tokio::time::timeout_at(deadline, prepared.probe(&mut way, keep, deadline)).await;

@@ -22,7 +22,7 @@ enum Event {
     Unbound(usize),
     Lease(bool),
     /// What a check found out about a backend.
-    Check(u16, Option<dataplane::Fate>),
+    Check(u16, Option<dataplane::UnusableAction>),
     Pass(u64),
 }
 
@@ -30,11 +30,11 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let at = 0..3_usize;
     let errno = prop::sample::select(ERRORS.to_vec());
     let yes = any::<bool>();
-    let fate = prop::option::of(prop::sample::select(vec![
-        dataplane::Fate::Reset,
-        dataplane::Fate::Reset,
-        dataplane::Fate::Discard,
-        dataplane::Fate::Unreachable,
+    let when_unusable = prop::option::of(prop::sample::select(vec![
+        dataplane::UnusableAction::Reset,
+        dataplane::UnusableAction::Reset,
+        dataplane::UnusableAction::Discard,
+        dataplane::UnusableAction::Unreachable,
     ]));
     let event = prop_oneof![
         12 => (at.clone(), 0..10_u8, 0..40_u16, 1..40_u16)
@@ -53,7 +53,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => at.clone().prop_map(Event::Drive),
         1 => at.prop_map(Event::Unbound),
         1 => yes.prop_map(Event::Lease),
-        2 => (0..6_u16, fate).prop_map(|(slot, fate)| Event::Check(slot, fate)),
+        2 => (0..6_u16, when_unusable).prop_map(|(slot, when_unusable)| Event::Check(slot, when_unusable)),
         1 => (1..200_u64).prop_map(Event::Pass),
     ];
     prop::collection::vec(event, 1..120)
@@ -105,7 +105,7 @@ impl Rig {
             Event::Lease(active) => {
                 self.leases[0].store(if active { u64::MAX } else { 0 }, Relaxed);
             }
-            Event::Check(slot, fate) => self.health(slot, fate),
+            Event::Check(slot, when_unusable) => self.health(slot, when_unusable),
             Event::Pass(seconds) => self.now = self.now + Duration::from_secs(seconds),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use dataplane::Fate;
+use dataplane::UnusableAction;
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
 use super::*;
@@ -65,7 +65,7 @@ fn told(frame: &[u8]) -> (u16, u32) {
 #[test]
 fn ten_thousand_flows_and_those_of_the_lost_backend_are_told() {
     let (mut rig, of_first) = rig();
-    rig.health(4, Some(Fate::Reset));
+    rig.health(4, Some(UnusableAction::Reset));
     let (begin, mut sent) = (rig.now, BTreeMap::new());
     let mut turns = 0;
     while turns == 0 || rig.seats[0].worker.forwarder().is_resetting() {
@@ -104,7 +104,7 @@ fn ten_thousand_flows_and_those_of_the_lost_backend_are_told() {
 fn an_idle_worker_walks_at_once_and_rests_when_all_are_told() {
     let (mut rig, _) = rig();
     assert_eq!(rig.turn(0), 0, "nothing to do");
-    rig.health(4, Some(Fate::Reset));
+    rig.health(4, Some(UnusableAction::Reset));
     rig.now = rig.now + Duration::from_secs(1);
     assert!(rig.turn(0) > 0);
     assert_eq!(rig.sent(0).len(), 64);
@@ -119,7 +119,7 @@ fn an_idle_worker_walks_at_once_and_rests_when_all_are_told() {
 fn nobody_is_forgotten_while_nothing_can_be_sent() {
     let (mut rig, of_first) = rig();
     rig.seats[0].kernel.refuse_transmit(true);
-    rig.health(4, Some(Fate::Reset));
+    rig.health(4, Some(UnusableAction::Reset));
     rig.turn(0);
     let lost = |rig: &Rig| rig.total(0, |totals| &totals.originated_lost);
     assert_eq!((lost(&rig), rig.originated(0), rig.flows()), (64, 0, 10_000 - 64));
@@ -162,7 +162,7 @@ fn a_walk_through_a_million_entries_takes_well_below_a_second() {
     rig.turn(0);
     rig.sent(0);
     for slot in [4, 5] {
-        rig.health(slot, Some(Fate::Reset));
+        rig.health(slot, Some(UnusableAction::Reset));
     }
     let (begin, mut turns) = (Instant::now(), 0);
     while turns == 0 || rig.seats[0].worker.forwarder().is_resetting() {

@@ -1,17 +1,17 @@
-//! Instances that share their fate (a sync group, or one instance alone) and their sockets.
+//! Instances that change state together (a sync group, or one instance alone) and their sockets.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use control::vrrp::{Action, Config, ConfigError, Event, Group, Guard, Router, StateName};
 
-use super::thread::Desk;
-use super::wire::Wire;
-use super::{Happening, Order};
+use super::advert_socket::AdvertSocket;
+use super::thread::ThreadContext;
+use super::{Command, EventKind};
 
 /// A group of routers and the socket of each. Built by the control thread.
 #[derive(Debug)]
-pub struct Unit {
+pub struct SyncGroup {
     group: Group,
     members: Vec<Member>,
 }
@@ -20,7 +20,7 @@ pub struct Unit {
 struct Member {
     /// Its position among all instances.
     instance: usize,
-    wire: Wire,
+    socket: AdvertSocket,
     guard: Guard,
     since: Instant,
     failing: bool,
@@ -29,54 +29,54 @@ struct Member {
 /// Messages taken from a socket in one turn.
 const BURST: usize = 64;
 
-impl Unit {
-    /// A unit that has not been started.
+impl SyncGroup {
+    /// A group that has not been started.
     ///
     /// # Errors
     /// A configuration that cannot run.
-    pub fn new(members: Vec<(usize, Config, Wire)>) -> Result<Self, ConfigError> {
+    pub fn new(members: Vec<(usize, Config, AdvertSocket)>) -> Result<Self, ConfigError> {
         let mut routers = Vec::with_capacity(members.len());
         let mut list = Vec::with_capacity(members.len());
-        for (instance, config, wire) in members {
-            let guard = Guard::new(wire.link().mac(), config.vips.clone());
+        for (instance, config, socket) in members {
+            let guard = Guard::new(socket.link().mac(), config.vips.clone());
             routers.push(Router::new(config)?);
-            list.push(Member { instance, wire, guard, since: Instant::now(), failing: false });
+            list.push(Member { instance, socket, guard, since: Instant::now(), failing: false });
         }
         Ok(Self { group: Group::new(routers), members: list })
     }
 
-    /// The order that runs it in the place of unit `index`.
-    pub fn order(self, index: usize) -> Order {
-        Order::Unit(index, Some(Box::new(self)))
+    /// The command that runs it in the place of group `index`.
+    pub fn command(self, index: usize) -> Command {
+        Command::SyncGroup(index, Some(Box::new(self)))
     }
 
     /// The positions of its instances, and their sockets.
-    pub(super) fn members(&self) -> impl Iterator<Item = (usize, &Wire)> {
-        self.members.iter().map(|member| (member.instance, &member.wire))
+    pub(super) fn members(&self) -> impl Iterator<Item = (usize, &AdvertSocket)> {
+        self.members.iter().map(|member| (member.instance, &member.socket))
     }
 
-    pub(super) fn start(&mut self, desk: &mut Desk) {
+    pub(super) fn start(&mut self, ctx: &mut ThreadContext) {
         for at in 0..self.members.len() {
             let Some(member) = self.members.get(at) else { continue };
-            let (priority, block) = desk.standing(member.instance);
+            let (priority, block) = ctx.instance_state(member.instance);
             if let Some(priority) = priority {
                 self.group.handle(at, Event::SetPriority(priority), Instant::now());
-                self.carry_out(desk);
+                self.carry_out(ctx);
             }
             self.group.handle(at, Event::SetForwarding(block), Instant::now());
-            self.carry_out(desk);
+            self.carry_out(ctx);
         }
         self.group.handle_all(Event::Start, Instant::now());
-        self.carry_out(desk);
+        self.carry_out(ctx);
     }
 
-    pub(super) fn shut_down(&mut self, desk: &mut Desk) {
+    pub(super) fn shut_down(&mut self, ctx: &mut ThreadContext) {
         self.group.handle_all(Event::Shutdown, Instant::now());
-        self.carry_out(desk);
+        self.carry_out(ctx);
     }
 
     /// An event for one instance; a resignation is its whole group's.
-    pub(super) fn handle(&mut self, instance: usize, event: Event, desk: &mut Desk) {
+    pub(super) fn handle(&mut self, instance: usize, event: Event, ctx: &mut ThreadContext) {
         let Some(at) = self.members.iter().position(|member| member.instance == instance) else {
             return;
         };
@@ -90,17 +90,17 @@ impl Unit {
             | Event::SetForwarding(_)
             | Event::Announce => self.group.handle(at, event, now),
         }
-        self.carry_out(desk);
+        self.carry_out(ctx);
     }
 
     /// Takes what waits in the sockets.
-    pub(super) fn receive(&mut self, desk: &mut Desk) {
+    pub(super) fn receive(&mut self, ctx: &mut ThreadContext) {
         let mut buffer = [0; 2048];
         for at in 0..self.members.len() {
             for _ in 0..BURST {
                 let Some(member) = self.members.get_mut(at) else { break };
                 let instance = member.instance;
-                let (message, from, lost) = match member.wire.next(&mut buffer) {
+                let (message, from, lost) = match member.socket.next(&mut buffer) {
                     Ok(Some(message)) => message,
                     Ok(None) => continue,
                     Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -109,23 +109,23 @@ impl Unit {
                 };
                 let now = Instant::now();
                 let result = self.group.receive(at, message, &from, now);
-                let counters = desk.counters(instance);
+                let counters = ctx.counters(instance);
                 counters.overflowed += u64::from(lost);
                 match result {
                     Ok(_) => {
                         counters.received += 1;
-                        self.carry_out(desk);
+                        self.carry_out(ctx);
                     }
-                    Err(reject) => desk.rejected(instance, reject, now),
+                    Err(reject) => ctx.rejected(instance, reject, now),
                 }
             }
         }
-        self.watch_claims(&mut buffer, desk);
+        self.watch_claims(&mut buffer, ctx);
     }
 
     /// Takes what other stations say about the VIPs. Without the lease it is none of our business,
     /// and is taken all the same: it must not be there any more when we have it.
-    fn watch_claims(&mut self, buffer: &mut [u8], desk: &mut Desk) {
+    fn watch_claims(&mut self, buffer: &mut [u8], ctx: &mut ThreadContext) {
         for at in 0..self.members.len() {
             for _ in 0..BURST {
                 let (Some(member), Some(router)) =
@@ -133,90 +133,90 @@ impl Unit {
                 else {
                     break;
                 };
-                let Ok(frame) = member.wire.link().next(buffer) else { break };
+                let Ok(frame) = member.socket.link().next(buffer) else { break };
                 let now = Instant::now();
                 let Some(seen) = member.guard.see(frame, router.lease_until(), now) else {
                     continue;
                 };
                 let instance = member.instance;
-                desk.report(instance).claim = member.guard.last();
-                desk.counters(instance).claimed += 1;
+                ctx.report(instance).claim = member.guard.last();
+                ctx.counters(instance).claimed += 1;
                 if seen.tell {
-                    desk.tell(instance, Happening::Claimed(seen.claim));
+                    ctx.tell(instance, EventKind::Claimed(seen.claim));
                 }
                 self.group.handle(at, Event::Announce, now);
-                self.carry_out(desk);
+                self.carry_out(ctx);
             }
         }
     }
 
     /// Does what is due; returns when to call again.
-    pub(super) fn on_time(&mut self, desk: &mut Desk) -> Option<Instant> {
+    pub(super) fn on_time(&mut self, ctx: &mut ThreadContext) -> Option<Instant> {
         if self.group.next_deadline().is_some_and(|due| due <= Instant::now()) {
             // What waits there was sent before the timer ended.
-            self.receive(desk);
+            self.receive(ctx);
             let now = Instant::now();
             for (member, router) in self.members.iter().zip(self.group.members()) {
                 if router.state() == StateName::Active
                     && let Some(due) = router.next_deadline().filter(|due| *due <= now)
                 {
-                    desk.counters(member.instance).note_lateness(due, now);
+                    ctx.counters(member.instance).note_lateness(due, now);
                 }
             }
             self.group.handle_timeout(now);
-            self.carry_out(desk);
+            self.carry_out(ctx);
         }
         let now = Instant::now();
         for member in &mut self.members {
             if member.guard.handle_timeout(now) {
-                member.wire.link().ask();
+                member.socket.link().ask();
             }
         }
         let guards = self.members.iter().filter_map(|member| member.guard.next_deadline());
         guards.chain(self.group.next_deadline()).min()
     }
 
-    pub(super) fn show(&self, desk: &mut Desk) {
+    pub(super) fn show(&self, ctx: &mut ThreadContext) {
         for (member, router) in self.members.iter().zip(self.group.members()) {
-            desk.report(member.instance).show(router);
+            ctx.report(member.instance).show(router);
         }
     }
 
     /// Does all actions, in order.
-    fn carry_out(&mut self, desk: &mut Desk) {
+    fn carry_out(&mut self, ctx: &mut ThreadContext) {
         while let Some((at, action)) = self.group.poll_action() {
             let Some(member) = self.members.get_mut(at) else { continue };
             let instance = member.instance;
             match action {
-                Action::SendAdvert { priority } => self.advertise(at, priority, desk),
+                Action::SendAdvert { priority } => self.advertise(at, priority, ctx),
                 Action::Activate { until } => {
-                    desk.set_lease(instance, Some(until));
+                    ctx.set_lease(instance, Some(until));
                     member.guard.activated(Instant::now());
-                    desk.tell(instance, Happening::Taken);
+                    ctx.tell(instance, EventKind::Taken);
                 }
-                Action::Renew { until } => desk.set_lease(instance, Some(until)),
+                Action::Renew { until } => ctx.set_lease(instance, Some(until)),
                 Action::Deactivate => {
-                    desk.set_lease(instance, None);
+                    ctx.set_lease(instance, None);
                     member.guard.released();
-                    desk.tell(instance, Happening::Released);
+                    ctx.tell(instance, EventKind::Released);
                 }
                 Action::AnnounceBurst { count, why } => {
-                    desk.counters(instance).announced += member.wire.link().announce(count);
-                    desk.tell(instance, Happening::Announced(count, why));
+                    ctx.counters(instance).announced += member.socket.link().announce(count);
+                    ctx.tell(instance, EventKind::Announced(count, why));
                 }
                 Action::Transition { from, to, reason } => {
                     let now = Instant::now();
                     let after: Duration = now - std::mem::replace(&mut member.since, now);
-                    desk.counters(instance).note_transition(to, reason);
+                    ctx.counters(instance).note_transition(to, reason);
                     let after = Some(after);
-                    desk.tell(instance, Happening::Transition { from, to, reason, after });
+                    ctx.tell(instance, EventKind::Transition { from, to, reason, after });
                 }
             }
         }
     }
 
     /// One advert to each target; taken by one is enough.
-    fn advertise(&mut self, at: usize, priority: u8, desk: &mut Desk) {
+    fn advertise(&mut self, at: usize, priority: u8, ctx: &mut ThreadContext) {
         let (Some(member), Some(router)) = (self.members.get_mut(at), self.group.members().get(at))
         else {
             return;
@@ -226,9 +226,9 @@ impl Unit {
         let mut sent = 0;
         let t = Instant::now();
         let mut target = 0;
-        while let Some(to) = member.wire.target(target) {
+        while let Some(to) = member.socket.target(target) {
             let result = match router.encode(priority, to, &mut message) {
-                Ok(len) => member.wire.send(target, message.get(..len).unwrap_or_default()),
+                Ok(len) => member.socket.send(target, message.get(..len).unwrap_or_default()),
                 Err(_) => Err(ErrorKind::InvalidInput.into()),
             };
             match result {
@@ -239,10 +239,10 @@ impl Unit {
         }
         let ok = sent > 0;
         if !ok && !member.failing {
-            desk.tell(member.instance, Happening::SendFailed(error));
+            ctx.tell(member.instance, EventKind::SendFailed(error));
         }
         member.failing = !ok;
-        let counters = desk.counters(member.instance);
+        let counters = ctx.counters(member.instance);
         counters.sent += sent;
         counters.send_failed += u64::from(!ok);
         self.group.advert_sent(at, t, Instant::now(), ok);

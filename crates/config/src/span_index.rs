@@ -5,7 +5,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::source::{Place, Source};
+use crate::source::{Source, Span};
 
 /// Finds settings in the text of a configuration that was read without errors.
 ///
@@ -14,72 +14,72 @@ use crate::source::{Place, Source};
 ///
 /// Nothing is stored but the text: a look-up parses it again. That is for error messages only.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct SpanIndex {
     source: Arc<Source>,
 }
 
-impl Places {
+impl SpanIndex {
     pub(crate) fn new(source: Arc<Source>) -> Self {
         Self { source }
     }
 
     /// The file as a whole.
-    pub fn file(&self) -> Place {
-        Place::file_as_a_whole(&self.source)
+    pub fn file(&self) -> Span {
+        Span::whole_file(&self.source)
     }
 
     /// The name of an `[[interface]]`.
-    pub fn interface(&self, name: &str) -> Place {
+    pub fn interface(&self, name: &str) -> Span {
         self.interface_setting(name, "name")
     }
 
     /// A setting of an `[[interface]]`, such as `queues`.
-    pub fn interface_setting(&self, name: &str, key: &str) -> Place {
+    pub fn interface_setting(&self, name: &str, key: &str) -> Span {
         self.find(&[Step::Named("interface", name)], key)
     }
 
     /// A setting of `[dataplane]`, such as `cpus`.
-    pub fn dataplane(&self, key: &str) -> Place {
+    pub fn dataplane(&self, key: &str) -> Span {
         self.find(&[Step::Table("dataplane")], key)
     }
 
     /// `listen` of `[metrics]`.
-    pub fn metrics_listen(&self) -> Place {
+    pub fn metrics_listen(&self) -> Span {
         self.find(&[Step::Table("metrics")], "listen")
     }
 
     /// `socket` of `[control]`.
-    pub fn control_socket(&self) -> Place {
+    pub fn control_socket(&self) -> Span {
         self.find(&[Step::Table("control")], "socket")
     }
 
     /// The name of a `[[service]]`.
-    pub fn service(&self, name: &str) -> Place {
+    pub fn service(&self, name: &str) -> Span {
         self.find(&[Step::Named("service", name)], "name")
     }
 
     /// The VIP of a `[[service]]`.
-    pub fn service_vip(&self, service: &str) -> Place {
+    pub fn service_vip(&self, service: &str) -> Span {
         self.find(&[Step::Named("service", service)], "vip")
     }
 
     /// A setting of a `[[vrrp]]`, such as `interface`.
-    pub fn vrrp_setting(&self, name: &str, key: &str) -> Place {
+    pub fn vrrp_setting(&self, name: &str, key: &str) -> Span {
         self.find(&[Step::Named("vrrp", name)], key)
     }
 
     /// The address of a `[[service.backend]]`, or of the `[service.fallback]`, that has this name.
-    pub fn backend_address(&self, service: &str, backend: &str) -> Place {
+    pub fn backend_address(&self, service: &str, backend: &str) -> Span {
         self.find(&[Step::Named("service", service), Step::Host(backend)], "address")
     }
 
     /// A `[[service.health]]` of a service by its number, from 0.
-    pub fn health_check(&self, service: &str, index: usize) -> Place {
+    pub fn health_check(&self, service: &str, index: usize) -> Span {
         self.find(&[Step::Named("service", service), Step::Nth("health", index)], "https")
     }
 
     /// Follows `steps` as far as they lead, then looks for `key`.
-    fn find(&self, steps: &[Step<'_>], key: &str) -> Place {
+    fn find(&self, steps: &[Step<'_>], key: &str) -> Span {
         let (document, _) = DeTable::parse_recoverable(&self.source.text);
         let mut table = document.get_ref();
         let mut span = None;
@@ -96,16 +96,16 @@ impl Places {
             };
             let inner = next.and_then(|next| Some((next.span(), next.get_ref().as_table()?)));
             let Some((header, inner)) = inner else {
-                return self.place(span);
+                return self.span(span);
             };
             (span, table) = (Some(header), inner);
         }
-        self.place(table.get(key).map(|value| value.span()).or(span))
+        self.span(table.get(key).map(|value| value.span()).or(span))
     }
 
-    fn place(&self, span: Option<std::ops::Range<usize>>) -> Place {
+    fn span(&self, span: Option<std::ops::Range<usize>>) -> Span {
         match span {
-            Some(span) => Place::new(&self.source, span),
+            Some(span) => Span::new(&self.source, span),
             None => self.file(),
         }
     }

@@ -11,36 +11,36 @@ use control::vrrp::{Config, announce};
 use dataplane::Mac;
 use socket2::{Domain, SockFilter, Socket, Type};
 
-use super::wire::Home;
+use super::advert_socket::LocalEndpoint;
 use crate::sys;
 
 /// Opened by the control thread, used by the VRRP thread. Nothing here blocks.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct NeighbourSocket {
     socket: Socket,
     vips: Vec<IpAddr>,
     mac: Mac,
     primary: IpAddr,
 }
 
-impl Link {
+impl NeighbourSocket {
     /// Opens the socket and has it filtered before the first frame can come.
     ///
     /// # Errors
     /// What the kernel answers: no permission, no such interface.
-    pub(super) fn open(config: &Config, home: &Home) -> io::Result<Self> {
+    pub(super) fn open(config: &Config, endpoint: &LocalEndpoint) -> io::Result<Self> {
         let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
         socket.set_nonblocking(true)?;
-        let (filter, ethertype) = if home.primary.is_ipv4() {
-            (arp_filter(&config.vips, home.mac), libc::ETH_P_ARP)
+        let (filter, ethertype) = if endpoint.primary.is_ipv4() {
+            (arp_filter(&config.vips, endpoint.mac), libc::ETH_P_ARP)
         } else {
             (advertisement_filter(&config.vips), libc::ETH_P_IPV6)
         };
         let ops = filter.into_iter().map(|(code, jt, jf, k)| SockFilter::new(code, jt, jf, k));
         socket.attach_filter(&ops.collect::<Vec<_>>())?;
         let ethertype = u16::try_from(ethertype).unwrap_or_default();
-        sys::bind_packet(socket.as_fd(), home.ifindex, ethertype)?;
-        Ok(Self { socket, vips: config.vips.clone(), mac: home.mac, primary: home.primary })
+        sys::bind_packet(socket.as_fd(), endpoint.ifindex, ethertype)?;
+        Ok(Self { socket, vips: config.vips.clone(), mac: endpoint.mac, primary: endpoint.primary })
     }
 
     /// The MAC that the VIPs belong to.
@@ -79,7 +79,7 @@ impl Link {
     }
 }
 
-impl AsFd for Link {
+impl AsFd for NeighbourSocket {
     /// Readable when a claim waits.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

@@ -1,6 +1,6 @@
 //! Environment checks point into the text.
 
-use config::{Diagnostic, Diagnostics, Place, parse};
+use config::{Diagnostic, Diagnostics, Span, parse};
 
 const TEXT: &str = r#"[metrics]
 listen = "127.0.0.1:9999"
@@ -27,46 +27,45 @@ name = "sorry"
 address = "192.0.2.20"
 "#;
 
-fn at(place: Place) -> (usize, usize) {
-    (place.line(), place.column())
+fn at(span: Span) -> (usize, usize) {
+    (span.line(), span.column())
 }
 
 #[test]
 fn each_setting_is_found() {
-    let places = parse("a.toml", TEXT).expect("valid").places;
-    assert_eq!(at(places.metrics_listen()), (2, 10));
-    assert_eq!(at(places.interface("eth7")), (5, 8));
-    assert_eq!(at(places.interface_setting("eth7", "queues")), (6, 10));
-    assert_eq!(at(places.service("web")), (9, 8));
-    assert_eq!(at(places.service_vip("web")), (10, 7));
-    assert_eq!(at(places.backend_address("web", "web1")), (15, 11));
-    assert_eq!(at(places.backend_address("web", "web2")), (19, 11));
-    assert_eq!(at(places.backend_address("web", "sorry")), (23, 11));
+    let spans = parse("a.toml", TEXT).expect("valid").spans;
+    assert_eq!(at(spans.metrics_listen()), (2, 10));
+    assert_eq!(at(spans.interface("eth7")), (5, 8));
+    assert_eq!(at(spans.interface_setting("eth7", "queues")), (6, 10));
+    assert_eq!(at(spans.service("web")), (9, 8));
+    assert_eq!(at(spans.service_vip("web")), (10, 7));
+    assert_eq!(at(spans.backend_address("web", "web1")), (15, 11));
+    assert_eq!(at(spans.backend_address("web", "web2")), (19, 11));
+    assert_eq!(at(spans.backend_address("web", "sorry")), (23, 11));
 }
 
 #[test]
 fn what_is_not_written_gives_the_nearest_section() {
-    let places = parse("a.toml", TEXT).expect("valid").places;
-    assert_eq!(at(places.interface_setting("eth7", "mode")), (4, 1));
-    assert_eq!(at(places.backend_address("web", "web3")), (8, 1));
-    assert_eq!(at(places.control_socket()), (1, 1));
-    assert_eq!(at(places.dataplane("cpus")), (1, 1));
-    assert_eq!(at(places.file()), (1, 1));
+    let spans = parse("a.toml", TEXT).expect("valid").spans;
+    assert_eq!(at(spans.interface_setting("eth7", "mode")), (4, 1));
+    assert_eq!(at(spans.backend_address("web", "web3")), (8, 1));
+    assert_eq!(at(spans.control_socket()), (1, 1));
+    assert_eq!(at(spans.dataplane("cpus")), (1, 1));
+    assert_eq!(at(spans.file()), (1, 1));
 }
 
 #[test]
 fn an_environment_error_is_shown_in_the_text() {
-    let places = parse("a.toml", TEXT).expect("valid").places;
+    let spans = parse("a.toml", TEXT).expect("valid").spans;
     let message = "interface `eth7` does not exist";
-    let mut found =
-        Diagnostics::at(&places.interface("eth7"), message, "`ip link` lists: lo, eth0");
+    let mut found = Diagnostics::at(&spans.interface("eth7"), message, "`ip link` lists: lo, eth0");
     let off_link = Diagnostic::error(
-        &places.backend_address("web", "web2"),
+        &spans.backend_address("web", "web2"),
         "backend `web2` is not on a connected network",
     );
     let off_link = off_link.with_label("reached through 192.0.2.1");
     let off_link = off_link.with_help("direct routing needs the backend on a network of this node");
-    let in_use = Diagnostic::warning(&places.control_socket(), "the socket is left from a crash");
+    let in_use = Diagnostic::warning(&spans.control_socket(), "the socket is left from a crash");
     found.extend([off_link, in_use]);
     assert_eq!(found.summary(), "2 errors, 1 warning");
     insta::assert_snapshot!(found, @r#"
@@ -93,8 +92,8 @@ fn an_environment_error_is_shown_in_the_text() {
 
 #[test]
 fn places_in_two_files_are_shown_apart() {
-    let old = parse("old.toml", TEXT).expect("valid").places;
-    let new = parse("new.toml", "[[interface]]\nname = \"eth0\"\n").expect("valid").places;
+    let old = parse("old.toml", TEXT).expect("valid").spans;
+    let new = parse("new.toml", "[[interface]]\nname = \"eth0\"\n").expect("valid").spans;
     let error = Diagnostic::error(&new.interface("eth0"), "interface `eth7` cannot be removed");
     let found: Diagnostics =
         [error.with_place(&old.interface("eth7"), "in use")].into_iter().collect();

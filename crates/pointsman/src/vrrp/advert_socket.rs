@@ -11,12 +11,12 @@ use control::vrrp::{Config, Envelope, GROUP_V4, GROUP_V6, MAX_TTL, PROTOCOL};
 use dataplane::Mac;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockFilter, Socket, Type};
 
-use super::link::Link;
+use super::neighbour_socket::NeighbourSocket;
 use crate::sys;
 
 /// Where an instance lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Home {
+pub struct LocalEndpoint {
     /// Kernel name of the interface.
     pub interface: String,
     /// Its index.
@@ -29,31 +29,31 @@ pub struct Home {
 
 /// Opened by the control thread, used by the VRRP thread. Nothing here blocks.
 #[derive(Debug)]
-pub struct Wire {
+pub struct AdvertSocket {
     receive: Socket,
     send: Socket,
-    link: Link,
+    link: NeighbourSocket,
     targets: Vec<(IpAddr, SockAddr)>,
     v4: bool,
     overflowed: u32,
 }
 
-impl Wire {
+impl AdvertSocket {
     /// Opens and configures everything.
     ///
     /// # Errors
     /// What the kernel answers: no permission, the interface or the address is not there (yet).
-    pub fn open(config: &Config, home: &Home) -> io::Result<Self> {
-        let v4 = home.primary.is_ipv4();
-        let receive = raw(home)?;
+    pub fn open(config: &Config, endpoint: &LocalEndpoint) -> io::Result<Self> {
+        let v4 = endpoint.primary.is_ipv4();
+        let receive = raw(endpoint)?;
         let filter = if v4 { FILTER_V4 } else { FILTER_V6 };
         receive.attach_filter(&filter_for(filter, config.vrid.get()))?;
         if !config.unicast {
             if v4 {
-                let interface = InterfaceIndexOrAddress::Index(home.ifindex);
+                let interface = InterfaceIndexOrAddress::Index(endpoint.ifindex);
                 receive.join_multicast_v4_n(&GROUP_V4, &interface)?;
             } else {
-                receive.join_multicast_v6(&GROUP_V6, home.ifindex)?;
+                receive.join_multicast_v6(&GROUP_V6, endpoint.ifindex)?;
             }
         }
         if !v4 {
@@ -61,17 +61,20 @@ impl Wire {
             sys::switch_on(receive.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
         }
         sys::switch_on(receive.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL)?;
-        let send = raw(home)?;
+        let send = raw(endpoint)?;
         // It sends only: what arrives for the node's address must not fill its queue.
         send.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])?;
-        prepare_sending(&send, home)?;
+        prepare_sending(&send, endpoint)?;
         let group = [config.group()];
         let targets: &[IpAddr] = if config.unicast { &config.peers } else { &group };
         Ok(Self {
             receive,
             send,
-            link: Link::open(config, home)?,
-            targets: targets.iter().map(|to| (*to, address(*to, home.ifindex).into())).collect(),
+            link: NeighbourSocket::open(config, endpoint)?,
+            targets: targets
+                .iter()
+                .map(|to| (*to, address(*to, endpoint.ifindex).into()))
+                .collect(),
             v4,
             overflowed: 0,
         })
@@ -118,29 +121,29 @@ impl Wire {
     }
 
     /// Where announcements go and claims come from.
-    pub(super) const fn link(&self) -> &Link {
+    pub(super) const fn link(&self) -> &NeighbourSocket {
         &self.link
     }
 }
 
-impl AsFd for Wire {
+impl AsFd for AdvertSocket {
     /// Readable when a message waits.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.receive.as_fd()
     }
 }
 
-fn raw(home: &Home) -> io::Result<Socket> {
-    let domain = if home.primary.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+fn raw(endpoint: &LocalEndpoint) -> io::Result<Socket> {
+    let domain = if endpoint.primary.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(i32::from(PROTOCOL))))?;
     socket.set_nonblocking(true)?;
-    socket.bind_device(Some(home.interface.as_bytes()))?;
+    socket.bind_device(Some(endpoint.interface.as_bytes()))?;
     Ok(socket)
 }
 
-fn prepare_sending(socket: &Socket, home: &Home) -> io::Result<()> {
+fn prepare_sending(socket: &Socket, endpoint: &LocalEndpoint) -> io::Result<()> {
     let ttl = u32::from(MAX_TTL);
-    if home.primary.is_ipv4() {
+    if endpoint.primary.is_ipv4() {
         socket.set_ttl_v4(ttl)?;
         socket.set_multicast_ttl_v4(ttl)?;
         socket.set_multicast_loop_v4(false)?;
@@ -148,12 +151,12 @@ fn prepare_sending(socket: &Socket, home: &Home) -> io::Result<()> {
         socket.set_unicast_hops_v6(ttl)?;
         socket.set_multicast_hops_v6(ttl)?;
         socket.set_multicast_loop_v6(false)?;
-        socket.set_multicast_if_v6(home.ifindex)?;
+        socket.set_multicast_if_v6(endpoint.ifindex)?;
     }
-    socket.bind(&address(home.primary, home.ifindex).into())
+    socket.bind(&address(endpoint.primary, endpoint.ifindex).into())
 }
 
-/// Link-local addresses mean something on their interface only.
+/// NeighbourSocket-local addresses mean something on their interface only.
 fn address(ip: IpAddr, ifindex: u32) -> SocketAddr {
     match ip {
         IpAddr::V4(_) => SocketAddr::new(ip, 0),
