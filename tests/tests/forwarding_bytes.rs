@@ -1,5 +1,5 @@
-//! Issue 2, "Done when": "10,000 packets captured on both sides of the balancer: all bytes equal
-//! but the two MAC addresses; downloads of 1 B, 50 KB, 100 KB and 100 MB have equal SHA-256."
+//! Requirement: of 10,000 packets captured on both sides of the balancer, all bytes are equal but
+//! the two MAC addresses; downloads of 1 B, 50 KB, 100 KB and 100 MB have the SHA-256 of the file.
 
 use std::{
     io::{Read as _, Write as _},

@@ -1,10 +1,9 @@
-//! Issue 2, "Done when": "10 threads with fresh connections from several client addresses (ports
-//! 1024–65535; one address alone runs out of ports) hold ≥ 1,699 requests/s (the article's figure)
-//! for 30 s with 0 failures in the lab, with the same load straight to a backend in the same run
-//! beside it."
+//! Requirement: ten threads with fresh connections from several client addresses (ports 1024–65535;
+//! one address alone runs out of ports) hold at least 1,699 requests/s for 30 s without a failure.
+//! The same load straight to a backend runs beside it.
 //!
-//! Slices of both loads take turns, so that a noisy neighbour on the machine meets both. All of the
-//! lab, clients and backends and their kernels' work included, shares the CPUs with the balancer.
+//! Slices of both loads take turns, so that other work on the machine slows both. All of the lab,
+//! clients and backends and their kernels' work included, shares the CPUs with the balancer.
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -1,6 +1,6 @@
-//! Issue 2, "Done when": "1,000 addresses over 4 equal backends spread within ±20 %, 10,000
-//! addresses follow the weights within ±10 %, for every scheduler." Unit tests show it for the
-//! schedulers alone; here real connections go through all of the balancer.
+//! Requirement: 1,000 addresses over 4 equal backends spread within ±20 %, and 10,000 addresses
+//! follow the weights within ±10 %, under every scheduler. Unit tests show it for the schedulers
+//! alone; here real connections go through the whole balancer.
 //!
 //! Two requests at a time, no more: a connection that lives weighs as much as 256 that have ended
 //! (ip_vs: active × 256 + inactive), so with many short ones at a time `wlc` rightly favours the

@@ -1,5 +1,5 @@
-//! Issue 4, "Done when": "A flood of ≥ 100,000 spoofed SYNs/s for 20 s at healthy backends: 0 DOWN
-//! verdicts."
+//! Requirement: a flood of at least 100,000 spoofed SYNs/s for 20 s at healthy backends takes no
+//! backend down.
 
 use std::time::Duration;
 

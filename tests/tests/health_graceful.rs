@@ -1,5 +1,5 @@
-//! Issue 4, "Done when": "`graceful` reload of nginx, its keep-alive time-out, and a restart of one
-//! of two workers: 0 DOWN verdicts, 0 failed requests."
+//! Requirement: a graceful reload of nginx, its keep-alive time-out and a restart of one of its two
+//! workers cause no DOWN verdict and no failed request.
 
 use std::time::Duration;
 

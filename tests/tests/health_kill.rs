@@ -1,8 +1,7 @@
-//! Issue 4, "Done when": "`kill -9` of nginx under 10 client threads: DOWN verdict p50 ≤ 10 ms,
-//! p95 ≤ 30 ms, max 60 ms after the kill, longest time without a success ≤ 100 ms, no failure of any
-//! kind later than 100 ms after the kill; failed requests reported by kind." All clients have one
-//! address, so persistence brings every one of them to the server that is killed: *Test I* of the
-//! article.
+//! Requirement: after `kill -9` of nginx under 10 client threads the DOWN verdict comes after p50 ≤
+//! 10 ms, p95 ≤ 30 ms, max 60 ms; the longest time without a success is ≤ 100 ms, and no request
+//! fails later than 100 ms after the kill. Failed requests are reported by kind. All clients have
+//! one address, so persistence brings every one of them to the server that is killed.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -58,7 +57,7 @@ impl Kill {
         let file = lab.files().ensure("50k").unwrap();
         let before = connections(lb);
         let load = LoadClient::new(lab.vip_port(80), &file).threads(10).sources(vec![source]);
-        // The article's rate. As fast as they can, the clients would keep both processors busy, and
+        // The reference rate. As fast as they can, the clients would keep both processors busy, and
         // the killed server would wait for its turn to die.
         let load = load.rate(1_699.0).duration(Duration::from_secs(2));
         let running = load.start(lab.client(0).netns()).unwrap();

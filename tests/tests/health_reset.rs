@@ -1,6 +1,6 @@
-//! Issue 4, "Done when": "50 established downloads on a backend whose host dies: with `on_down =
-//! "reset"` every client gets ECONNRESET ≤ 1 s after the verdict, idle ones included; sequence
-//! numbers checked; flows of other backends untouched."
+//! Requirement: when the host under 50 established downloads dies and `on_down = "reset"`, every
+//! client gets ECONNRESET within 1 s of the verdict, idle ones included; sequence numbers are
+//! checked; flows of other backends stay untouched.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};

@@ -1,6 +1,7 @@
-//! Issue 4, "Done when": "Host silent (its link down) with `interval = 1s`, `timeout = 500ms`,
-//! `fall = 2`: suspected ≤ 0.5 s, verdict ≤ 1.7 s, every new connection of the test succeeds within
-//! 1.3 s (SYN re-steered), none fails". The frozen server is in `waiting/health_frozen.rs`.
+//! Requirement: when a host falls silent (its link is down) with `interval = 1s`, `timeout =
+//! 500ms`, `fall = 2`, it is suspected within 0.5 s and down within 1.7 s, and every new connection
+//! succeeds within 1.3 s (its SYN is steered elsewhere). The frozen server is in
+//! `waiting/health_frozen.rs`.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,6 +1,5 @@
-//! Issue 2, "Done when": "Frame accounting and the packet equation hold at the end of every test;
-//! after 20 s at 2 × the measured capacity forwarding is back to what it was within 1 s, 0 frames
-//! leaked".
+//! Requirement: after 20 s at twice the measured capacity, forwarding is back to what it was within
+//! 1 s, no frame is lost from the accounting, and the packet equation holds.
 //!
 //! What limits it: sender, switch, balancer and backends share a few CPUs, and a veth makes the
 //! sender's CPU do the receiving side's work, so a sender of ordinary datagrams cannot offer twice

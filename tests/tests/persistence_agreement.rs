@@ -1,6 +1,6 @@
-//! Issue 2, "Done when": "Removing one of 10 backends under `maglev` moves ≤ 1 % of the sources
-//! that were not on it; two processes with the same configuration choose the same backend for
-//! 10,000/10,000 sources."
+//! Requirement: removing one of 10 backends under `maglev` moves at most 1 % of the sources that
+//! were not on it; two processes with the same configuration choose the same backend for 10,000 of
+//! 10,000 sources.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 

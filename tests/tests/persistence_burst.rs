@@ -1,5 +1,5 @@
-//! Issue 2, "Done when": one client address sticks to one backend "also for six SYNs sent at once
-//! under every scheduler": what a browser does.
+//! Requirement: six SYNs that one client address sends at once, as a browser does, go to one
+//! backend under every scheduler.
 
 use std::{
     collections::BTreeSet,

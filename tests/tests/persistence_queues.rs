@@ -1,6 +1,6 @@
-//! Issue 2, "Done when": "One client address sticks to one backend for the whole time-out, over all
-//! queues (4-queue veth, each queue carrying ≥ 5 % of the packets …); a flow moved to another queue
-//! half-way keeps its backend".
+//! Requirement: one client address stays on one backend for the whole time-out, over all queues
+//! (4-queue veth, each queue carrying at least 5 % of the packets), and a flow that moves to
+//! another queue midway keeps its backend.
 
 use std::{num::NonZero, thread, time::Duration};
 

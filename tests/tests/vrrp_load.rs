@@ -1,10 +1,10 @@
-//! Issue 3, "Done when": "Test II at ≥ 1,699 requests/s with client time-outs of 5 s: 0 failed
-//! requests at take-over and at preempt-back; 50 long downloads running across both moves finish
-//! with equal SHA-256." Needs root.
+//! Requirement: at 1,699 requests/s or more with client time-outs of 5 s no request fails when a
+//! Backup takes over or when the better node preempts back, and 50 long downloads running across
+//! both moves finish with equal SHA-256. Needs root.
 //!
-//! Both balancers, client and backends share the CPUs. Nothing is synchronised between the
-//! balancers: that connections survive is `maglev`'s doing, which agrees on both. A SYN that the
-//! outage loses comes again after 1 s, so the rate is measured outside of that second.
+//! Both balancers, client and backends share the CPUs. The balancers do not synchronise state:
+//! connections survive because `maglev` chooses alike on both. A SYN that the outage loses comes
+//! again after 1 s, so the rate is measured outside of that second.
 
 mod vrrp;
 

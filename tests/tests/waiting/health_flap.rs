@@ -1,4 +1,4 @@
-//! Issue 4, "Done when": "Flapping every 500 ms for 60 s: ≤ 6 transitions."
+//! Requirement: a server that flaps every 500 ms for 60 s causes at most 6 transitions.
 
 use std::time::{Duration, Instant};
 

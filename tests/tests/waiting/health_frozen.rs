@@ -1,5 +1,5 @@
-//! Issue 4, "Done when": with `interval = 1s`, `timeout = 500ms`, `fall = 2`: "frozen server
-//! (SIGSTOP): verdict ≤ `fall` × (`interval` + `timeout`)."
+//! Requirement: with `interval = 1s`, `timeout = 500ms`, `fall = 2`, a frozen server (SIGSTOP) is
+//! down within `fall` × (`interval` + `timeout`).
 
 use std::time::{Duration, SystemTime};
 

@@ -1,5 +1,5 @@
-//! Issue 4, "Done when": "Each kind of check has an end-to-end test against a real server (nginx,
-//! nginx with TLS, a UDP server, …), both verdicts."
+//! Requirement: each kind of check gives both verdicts against a real server (nginx, nginx with
+//! TLS, a UDP server, …).
 
 use std::fs;
 use std::path::{Path, PathBuf};

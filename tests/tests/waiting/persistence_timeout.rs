@@ -1,7 +1,8 @@
-//! Issue 2, "Done when": one client address sticks to one backend for the whole time-out; "after the
-//! time-out without connections the client is scheduled anew (shown with `rr`)".
+//! Requirement: a client without connections is scheduled anew after the persistence time-out
+//! (shown with `rr`), and the time-out does not run while one of its connections lives.
 //!
-//! The life cycle itself is tested with injected time; this shows that the running balancer does it.
+//! The life cycle itself is tested with injected time; this shows that the running balancer does
+//! it.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! How long to wait for what: RFC 9568 §6.1, RFC 3768 §6.1, and the lease of design.md.
+//! How long to wait for what: RFC 9568 §6.1, RFC 3768 §6.1, and the lease of an Active.
 
 use std::time::Duration;
 

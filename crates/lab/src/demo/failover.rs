@@ -1,4 +1,4 @@
-//! Test II of the article: the Active balancer is lost under load, and comes back.
+//! The Active balancer is lost under load, and comes back.
 //!
 //! Lost in two ways: its process is killed, and its cable is taken out. Fifty slow downloads run
 //! across all of it.
@@ -9,13 +9,13 @@ use anyhow::Context as _;
 use lab::{Lab, LoadClient, LoadReport, Pointsman, RunningLoad, ServiceText, VrrpText};
 
 use super::{
-    BACKENDS, QUEUES, Verdict,
+    BACKENDS, QUEUES, Statement,
     loads::SOURCES,
     story::{Seen, Setting, Story, Telling, after},
 };
 
 /// Builds a lab with two balancers and runs the test in it.
-pub(super) fn run(quick: bool) -> anyhow::Result<(Story, Vec<Verdict>)> {
+pub(super) fn run(quick: bool) -> anyhow::Result<(Story, Vec<Statement>)> {
     let lab = Lab::builder().balancers(2).backends(BACKENDS).queues(QUEUES).build()?;
     let _web = lab.start_web().context("start the backends")?;
     let mut first = lab.start_pointsman(0, &config(&lab, 0))?;
@@ -52,9 +52,9 @@ pub(super) fn run(quick: bool) -> anyhow::Result<(Story, Vec<Verdict>)> {
     let moved = Instant::now();
     story.watch(pause)?;
     let story = story.end()?;
-    let mut verdicts = verdicts(&story, [killed, cut]);
-    verdicts.push(downloads.verdict(moved));
-    Ok((story, verdicts))
+    let mut statements = statements(&story, [killed, cut]);
+    statements.push(downloads.verdict(moved));
+    Ok((story, statements))
 }
 
 fn config(lab: &Lab, index: usize) -> String {
@@ -86,16 +86,16 @@ impl Downloads {
     }
 
     /// Waits for their end. `moved`: when the last move was over.
-    fn verdict(self, moved: Instant) -> Verdict {
+    fn verdict(self, moved: Instant) -> Statement {
         let moved = moved.duration_since(self.0.began());
         downloads_verdict(&self.0.finish(), moved)
     }
 }
 
-fn downloads_verdict(report: &LoadReport, moved: Duration) -> Verdict {
+fn downloads_verdict(report: &LoadReport, moved: Duration) -> Statement {
     let records = report.timeline().records().iter();
     let whole = records.filter(|record| record.outcome.is_ok() && record.end > moved).count();
-    Verdict {
+    Statement {
         met: whole == usize::from(DOWNLOADS) && report.failed() == 0,
         text: format!(
             "Test II: of {DOWNLOADS} downloads that ran across all four moves, {whole} came whole \
@@ -106,18 +106,18 @@ fn downloads_verdict(report: &LoadReport, moved: Duration) -> Verdict {
 
 /// What must hold for the requests; `taken`: how long the second balancer took, each time. The second
 /// time includes the time that the tool takes to pull the cable: it has no bound but that it ends.
-fn verdicts(story: &Story, taken: [Option<Duration>; 2]) -> Vec<Verdict> {
+fn statements(story: &Story, taken: [Option<Duration>; 2]) -> Vec<Statement> {
     let (done, failed) = (story.report.done(), story.report.failed());
     let [killed, cut] = taken;
     vec![
-        Verdict {
+        Statement {
             met: failed == 0 && done > 0,
             text: format!(
                 "Test II: {done} requests while lb1 was killed, came back, lost its cable and got \
                  it back: {failed} failed"
             ),
         },
-        Verdict {
+        Statement {
             met: killed.is_some_and(|taken| taken <= LONGEST) && cut.is_some(),
             text: format!(
                 "Test II: lb2 was Active {} when lb1 was killed (at most {} ms), {} when its cable \
@@ -160,14 +160,14 @@ mod tests {
     #[test]
     fn a_failure_or_a_slow_take_over_is_a_statement_that_does_not_hold() {
         let ms = |ms| Some(Duration::from_millis(ms));
-        let met = |taken| verdicts(&story(), taken).iter().map(|v| v.met).collect::<Vec<_>>();
+        let met = |taken| statements(&story(), taken).iter().map(|v| v.met).collect::<Vec<_>>();
         assert_eq!(met([ms(400), ms(900)]), [false, true], "the story has a failure");
         assert_eq!(met([ms(401), ms(340)]), [false, false]);
         assert_eq!(met([None, ms(340)]), [false, false]);
         assert_eq!(met([ms(340), None]), [false, false]);
         let mut good = story();
         good.report = super::super::tests::report(20, None);
-        assert!(verdicts(&good, [ms(1), ms(1)]).iter().all(|verdict| verdict.met));
+        assert!(statements(&good, [ms(1), ms(1)]).iter().all(|verdict| verdict.met));
     }
 
     #[test]

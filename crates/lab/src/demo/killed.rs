@@ -1,17 +1,17 @@
-//! Test I of the article: the nginx in use is killed under load, and comes back.
+//! The nginx in use is killed under load, and comes back.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use lab::{LoadClient, Record, Timeline};
 
 use super::{
-    Verdict,
+    Statement,
     checks::{RETURNING, Site},
     story::{Phase, Setting, Story, Telling, after, failed},
 };
 
 /// Builds a lab and runs the test in it.
-pub(super) fn run(quick: bool) -> anyhow::Result<(Story, Vec<Verdict>)> {
+pub(super) fn run(quick: bool) -> anyhow::Result<(Story, Vec<Statement>)> {
     let mut site = Site::build()?;
     let page = site.lab.files().ensure("50k")?;
     let load = LoadClient::new(site.lab.vip_port(80), &page).timeouts(PATIENCE, PATIENCE);
@@ -33,17 +33,17 @@ pub(super) fn run(quick: bool) -> anyhow::Result<(Story, Vec<Verdict>)> {
     let up = site.watch_for(&mut story, victim, "UP")?;
     story.watch(pause)?;
     let story = story.end()?;
-    let verdicts = verdicts(&story, &name, [down, up]);
-    Ok((story, verdicts))
+    let statements = statements(&story, &name, [down, up]);
+    Ok((story, statements))
 }
 
 /// What must hold. The phases: all are up, the kill, the start. `down` and `up`: how long each took
 /// to be noticed.
-fn verdicts(story: &Story, victim: &str, [down, up]: [Option<Duration>; 2]) -> Vec<Verdict> {
+fn statements(story: &Story, victim: &str, [down, up]: [Option<Duration>; 2]) -> Vec<Statement> {
     let line = story.report.timeline();
     let [_, kill, start] = &story.phases[..] else { return Vec::new() };
     vec![
-        Verdict {
+        Statement {
             met: down.is_some_and(|taken| taken <= LONGEST_VERDICT),
             text: format!(
                 "Test I: nginx on {victim} killed: DOWN {} (at most {} ms)",
@@ -58,7 +58,7 @@ fn verdicts(story: &Story, victim: &str, [down, up]: [Option<Duration>; 2]) -> V
 }
 
 /// All failures of the test are soon after the kill.
-fn failures(line: &Timeline, killed: Duration) -> Verdict {
+fn failures(line: &Timeline, killed: Duration) -> Statement {
     let failures = line.only(|record| !record.outcome.is_ok());
     let ends = || failures.records().iter().map(|record| record.end);
     let last = ends().max().map(|end| end.saturating_sub(killed));
@@ -67,7 +67,7 @@ fn failures(line: &Timeline, killed: Duration) -> Verdict {
         Some(last) => format!(", the last one {} ms after the kill", last.as_millis()),
         None => String::new(),
     };
-    Verdict {
+    Statement {
         met: !early && last.is_none_or(|last| last <= LONGEST),
         text: format!(
             "Test I: of {} requests {}{when} (at most {} ms)",
@@ -79,14 +79,14 @@ fn failures(line: &Timeline, killed: Duration) -> Verdict {
 }
 
 /// The clients that the killed server had, one by one: no other client hides what they see.
-fn waits(line: &Timeline, victim: &str, kill: &Phase) -> Verdict {
+fn waits(line: &Timeline, victim: &str, kill: &Phase) -> Statement {
     let gaps = clients_of(line, victim, kill.begin).into_iter().map(|client| {
         let own = line.only(|record| line.source_of(record) == Some(client));
         own.between(kill.begin, kill.end).gap.length
     });
     let gaps: Vec<Duration> = gaps.collect();
     let longest = gaps.iter().max().copied();
-    Verdict {
+    Statement {
         met: longest.is_some_and(|gap| gap <= LONGEST),
         text: format!(
             "Test I: longest time without a success for any of the {} returning clients that {victim} \
@@ -107,11 +107,11 @@ fn clients_of(line: &Timeline, backend: &str, until: Duration) -> BTreeSet<IpAdd
     by.filter_map(|record| line.source_of(record)).filter(|source| !seen.insert(*source)).collect()
 }
 
-fn comes_back(line: &Timeline, victim: &str, start: &Phase, up: Option<Duration>) -> Verdict {
+fn comes_back(line: &Timeline, victim: &str, start: &Phase, up: Option<Duration>) -> Statement {
     let since = start.begin + up.unwrap_or_default();
     let later = line.only(|record| record.start >= since && record.outcome.is_ok());
     let served = later.only(|record| later.backend_of(record) == Some(victim)).records().len();
-    Verdict {
+    Statement {
         met: up.is_some() && served > 0,
         text: format!(
             "Test I: nginx on {victim} started: UP {}, and {served} of the {} requests from then on \
@@ -133,9 +133,9 @@ fn about() -> String {
 }
 
 const TITLE: &str = "Test I: the nginx in use is killed, and comes back";
-/// Measured once; rates are not compared. The article says 3 s.
+/// Measured once; rates are not compared.
 const BESIDE: &str = "LVS + keepalived, checks every 6 s, measured under emulation: 21,542 of \
-                      22,641 requests failed, 5.3 s without a success. The article: about 3 s.";
+                      22,641 requests failed, 5.3 s without a success.";
 const PATIENCE: Duration = Duration::from_secs(5);
 /// From the kill to the verdict.
 const LONGEST_VERDICT: Duration = Duration::from_millis(60);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn met(story: &Story, taken: [Option<Duration>; 2]) -> [bool; 4] {
-        let all = verdicts(story, "rs1", taken);
+        let all = statements(story, "rs1", taken);
         [0, 1, 2, 3].map(|index| all[index].met)
     }
 
@@ -203,7 +203,7 @@ mod tests {
         let story = story(130, true);
         let clients = clients_of(story.report.timeline(), "rs1", 100 * MS);
         assert_eq!(clients.into_iter().collect::<Vec<_>>(), [IpAddr::from([10, 0, 0, 1])]);
-        let text = &verdicts(&story, "rs1", [None, None])[2].text;
+        let text = &statements(&story, "rs1", [None, None])[2].text;
         assert!(text.contains("any of the 1 ") && text.contains("had: 40 ms"), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! The second part of the demo: the article's load, through the balancer and past it.
+//! The second part of the demo: ten client threads, through the balancer and past it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use std::{
 
 use lab::{Lab, LoadClient, LoadReport, Served};
 
-use super::{BACKENDS, Verdict, progress::Progress};
+use super::{BACKENDS, Statement, progress::Progress};
 
 /// One load that was run.
 pub(crate) struct Run {
@@ -100,10 +100,10 @@ fn print_run(run: &Run) {
 }
 
 /// What must hold for all of them.
-pub(super) fn verdicts(runs: &[Run]) -> Vec<Verdict> {
+pub(super) fn statements(runs: &[Run]) -> Vec<Statement> {
     let failed: usize = runs.iter().map(|run| run.report.failed()).sum();
     let done: usize = runs.iter().map(|run| run.report.done()).sum();
-    let mut all = vec![Verdict {
+    let mut all = vec![Statement {
         met: failed == 0 && done > 0,
         text: format!("{done} requests, {failed} failed"),
     }];
@@ -116,7 +116,7 @@ pub(super) fn verdicts(runs: &[Run]) -> Vec<Verdict> {
         }
     }
     let strayed = seen.values().filter(|backends| backends.len() != 1).count();
-    all.push(Verdict {
+    all.push(Statement {
         met: strayed == 0 && !seen.is_empty(),
         text: format!(
             "each of {} client addresses stayed on one backend ({strayed} did not)",
@@ -129,14 +129,14 @@ pub(super) fn verdicts(runs: &[Run]) -> Vec<Verdict> {
 
 /// 200 sources over three backends by hash: each backend's part is 33 % with a standard deviation
 /// of 3.3 %; 18 % to 48 % is 4.5 deviations to both sides.
-pub(super) fn shares(run: &Run) -> Verdict {
+pub(super) fn shares(run: &Run) -> Statement {
     let done = run.report.done().max(1) as f64;
     let per_backend = run.report.per_backend();
     let part = |count: &usize| 100.0 * *count as f64 / done;
     let fair = per_backend.values().all(|count| (18.0..48.0).contains(&part(count)));
     let list: Vec<String> =
         per_backend.iter().map(|(name, count)| format!("{name} {:.0} %", part(count))).collect();
-    Verdict {
+    Statement {
         met: fair && per_backend.len() == usize::from(BACKENDS),
         text: format!(
             "{}, {SOURCES} addresses: every backend has its share ({})",

@@ -1,9 +1,9 @@
 //! `pointsman-lab demo`: shows in a minute and a half what the product does, and checks it.
 //!
-//! Owns the order of the steps and the verdict. A statement that does not hold makes the demo fail,
+//! Owns the order of the steps and whether all statements held. A statement that does not hold makes the demo fail,
 //! at the end: the report is written all the same. Each step has a file: [`packets`] and [`loads`]
-//! share a lab with one balancer; the others, such as the tests of the article in [`killed`] and
-//! [`failover`], have one each and tell a [`story::Story`].
+//! share a lab with one balancer; the others, such as [`killed`] and
+//! [`failover`], have one each and record a [`story::Story`].
 
 mod checks;
 mod failover;
@@ -44,7 +44,7 @@ pub(crate) struct Options {
 }
 
 /// A statement that the demo checked.
-pub(crate) struct Verdict {
+pub(crate) struct Statement {
     met: bool,
     text: String,
 }
@@ -54,7 +54,7 @@ pub(crate) struct Results {
     packets: packets::Evidence,
     runs: Vec<Run>,
     stories: Vec<Story>,
-    verdicts: Vec<Verdict>,
+    statements: Vec<Statement>,
     /// Name, address and MAC of every node.
     nodes: Vec<(String, String, String)>,
     vip: IpAddr,
@@ -62,10 +62,10 @@ pub(crate) struct Results {
 
 impl Results {
     /// Prints a story and keeps it.
-    fn tell(&mut self, (story, verdicts): (Story, Vec<Verdict>)) {
+    fn tell(&mut self, (story, statements): (Story, Vec<Statement>)) {
         println!("{story}");
         self.stories.push(story);
-        self.verdicts.extend(verdicts);
+        self.statements.extend(statements);
     }
 }
 
@@ -76,23 +76,23 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     pointsman_binary()?;
     let begin = Instant::now();
     let mut results = one_balancer(options, begin)?;
-    println!("3. Test I of the article: the nginx in use is killed under load, and comes back\n");
+    println!("3. The nginx in use is killed under load, and comes back\n");
     results.tell(killed::run(options.quick).context("Test I")?);
     println!("4. A host falls silent, a server is frozen, and both come back\n");
     results.tell(silent::run(options.quick).context("silent host, frozen server")?);
-    println!("5. Test II of the article: the Active balancer is lost under load, and comes back\n");
+    println!("5. The Active balancer is lost under load, and comes back\n");
     results.tell(failover::run(options.quick).context("Test II")?);
 
-    println!("6. Verdict\n");
-    for verdict in &results.verdicts {
+    println!("6. Statement\n");
+    for verdict in &results.statements {
         println!("  {} {}", if verdict.met { "yes" } else { "NO " }, verdict.text);
     }
     std::fs::write(&options.report, report::html(&results))
         .with_context(|| format!("write {}", options.report.display()))?;
     println!("\nReport with plots: {}", options.report.display());
     println!("Whole demo: {:.0} s", begin.elapsed().as_secs_f64());
-    let missed = results.verdicts.iter().filter(|verdict| !verdict.met).count();
-    anyhow::ensure!(missed == 0, "{missed} of {} statements do not hold", results.verdicts.len());
+    let missed = results.statements.iter().filter(|verdict| !verdict.met).count();
+    anyhow::ensure!(missed == 0, "{missed} of {} statements do not hold", results.statements.len());
     Ok(())
 }
 
@@ -110,10 +110,10 @@ fn one_balancer(options: &Options, begin: Instant) -> anyhow::Result<Results> {
 
     println!("2. Ten threads, a new connection for every request, persistence 50 s\n");
     let runs = loads::show(&lab, if options.quick { 2 } else { 5 })?;
-    let mut verdicts = packets.verdicts();
-    verdicts.extend(loads::verdicts(&runs));
+    let mut statements = packets.statements();
+    statements.extend(loads::statements(&runs));
     let (nodes, vip) = (nodes(&lab), lab.vip().into());
-    Ok(Results { packets, runs, stories: Vec::new(), verdicts, nodes, vip })
+    Ok(Results { packets, runs, stories: Vec::new(), statements, nodes, vip })
 }
 
 fn print_lab(lab: &Lab, took: Duration) {

@@ -8,7 +8,7 @@ use lab::{
     pcap::{Comparison, Frame, Summary, compare, mac},
 };
 
-use super::Verdict;
+use super::Statement;
 
 /// What the captures say.
 pub(crate) struct Evidence {
@@ -80,8 +80,8 @@ fn evidence(lab: &Lab, before: &[Frame], got: &[Frame]) -> Evidence {
 
 impl Evidence {
     /// What must hold.
-    pub(super) fn verdicts(&self) -> Vec<Verdict> {
-        let changes = Verdict {
+    pub(super) fn statements(&self) -> Vec<Statement> {
+        let changes = Statement {
             met: self.unchanged(),
             text: format!(
                 "{} frames on both sides of the balancer: all bytes equal but the two MAC addresses",
@@ -89,7 +89,7 @@ impl Evidence {
             ),
         };
         let text = "at the backend only the client's address and the VIP appear".into();
-        vec![changes, Verdict { met: self.only_client_and_vip(), text }]
+        vec![changes, Statement { met: self.only_client_and_vip(), text }]
     }
 
     /// Whether every frame was forwarded once, unchanged but for its MAC addresses.

@@ -17,7 +17,7 @@ pub(super) fn html(results: &Results) -> String {
     let mut out = format!("{HEAD}<h1>Pointsman demo</h1>\n");
     out += "<p>Direct routing: the balancer rewrites nothing but the MAC addresses of a client's \
             frame, and the backend answers the client itself.</p>\n";
-    out += &verdicts(results);
+    out += &statements(results);
     out += &topology(results);
     out += &packets_table(&results.packets);
     out += &table(&results.runs);
@@ -31,13 +31,13 @@ pub(super) fn html(results: &Results) -> String {
     out + "</main></body></html>\n"
 }
 
-fn verdicts(results: &Results) -> String {
-    let item = |verdict: &super::Verdict| {
+fn statements(results: &Results) -> String {
+    let item = |verdict: &super::Statement| {
         let (class, word) = if verdict.met { ("yes", "yes") } else { ("no", "no") };
         format!("<li><b class=\"{class}\">{word}</b> {}</li>\n", escape(&verdict.text))
     };
-    let items: String = results.verdicts.iter().map(item).collect();
-    format!("<h2>Verdict</h2>\n<ul class=\"verdicts\">\n{items}</ul>\n")
+    let items: String = results.statements.iter().map(item).collect();
+    format!("<h2>Statement</h2>\n<ul class=\"statements\">\n{items}</ul>\n")
 }
 
 /// The nodes around the switch: requests in one colour, answers in another.
@@ -118,7 +118,7 @@ fn packets_table(evidence: &packets::Evidence) -> String {
 fn table(runs: &[Run]) -> String {
     let mut out = String::from(
         "<h2>Load</h2>\n<p>Ten threads, a new connection for every request, persistence 50 s. \
-         The article that this follows reports 1,699 requests/s.</p>\n<div class=\"wide\"><table>\
+         The reference load is 1,699 requests/s.</p>\n<div class=\"wide\"><table>\
          <tr><th>file</th><th>way</th><th>requests/s</th><th>done</th><th>failed</th>\
          <th>p50 ms</th><th>p99 ms</th><th>longest gap ms</th><th>share per backend</th></tr>\n",
     );
@@ -227,8 +227,8 @@ table { border-collapse: collapse; font-size: 13px; } .wide { overflow-x: auto; 
 th, td { border-bottom: 1px solid var(--rule); padding: .35rem .6rem; text-align: left;
   vertical-align: top; } .n { text-align: right; font-variant-numeric: tabular-nums; }
 .what { white-space: nowrap; } .mono { font-family: ui-monospace, monospace; font-size: 12px; white-space: nowrap; }
-.verdicts { list-style: none; padding: 0; } .yes { color: var(--l2); } .no { color: var(--bad); }
-.verdicts b { display: inline-block; min-width: 2.2rem; text-transform: uppercase; }
+.statements { list-style: none; padding: 0; } .yes { color: var(--l2); } .no { color: var(--bad); }
+.statements b { display: inline-block; min-width: 2.2rem; text-transform: uppercase; }
 .grid { stroke: var(--rule); } .tick { fill: var(--dim); font-size: 11px; }
 .legend { fill: var(--fg); font-size: 12px; } .name { fill: var(--fg); font-weight: 600; }
 .node { fill: var(--bg); stroke: var(--rule); } polyline, line[class^=line],

@@ -5,13 +5,13 @@ use std::time::Duration;
 use lab::{LoadClient, Outcome, Record, RunningLoad, Timeline};
 
 use super::{
-    Verdict,
+    Statement,
     checks::{FALL, INTERVAL, RETURNING, Site, TIMEOUT},
     story::{Phase, Setting, Story, Telling, after, failed},
 };
 
 /// Builds a lab, takes the cable of one backend out and back, and stops the nginx of another one.
-pub(super) fn run(quick: bool) -> anyhow::Result<(Story, Vec<Verdict>)> {
+pub(super) fn run(quick: bool) -> anyhow::Result<(Story, Vec<Statement>)> {
     let mut site = Site::build()?;
     let page = site.lab.files().ensure("50k")?;
     let load = LoadClient::new(site.lab.vip_port(80), &page).timeouts(PATIENCE, PATIENCE);
@@ -44,10 +44,10 @@ pub(super) fn run(quick: bool) -> anyhow::Result<(Story, Vec<Verdict>)> {
     story.watch(pause)?;
 
     let story = story.end()?;
-    let mut verdicts = host_verdicts(&story, downloads.finish(earlier), cut, silent);
-    verdicts.extend(server_verdicts(&story, frozen));
-    verdicts.push(return_verdict([plugged, resumed]));
-    Ok((story, verdicts))
+    let mut statements = host_verdicts(&story, downloads.finish(earlier), cut, silent);
+    statements.extend(server_verdicts(&story, frozen));
+    statements.push(return_verdict([plugged, resumed]));
+    Ok((story, statements))
 }
 
 /// Slow ones, each from an address of its own: so there is always somebody to cut off.
@@ -97,7 +97,7 @@ fn host_verdicts(
     downloads: Vec<Record>,
     cut: Duration,
     noticed: Noticed,
-) -> Vec<Verdict> {
+) -> Vec<Statement> {
     let line = story.report.timeline();
     let [_, pulled, back, ..] = &story.phases[..] else { return Vec::new() };
     let Noticed { suspected, down } = noticed;
@@ -106,7 +106,7 @@ fn host_verdicts(
     let all = [line.records(), &downloads].concat();
     let all = Timeline::new(all, Vec::new(), Vec::new(), line.length());
     vec![
-        Verdict {
+        Statement {
             met: suspected.is_some_and(|taken| taken <= SUSPECTED)
                 && down.is_some_and(|taken| taken <= SILENT_DOWN),
             text: format!(
@@ -123,12 +123,12 @@ fn host_verdicts(
 }
 
 /// What began when the host was silent already.
-fn new_requests(begun: &Timeline) -> Verdict {
+fn new_requests(begun: &Timeline) -> Statement {
     let slowest = begun.records().iter().map(|record| record.end - record.start).max();
     let slowest = slowest.unwrap_or_default();
     let all_done = begun.records().iter().all(|record| record.outcome.is_ok());
     let count = begun.records().len();
-    Verdict {
+    Statement {
         met: count > 0 && all_done && slowest <= SLOWEST,
         text: format!(
             "Silent host: of {count} requests begun while it was silent {}, the slowest took {} ms \
@@ -142,11 +142,11 @@ fn new_requests(begun: &Timeline) -> Verdict {
 
 /// What was under way when the host fell silent. What it served is lost; but its clients are
 /// told.
-fn under_way(line: &Timeline, pulled: Duration, cut: Duration, verdict: Duration) -> Verdict {
+fn under_way(line: &Timeline, pulled: Duration, cut: Duration, verdict: Duration) -> Statement {
     let all = line.only(|record| record.start < cut && record.end > pulled);
     let told = |record: &Record| record.outcome == Outcome::Reset && record.end <= verdict + TOLD;
     let mut records = all.records().iter();
-    Verdict {
+    Statement {
         met: records.clone().all(|record| told(record) || record.outcome.is_ok())
             && records.any(told),
         text: format!(
@@ -160,13 +160,13 @@ fn under_way(line: &Timeline, pulled: Duration, cut: Duration, verdict: Duration
 }
 
 /// The phases: three of the silent host, SIGSTOP, SIGCONT.
-fn server_verdicts(story: &Story, noticed: Noticed) -> Vec<Verdict> {
+fn server_verdicts(story: &Story, noticed: Noticed) -> Vec<Statement> {
     let line = story.report.timeline();
     let [_, _, _, stopped, resumed] = &story.phases[..] else { return Vec::new() };
     let Noticed { down, .. } = noticed;
     let limit = FALL * (INTERVAL + TIMEOUT);
     vec![
-        Verdict {
+        Statement {
             met: down.is_some_and(|taken| taken <= limit),
             text: format!(
                 "Frozen server: nginx on rs2 stopped: DOWN {} (at most {} ms: {FALL} x (interval + \
@@ -181,12 +181,12 @@ fn server_verdicts(story: &Story, noticed: Noticed) -> Vec<Verdict> {
 
 /// A frozen server's kernel takes connections, and nothing answers on them. Clients may lose what
 /// began before the verdict, and nothing else.
-fn stuck(line: &Timeline, [stopped, resumed]: [&Phase; 2], down: Option<Duration>) -> Verdict {
+fn stuck(line: &Timeline, [stopped, resumed]: [&Phase; 2], down: Option<Duration>) -> Statement {
     let meanwhile = line.only(|record| record.end > stopped.begin && record.start < resumed.end);
     let verdict = stopped.begin + down.unwrap_or_default();
     let late = meanwhile.only(|record| record.start >= verdict && !record.outcome.is_ok());
     let late = late.records().len();
-    Verdict {
+    Statement {
         met: late == 0 && !meanwhile.records().is_empty(),
         text: format!(
             "Frozen server: of {} requests {}, {late} of them begun after the verdict; clients wait \
@@ -198,8 +198,8 @@ fn stuck(line: &Timeline, [stopped, resumed]: [&Phase; 2], down: Option<Duration
     }
 }
 
-fn return_verdict(up: [Option<Duration>; 2]) -> Verdict {
-    Verdict {
+fn return_verdict(up: [Option<Duration>; 2]) -> Statement {
+    Statement {
         met: up.iter().all(Option::is_some),
         text: format!(
             "Cable of rs1 back: UP {}; nginx on rs2 goes on: UP {}",
@@ -269,8 +269,8 @@ mod tests {
         Noticed { suspected: Some(suspected * MS), down: Some(down * MS) }
     }
 
-    fn met(verdicts: &[Verdict]) -> Vec<bool> {
-        verdicts.iter().map(|verdict| verdict.met).collect()
+    fn met(statements: &[Statement]) -> Vec<bool> {
+        statements.iter().map(|verdict| verdict.met).collect()
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A load while things happen to the lab: the shape of the article's tests.
+//! A load while things happen to the lab.
 //!
 //! A [`Telling`] runs the load and notes what happens when; the [`Story`] that it leaves is what
 //! terminal and report show. What happens, and what must hold, is the business of each test.

@@ -1,7 +1,7 @@
 use lab::{LoadReport, Outcome, Record, Timeline};
 
 use super::{
-    loads::{Route, Run, SOURCES, shares, verdicts},
+    loads::{Route, Run, SOURCES, shares, statements},
     story::{Change, Phase, Setting},
     *,
 };
@@ -68,7 +68,7 @@ pub(super) fn results() -> Results {
         packets: packets::tests::evidence_of_one_frame(),
         runs: vec![good, bad],
         stories: vec![story()],
-        verdicts: vec![Verdict { met: false, text: "a <claim>".into() }],
+        statements: vec![Statement { met: false, text: "a <claim>".into() }],
         nodes: vec![("client1".into(), "10.77.1.1".into(), "02:00:0a:4d:01:01".into())],
         vip: IpAddr::from([10, 77, 0, 100]),
     }
@@ -77,10 +77,10 @@ pub(super) fn results() -> Results {
 #[test]
 fn a_failed_request_fails_the_demo() {
     let Results { runs, .. } = results();
-    let all = verdicts(&runs);
+    let all = statements(&runs);
     let missed: Vec<&str> = all.iter().filter(|v| !v.met).map(|v| v.text.as_str()).collect();
     assert_eq!(missed, ["220 requests, 1 failed"]);
-    assert!(verdicts(&runs[..1]).iter().all(|verdict| verdict.met));
+    assert!(statements(&runs[..1]).iter().all(|verdict| verdict.met));
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn shares_must_be_fair_and_every_backend_must_take_part() {
 fn a_source_on_two_backends_fails_the_demo() {
     // The same sources, shifted by one backend.
     let runs = [&[67, 60, 73][..], &[60, 67, 73]].map(|c| run_with(Route::Vip(SOURCES), c));
-    let stuck = |runs: &[Run]| verdicts(runs)[1].met;
+    let stuck = |runs: &[Run]| statements(runs)[1].met;
     assert!(stuck(&runs[..1]));
     assert!(!stuck(&runs));
 }
