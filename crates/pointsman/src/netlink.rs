@@ -24,13 +24,14 @@ use rtnetlink::packet_route::neighbour::{
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
+use steer::KernelVersion;
 use tracing::debug;
 
 /// A netlink socket for requests and one for notifications.
 #[derive(Debug)]
 pub struct Netlink {
     handle: Handle,
-    /// Whether the kernel keeps neighbours resolved by itself (`NTF_EXT_MANAGED`, Linux 5.16).
+    /// Whether the kernel keeps neighbours resolved by itself (`NTF_EXT_MANAGED`).
     managed: bool,
 }
 
@@ -77,7 +78,9 @@ impl Netlink {
         .context("cannot open a netlink socket")?;
         tokio::spawn(connection);
         let notices = futures_util::StreamExt::map(messages, |(message, _)| message);
-        Ok((Self { handle, managed: true }, Box::pin(notices)))
+        // An older kernel ignores the flag and says that all is well.
+        let managed = KernelVersion::running().is_none_or(|version| version >= MANAGED_SINCE);
+        Ok((Self { handle, managed }, Box::pin(notices)))
     }
 
     /// Reads all links and addresses.
@@ -249,3 +252,6 @@ fn neighbour_of(message: &NeighbourMessage) -> Option<(u32, IpAddr, Neighbour)> 
 fn mac_of(bytes: &[u8]) -> Option<Mac> {
     bytes.try_into().ok().map(Mac)
 }
+
+/// The kernel that `NTF_EXT_MANAGED` came with.
+const MANAGED_SINCE: KernelVersion = KernelVersion { major: 5, minor: 16 };

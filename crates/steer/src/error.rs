@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::attach::AttachMode;
 use crate::foreign::Foreign;
+use crate::kernel::KernelVersion;
 
 /// Why the steering program could not be loaded, attached or changed. Each message is complete: it
 /// contains what the kernel said, so that there is no `source()` to print after it.
@@ -19,12 +20,43 @@ pub enum SteerError {
         /// What was refused.
         action: &'static str,
     },
-    /// The kernel refused the program: log of its verifier, or of libbpf.
-    #[error("the kernel does not take the steering program: {reason}{}", indented(log))]
+    /// The kernel is older than any that is supported.
+    #[error(
+        "this is Linux {release}, and Pointsman needs Linux {} or later: boot a newer kernel \
+         (distributions have them as backports or hardware enablement kernels)",
+        KernelVersion::MINIMUM
+    )]
+    Kernel {
+        /// The running kernel, as of `uname -r`.
+        release: String,
+    },
+    /// The kernel's verifier refused a program.
+    #[error(
+        "the verifier of this kernel (Linux {release}) refuses the BPF program: {verdict}. Please \
+         report this with the lines below; meanwhile another kernel may take it{}",
+        indented(log)
+    )]
+    Verifier {
+        /// The running kernel, as of `uname -r`.
+        release: String,
+        /// What the verifier objects to.
+        verdict: String,
+        /// The last lines of its log.
+        log: Vec<String>,
+    },
+    /// The kernel refused programs or maps for another reason.
+    #[error(
+        "this kernel (Linux {release}) does not load the BPF programs: {reason} (it must be \
+         built with CONFIG_BPF_SYSCALL, CONFIG_BPF_JIT and CONFIG_XDP_SOCKETS: see \
+         /boot/config-{release}){}",
+        indented(log)
+    )]
     Load {
+        /// The running kernel, as of `uname -r`.
+        release: String,
         /// The error itself.
         reason: String,
-        /// The last lines of the log; empty if there was none.
+        /// The last lines of libbpf's log; empty if there was none.
         log: Vec<String>,
     },
     /// ENOMEM while maps were made.

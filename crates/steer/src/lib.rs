@@ -8,6 +8,7 @@
 //! | `attach` | [`Attached`]: one interface's program, sockets and counters |
 //! | `leases` | [`Leases`]: the lease array, mapped |
 //! | `clock` | that the program and this process read the same clock |
+//! | `kernel` | [`KernelVersion`]: which kernels are supported |
 //! | `object` | the compiled program and libbpf's log |
 //! | `link` | the system calls that libbpf-rs does not offer |
 //! | `foreign` | who else has a program on the interface |
@@ -22,6 +23,7 @@ mod attach;
 mod clock;
 mod error;
 mod foreign;
+mod kernel;
 mod leases;
 mod link;
 mod object;
@@ -31,6 +33,7 @@ mod steer;
 pub use attach::{AttachMode, Attached, AttachedMode};
 pub use error::SteerError;
 pub use foreign::{Foreign, ForeignLink, Process};
+pub use kernel::KernelVersion;
 pub use leases::Leases;
 pub use outcome::{Counters, Outcome};
 pub use steer::Steer;

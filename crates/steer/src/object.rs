@@ -12,6 +12,7 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{ErrorKind, OpenObject, PrintLevel};
 
 use crate::error::SteerError;
+use crate::kernel;
 
 use skeleton::{OpenSteerSkel, SteerSkel, SteerSkelBuilder};
 
@@ -54,14 +55,26 @@ pub(crate) fn load<'o>(
 fn failure(error: libbpf_rs::Error) -> SteerError {
     let log: Vec<String> = TAIL.take().into();
     let says = |words| log.iter().any(|line| line.contains(words));
-    let rejected = says(VERIFIER_LOG) && !UNPRIVILEGED.into_iter().any(says);
-    if error.kind() == ErrorKind::PermissionDenied && !rejected {
+    let release = kernel::release();
+    if !UNPRIVILEGED.into_iter().any(says)
+        && let Some(verdict) = verdict(&log)
+    {
+        return SteerError::Verifier { release, verdict, log };
+    }
+    if error.kind() == ErrorKind::PermissionDenied {
         return SteerError::NoPermission { action: "load BPF programs" };
     }
-    if error.kind() == ErrorKind::OutOfMemory && !rejected {
+    if error.kind() == ErrorKind::OutOfMemory {
         return SteerError::Memlock;
     }
-    SteerError::Load { reason: error.to_string(), log }
+    SteerError::Load { release, reason: error.to_string(), log }
+}
+
+/// What the verifier objects to: its last words before the statistics that end its log.
+fn verdict(log: &[String]) -> Option<String> {
+    let end = log.iter().position(|line| line.contains(VERIFIER_LOG_END))?;
+    let words = log[..end].iter().rev().find(|line| !line.starts_with("processed "));
+    Some(words.map_or("without a reason", String::as_str).trim().to_owned())
 }
 
 fn print(level: PrintLevel, message: String) {
@@ -90,10 +103,10 @@ thread_local! {
 }
 
 /// Enough for the instruction that the verifier refused and the way to it.
-const TAIL_LINES: usize = 40;
+const TAIL_LINES: usize = 20;
 
-/// libbpf frames the verifier's log with this.
-const VERIFIER_LOG: &str = "PROG LOAD LOG";
+/// libbpf writes this behind the verifier's log.
+const VERIFIER_LOG_END: &str = "-- END PROG LOAD LOG";
 
 /// What the verifier says of things that it allows with CAP_PERFMON.
 const UNPRIVILEGED: [&str; 2] = ["prohibited for !root", "attempt to corrupt spilled pointer"];
@@ -116,12 +129,40 @@ mod tests {
         let denied = || libbpf_rs::Error::from_raw_os_error(libc::EACCES);
         TAIL.take();
         assert!(matches!(failure(denied()), SteerError::NoPermission { .. }));
-        TAIL.set(VecDeque::from([format!("-- END {VERIFIER_LOG} --")]));
-        let error = failure(denied());
-        assert!(matches!(error, SteerError::Load { .. }));
-        assert!(error.to_string().contains("-- END"), "{error}");
+        TAIL.set(log_that_ends_with("R1 invalid mem access 'scalar'"));
+        assert!(matches!(failure(denied()), SteerError::Verifier { .. }));
         let refusal = format!("R4 pointer arithmetic {}", UNPRIVILEGED[0]);
-        TAIL.set(VecDeque::from([refusal, format!("-- END {VERIFIER_LOG} --")]));
+        TAIL.set(log_that_ends_with(&refusal));
         assert!(matches!(failure(denied()), SteerError::NoPermission { .. }));
+    }
+
+    #[test]
+    fn a_refusal_names_what_the_verifier_objects_to_and_the_kernel() {
+        const WORDS: &str = "math between pkt pointer and register with unbounded min value";
+        TAIL.set(log_that_ends_with(WORDS));
+        let text = failure(libbpf_rs::Error::from_raw_os_error(libc::EINVAL)).to_string();
+        let head = text.lines().next().unwrap_or_default();
+        assert!(head.contains(&format!("refuses the BPF program: {WORDS}. ")), "{text}");
+        assert!(head.contains(&kernel::release()), "{text}");
+        assert!(text.contains("\n    71: (0f) r4 += r5\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_refusal_by_the_verifier_names_the_kernel() {
+        TAIL.set(VecDeque::from(["libbpf: failed to load object".to_owned()]));
+        let error = failure(libbpf_rs::Error::from_raw_os_error(libc::EINVAL));
+        assert!(matches!(error, SteerError::Load { .. }), "{error}");
+        assert!(error.to_string().contains(&kernel::release()), "{error}");
+    }
+
+    fn log_that_ends_with(words: &str) -> VecDeque<String> {
+        let log = [
+            "71: (0f) r4 += r5",
+            words,
+            "processed 72 insns (limit 1000000) max_states_per_insn 0 total_states 5",
+            "-- END PROG LOAD LOG --",
+            "libbpf: failed to load object 'steer_bpf'",
+        ];
+        log.map(str::to_owned).into()
     }
 }

@@ -11,6 +11,7 @@ use crate::attach::{AttachMode, Attached, LinkSlot, Loaded, check_interface};
 use crate::clock;
 use crate::error::SteerError;
 use crate::foreign;
+use crate::kernel::KernelVersion;
 use crate::leases::Leases;
 use crate::object::{self, skeleton::OpenSteerSkel};
 
@@ -28,9 +29,11 @@ impl Steer {
     /// takes them. Attaches nothing.
     ///
     /// # Errors
-    /// [`SteerError::NoPermission`], [`SteerError::Memlock`] or [`SteerError::Load`], and
-    /// [`SteerError::Clock`] if this process is in a time namespace of its own.
+    /// [`SteerError::Kernel`], [`SteerError::NoPermission`], [`SteerError::Memlock`],
+    /// [`SteerError::Verifier`] or [`SteerError::Load`], and [`SteerError::Clock`] if this process
+    /// is in a time namespace of its own.
     pub fn load() -> Result<Self, SteerError> {
+        KernelVersion::check()?;
         let mut storage = MaybeUninit::uninit();
         let object = object::load(&mut storage, |_| Ok(()))?;
         clock::check(&object.progs.clock)?;

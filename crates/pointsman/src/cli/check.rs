@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use steer::KernelVersion;
 
-use super::{Exit, load, say};
+use super::{Exit, load, print_error, say};
 
 /// Check a configuration file and say all that is wrong with it
 #[derive(Debug, Args)]
@@ -17,6 +18,10 @@ impl Check {
     pub(super) fn run(&self) -> Exit {
         match load(&self.file) {
             Ok(parsed) => {
+                // The file may be meant for another machine: no reason to reject it.
+                if let Err(old) = KernelVersion::check() {
+                    print_error(&format!("warning: it would not run here: {old}"));
+                }
                 let services = parsed.desired.services.len();
                 let backends: usize =
                     parsed.desired.services.iter().map(|service| service.backends.len()).sum();

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use config::{Desired, Diagnostic, Diagnostics, Span, SpanIndex};
 use control::{Controller, Event, XdpMode};
 use dataplane::{PendingTable, PersistenceTable, PortId, SharedTables, Snapshot};
-use steer::{Steer, SteerError};
+use steer::{KernelVersion, Steer, SteerError};
 use tokio::sync::mpsc::{self, Receiver};
 use tracing::warn;
 
@@ -43,6 +43,7 @@ impl Node {
         queries: Receiver<Query>,
     ) -> Result<(Self, Inputs)> {
         let stop = StopSignals::install()?;
+        KernelVersion::check()?;
         if let Some(missing) = permission::missing() {
             bail!(missing);
         }
@@ -160,6 +161,8 @@ impl Node {
             ) => "name",
             Some(
                 SteerError::NoPermission { .. }
+                | SteerError::Kernel { .. }
+                | SteerError::Verifier { .. }
                 | SteerError::Load { .. }
                 | SteerError::Memlock
                 | SteerError::Clock { .. }
