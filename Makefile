@@ -8,15 +8,31 @@ PACKAGES_LAB = arping bpftool curl ethtool iproute2 iputils-ping keepalived kmod
 DEMO_REPORT ?= demo-report.html
 MEASURING = $(basename $(notdir $(wildcard tests/tests/*.rs)))
 
-.PHONY: demo test test-long bench build packages packages-build
+# The licence, ban and source checks need no network once this is built.
+CARGO_DENY = 0.20.2
 
-demo: packages
+.DEFAULT_GOAL := help
+.PHONY: help demo lint test test-long bench build packages packages-build
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
+
+demo: packages ## show the balancer at work in namespaces; writes demo-report.html
 	$(CARGO) build --release --locked -p pointsman -p lab
 	target/release/pointsman-lab demo --report $(DEMO_REPORT)
 
+lint: packages-lint ## format, clippy, docs, purity, shell scripts, dependencies
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	.ci/purity
+	shellcheck $$(git grep -lE '^#!/bin/(ba)?sh')
+	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny --version $(CARGO_DENY)
+	$(CARGO) deny --locked check bans licenses sources
+
 # Unit and property tests first, then the system tests that wait, some at a time, then those that
 # measure time: one at a time. A failure in one file does not stop the others.
-test: packages
+test: packages ## all tests
 	$(CARGO) build --locked -p pointsman -p lab
 	$(CARGO) test --locked --workspace --exclude tests
 	failed=; $(CARGO) test --locked -p tests --test waiting -- --test-threads=5 || failed=1; \
@@ -25,13 +41,16 @@ test: packages
 
 # The same with 20 runs of every timing test, and the long soaks.
 test-long: export POINTSMAN_LONG = 1
-test-long: test
+test-long: test ## timing tests 20 times, soaks
 
-bench: packages-build
+bench: packages-build ## the packet path in memory
 	$(CARGO) bench --locked -p bench
 
-build: packages-build
+build: packages-build ## the release binary
 	$(CARGO) build --release --locked -p pointsman
+
+packages-lint: packages-build
+	.ci/packages shellcheck
 
 packages-build:
 	.ci/packages $(PACKAGES_BUILD)

@@ -116,7 +116,7 @@ pub struct TemplateHits {
 }
 
 impl TemplateHits {
-    /// Over [`CLIENTS`] clients, each with one flow.
+    /// Over `CLIENTS` clients, each with one flow.
     pub fn new() -> Self {
         let mut rig = Rig::new(Shape { flows: 0, vips: 1, backends: 10 });
         for flags in [Flags::Syn, Flags::Ack] {

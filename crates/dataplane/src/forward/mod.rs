@@ -340,7 +340,7 @@ impl Forwarder {
         Err(verdict)
     }
 
-    /// Work between bursts: sweeps the flow table once per [`SWEEP_PERIOD`], a bounded piece at a
+    /// Work between bursts: sweeps the flow table once per `SWEEP_PERIOD`, a bounded piece at a
     /// time, and lets unconfirmed choices fade.
     pub fn housekeep(&mut self, now: Tick) {
         let since = now.saturating_since(self.swept);

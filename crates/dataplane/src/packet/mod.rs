@@ -1,6 +1,6 @@
 //! What the packet path knows about a frame, and the three things it may do to one: read it
-//! ([`parse`]), point it at a backend ([`rewrite_macs`]), turn it into an answer ([`answer`],
-//! [`reset`], [`unreachable`]).
+//! ([`parse`]), point it at a backend ([`rewrite_macs`]), turn it into an answer ([`answer()`],
+//! [`reset()`], [`unreachable()`]).
 //!
 //! No bytes can cause a panic: headers are read through `&[u8; N]`, whose type proves the bounds,
 //! and the lints below refuse everything else. Lengths come from the IP header, never from the

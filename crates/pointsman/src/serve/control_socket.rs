@@ -1,7 +1,7 @@
 //! The operator's socket: Unix, mode 0660, one JSON line asked, one JSON line answered.
 //!
 //! Request: `{"version":1,"verb":"status"}`, with `"arguments":{…}` where a verb has any. Answer:
-//! `{"version":1,"ok":…}` or `{"version":1,"error":"…"}`. A verb is one arm of [`answer`].
+//! `{"version":1,"ok":…}` or `{"version":1,"error":"…"}`. A verb is one arm of `answer`.
 
 use std::fs::Permissions;
 use std::io::{self, ErrorKind};

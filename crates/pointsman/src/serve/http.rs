@@ -1,7 +1,7 @@
 //! `/metrics`, `/status.json`, `/healthz`, `/readyz` over HTTP/1.1.
 //!
-//! Bounded: at most [`CONNECTIONS`] at once, [`HEADER_TIME`] for a request's header,
-//! [`CONNECTION_TIME`] for a whole connection; GET and HEAD only, no request body is read. One
+//! Bounded: at most `CONNECTIONS` at once, `HEADER_TIME` for a request's header,
+//! `CONNECTION_TIME` for a whole connection; GET and HEAD only, no request body is read. One
 //! connection more than that, and the oldest is cut: a scrape takes milliseconds, so what is old
 //! is slow or silent, and such a crowd cannot keep a scrape out.
 

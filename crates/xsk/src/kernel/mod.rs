@@ -27,7 +27,7 @@ use crate::batch::{BURST, Batch, FreeList};
 use crate::frame::{Frame, UmemId};
 use crate::rings::{Rings, Statistics, Waiting};
 
-/// The rings of one bound AF_XDP socket and its UMEM. Made by [`open`]; dropping it closes the
+/// The rings of one bound AF_XDP socket and its UMEM. Made by [`open()`]; dropping it closes the
 /// socket, which leaves the XSKMAP by itself, then frees the UMEM.
 #[derive(Debug)]
 pub struct KernelRings {
