@@ -240,7 +240,7 @@ impl Forwarder {
         let choice = pending.choose_or_join(
             matched.pending,
             ctx.now,
-            || returning.or_else(|| self.schedule(snapshot, matched)),
+            || returning.or_else(|| self.schedule(ctx, matched)),
             |backend| match returning {
                 Some(returning) => backend == returning,
                 None => matched.eligible(snapshot, backend),
@@ -277,12 +277,12 @@ impl Forwarder {
 
     /// A backend for a source without history. When no template will remember it, that is one that
     /// needs no memory.
-    fn schedule(&self, snapshot: &Snapshot, matched: &ServiceMatch<'_>) -> Option<BackendSlot> {
-        let (templates, scheduler) = (&self.shared.persistence, &matched.service.scheduler);
-        if matched.template.is_some() && templates.len() >= templates.capacity() {
+    fn schedule(&self, ctx: &BurstContext<'_>, matched: &ServiceMatch<'_>) -> Option<BackendSlot> {
+        let scheduler = &matched.service.scheduler;
+        if matched.template.is_some() && !self.shared.persistence.has_room(ctx.now) {
             return scheduler.stable(matched.hash);
         }
-        scheduler.choose(matched.hash, &|slot| load(snapshot, slot))
+        scheduler.choose(matched.hash, &|slot| load(ctx.snapshot, slot))
     }
 
     /// A packet that is not a SYN and belongs to no flow of this worker.

@@ -114,9 +114,7 @@ impl Node {
             table.sweep(*now, all, &mut |gone| leave(templates, &gone));
         }
         pending.sweep(*now, pending.sets());
-        for _ in 0..templates.maps() {
-            templates.sweep(*now);
-        }
+        templates.sweep(*now, templates.maps());
     }
 
     /// Where the packet goes.

@@ -35,6 +35,7 @@ pub struct PersistenceTable {
     len: CachePadded<AtomicUsize>,
     epoch: CachePadded<AtomicU32>,
     sweep_at: AtomicUsize,
+    reclaim: Budget,
     counts: Counts,
 }
 
@@ -52,6 +53,7 @@ impl PersistenceTable {
             len: CachePadded::default(),
             epoch: CachePadded::new(AtomicU32::new(1)),
             sweep_at: AtomicUsize::new(0),
+            reclaim: Budget::default(),
             counts: Counts::default(),
         }
     }
@@ -75,6 +77,8 @@ impl PersistenceTable {
         now: Tick,
     ) -> Joined {
         let make = |table: &Self| Record::new(backend, table.next_epoch(), timeout, now);
+        // Without a lock: what makes room takes others.
+        self.has_room(now);
         let Some(map) = self.map(key) else { return Joined::Full };
         match map.entry(Packed::from(*key)) {
             Entry::Vacant(vacant) => self.create(vacant, make),
@@ -114,14 +118,31 @@ impl PersistenceTable {
         self.with(template, |record| record.touch(now));
     }
 
-    /// Removes what is expired from the next of [`maps`](Self::maps) and says how many that were.
+    /// Removes what is expired from the next `maps` of all [`maps`](Self::maps), round robin, and
+    /// says how many templates that were.
     ///
     /// Locks half a map at a time, about 2,000 templates in a full table.
-    pub fn sweep(&self, now: Tick) -> usize {
-        let at = self.sweep_at.fetch_add(1, Relaxed) % self.maps.len().max(1);
-        let swept = self.remove_where(at, |record| record.is_expired(now));
-        self.counts.expired.fetch_add(swept as u64, Relaxed);
-        swept
+    pub fn sweep(&self, now: Tick, maps: usize) -> usize {
+        (0..maps.min(self.maps.len())).map(|_| self.sweep_next(now)).sum()
+    }
+
+    /// Whether one more template finds room. Makes some in a full table: expired templates do not
+    /// count. Looks at no more than 4,096 templates per millisecond over all workers, so that a
+    /// full table costs a handshake no more than some tens of microseconds, and seldom.
+    pub fn has_room(&self, now: Tick) -> bool {
+        let is_full = || self.len() >= self.capacity;
+        for _ in 0..self.maps.len() {
+            if !is_full() {
+                return true;
+            }
+            let next = self.sweep_at.load(Relaxed) % self.maps.len().max(1);
+            let size = self.maps.get(next).map_or(0, DashMap::len);
+            if !self.reclaim.allow(size.max(EMPTY_MAP), now) {
+                return false;
+            }
+            self.sweep_next(now);
+        }
+        !is_full()
     }
 
     /// Removes all templates that name `backend` and says how many that were.
@@ -180,7 +201,7 @@ impl PersistenceTable {
         self.capacity
     }
 
-    /// The number of calls of [`sweep`](Self::sweep) that make a round.
+    /// The number of maps: the unit of [`sweep`](Self::sweep).
     pub const fn maps(&self) -> usize {
         self.maps.len()
     }
@@ -220,6 +241,13 @@ impl PersistenceTable {
         self.gauge(record.backend, 1);
         self.gauge(found.insert(record).backend, -1);
         record.template().epoch
+    }
+
+    fn sweep_next(&self, now: Tick) -> usize {
+        let at = self.sweep_at.fetch_add(1, Relaxed) % self.maps.len().max(1);
+        let swept = self.remove_where(at, |record| record.is_expired(now));
+        self.counts.expired.fetch_add(swept as u64, Relaxed);
+        swept
     }
 
     fn remove_where(&self, at: usize, mut gone: impl FnMut(&Record) -> bool) -> usize {
@@ -305,6 +333,22 @@ struct Counts {
     refused: CachePadded<AtomicU64>,
 }
 
+/// How many templates may be looked at for room: a token bucket, kept as the time when it is full
+/// again.
+#[derive(Debug, Default)]
+pub(super) struct Budget(CachePadded<AtomicU64>);
+
+impl Budget {
+    pub(super) fn allow(&self, templates: usize, now: Tick) -> bool {
+        let (now, cost) = (now.as_nanos(), templates as u64 * NANOS_PER_TEMPLATE);
+        let spend = |full_at: u64| {
+            let ready = full_at.saturating_sub(now) < BUDGET_NANOS;
+            ready.then(|| full_at.max(now).saturating_add(cost))
+        };
+        self.0.fetch_update(Relaxed, Relaxed, spend).is_ok()
+    }
+}
+
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);
 }
@@ -351,6 +395,13 @@ impl BuildHasher for Keyed {
 
 /// A sweep or a dump locks half a map: some tens of microseconds.
 const TEMPLATES_PER_MAP: usize = 4096;
+
+/// 4,096 templates per millisecond.
+const NANOS_PER_TEMPLATE: u64 = BUDGET_NANOS / 4096;
+const BUDGET_NANOS: u64 = 1_000_000;
+
+/// Looking at an empty map costs as much as looking at so many templates.
+const EMPTY_MAP: usize = 8;
 
 /// Workers seldom meet even in a small table.
 const MIN_MAPS: usize = 64;

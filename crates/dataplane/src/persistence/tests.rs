@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::table::Budget;
 use super::*;
 use crate::addr::Addr;
 use crate::slots::{BackendSlot, ServiceSlot};
@@ -24,7 +25,7 @@ fn epoch(joined: Joined) -> Epoch {
 }
 
 fn sweep_all(table: &PersistenceTable, at: u64) -> usize {
-    (0..table.maps()).map(|_| table.sweep(seconds(at))).sum()
+    table.sweep(seconds(at), table.maps())
 }
 
 /// What may happen to the template of one source, which the first member makes at 0 s.
@@ -154,6 +155,50 @@ fn a_full_table_refuses_and_recovers() {
     );
 }
 
+/// However late the sweep comes by.
+#[test]
+fn expired_templates_take_no_room() {
+    let table = PersistenceTable::new(100, 1);
+    for number in 0..100 {
+        let template = TemplateRef { key: key(number), epoch: epoch(join(&table, number, 1, 0)) };
+        if number < 60 {
+            table.end(&template, seconds(0));
+        }
+    }
+    assert!(!table.has_room(seconds(49)));
+    assert_eq!(join(&table, 1000, 1, 49), Joined::Full);
+    for number in 1000..1060 {
+        assert!(matches!(join(&table, number, 1, 50), Joined::Created(_)), "template {number}");
+    }
+    assert_eq!((join(&table, 2000, 1, 50), table.len()), (Joined::Full, 100));
+    assert_eq!(table.templates_of(BackendSlot(1)), 100);
+}
+
+/// A handshake that finds a large table full of templates that are in use looks at few of them.
+#[test]
+fn room_is_sought_within_a_budget() {
+    let budget = Budget::default();
+    let looked = |now: Tick| (0..100_000).filter(|_| budget.allow(100, now)).count() * 100;
+    assert!((4096..4200).contains(&looked(seconds(1))), "of one millisecond");
+    assert_eq!(looked(seconds(1)), 0, "and no more in that millisecond");
+    let half = seconds(1) + Duration::from_micros(500);
+    assert!((2000..2200).contains(&looked(half)));
+    assert!((4096..4200).contains(&looked(seconds(9))), "it does not accumulate");
+}
+
+#[test]
+fn a_sweep_goes_round_in_equal_steps() {
+    let table = PersistenceTable::new(1_000_000, 1);
+    for number in 0..20_000 {
+        let template = TemplateRef { key: key(number), epoch: epoch(join(&table, number, 1, 0)) };
+        table.end(&template, seconds(0));
+    }
+    let steps = 200;
+    let share = table.maps().div_ceil(steps);
+    let swept = (0..steps).map(|_| table.sweep(seconds(50), share)).sum::<usize>();
+    assert_eq!((swept, table.len()), (20_000, 0));
+}
+
 #[test]
 fn a_backend_is_forgotten() {
     let table = PersistenceTable::new(1000, 1);
@@ -235,7 +280,7 @@ fn counts_add_up_under_contention() {
                     if let Some(epoch) = joined.epoch() {
                         table.end(&TemplateRef { key: key(number), epoch }, seconds(at));
                     }
-                    table.sweep(seconds(at));
+                    table.sweep(seconds(at), 1);
                     assert!(table.len() <= 50);
                 }
             });

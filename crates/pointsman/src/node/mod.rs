@@ -96,6 +96,8 @@ const TICK: Duration = Duration::from_millis(50);
 /// Ticks in which the pending table is swept once: a minute's, far below the quarter of an hour in
 /// which its coarse clock wraps.
 const PENDING_TICKS: usize = 1200;
+/// Ticks in which the persistence table is swept once: ten seconds' worth.
+const PERSISTENCE_TICKS: usize = 200;
 const QUEUES_EVERY: Duration = Duration::from_millis(100);
 const NEIGHBOURS_EVERY: Duration = Duration::from_secs(5);
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
@@ -178,7 +180,7 @@ impl Node {
             self.look_at_neighbours().await;
         }
         let tables = &self.tables;
-        tables.persistence.sweep(now);
+        tables.persistence.sweep(now, tables.persistence.maps().div_ceil(PERSISTENCE_TICKS));
         tables.pending.sweep(now, tables.pending.sets().div_ceil(PENDING_TICKS));
         self.collect_acknowledgements().await;
         self.look_at_handshakes(now);

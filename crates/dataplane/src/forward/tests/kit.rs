@@ -406,9 +406,7 @@ impl Node {
             flows.sweep(now, all, &mut |ended| end_flow(shared, counters, &ended));
         }
         self.shared.pending.sweep(now, self.shared.pending.sets());
-        for _ in 0..self.shared.persistence.maps() {
-            self.shared.persistence.sweep(now);
-        }
+        self.shared.persistence.sweep(now, self.shared.persistence.maps());
     }
 
     /// Live flows of the client's template; `None` if there is no template.
