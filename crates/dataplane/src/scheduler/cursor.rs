@@ -7,7 +7,13 @@ use crossbeam::utils::CachePadded;
 
 /// Shared between the workers and between a scheduler and the one that is rebuilt from it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Cursor(Arc<CachePadded<AtomicUsize>>);
+pub(super) struct Cursor(Arc<CachePadded<Shared>>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    next: AtomicUsize,
+    noted: AtomicUsize,
+}
 
 impl Cursor {
     /// An element, and with every call the next one; `None` of none.
@@ -20,6 +26,16 @@ impl Cursor {
     #[inline]
     pub(super) fn advance(&self, len: usize) -> Option<usize> {
         // Nothing else is published with the cursor, so no order is needed.
-        self.0.fetch_add(1, Ordering::Relaxed).checked_rem(len)
+        self.0.next.fetch_add(1, Ordering::Relaxed).checked_rem(len)
+    }
+
+    /// Keeps an element's index for the next choices.
+    pub(super) fn note(&self, index: usize) {
+        self.0.noted.store(index, Ordering::Relaxed);
+    }
+
+    /// The index that was last noted, perhaps for other elements.
+    pub(super) fn noted(&self) -> usize {
+        self.0.noted.load(Ordering::Relaxed)
     }
 }

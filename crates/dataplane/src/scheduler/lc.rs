@@ -1,4 +1,4 @@
-//! `lc`: the backend with the fewest connections.
+//! `lc`: the backend with the fewest connections, of a bounded number that is looked at.
 
 use std::sync::Arc;
 
@@ -24,27 +24,66 @@ impl LeastConnections {
     }
 }
 
-/// The member with the least load per weight. Among equals the cursor decides, so that they take
-/// turns.
+/// The member with the least load per weight of those that are looked at: all of up to
+/// [`SAMPLES`], and of more as many, spread evenly over the list and one further with each choice,
+/// and the best one that earlier choices left (Mitzenmacher, Prabhakar, Shah: "Load Balancing with
+/// Memory", FOCS 2002). So a choice costs the same whatever the number of members, and one that
+/// has less load than the others is found within a few choices and then chosen until it has not.
+///
+/// Among equals the cursor decides, so that they take turns.
 pub(super) fn least(
     members: &[Member],
     cursor: &Cursor,
     load: &impl Fn(BackendSlot) -> Load,
 ) -> Option<BackendSlot> {
-    let (before, from) = members.split_at_checked(cursor.advance(members.len())?)?;
-    let cost = |member: &Member| (overhead(load(member.slot)), u128::from(member.weight));
-    let mut candidates = from.iter().chain(before).map(|member| (member.slot, cost(member)));
+    let first = cursor.advance(members.len())?;
+    let samples = members.len().min(SAMPLES);
+    let sampled = (0..samples).map(|at| (first + at * members.len() / samples) % members.len());
+    let noted = (members.len() > samples).then(|| cursor.noted());
+    let mut candidates = sampled
+        .chain(noted)
+        .filter_map(|index| members.get(index).map(|member| Candidate::new(index, member, load)));
     let mut best = candidates.next()?;
+    let mut second = best;
     for candidate in candidates {
-        let ((_, (load, weight)), (_, (least, its_weight))) = (candidate, best);
-        if load * its_weight < least * weight {
-            best = candidate;
+        if candidate.costs_less_than(&best) {
+            (best, second) = (candidate, best);
+        } else if second.index == best.index || candidate.costs_less_than(&second) {
+            second = candidate;
         }
     }
-    Some(best.0)
+    let chosen = best.slot;
+    best.cost += ACTIVE;
+    cursor.note(if second.costs_less_than(&best) { second.index } else { best.index });
+    Some(chosen)
+}
+
+#[derive(Clone, Copy)]
+struct Candidate {
+    index: usize,
+    slot: BackendSlot,
+    cost: u128,
+    weight: u128,
+}
+
+impl Candidate {
+    fn new(index: usize, member: &Member, load: &impl Fn(BackendSlot) -> Load) -> Self {
+        let cost = overhead(load(member.slot));
+        Self { index, slot: member.slot, cost, weight: member.weight.into() }
+    }
+
+    const fn costs_less_than(&self, other: &Self) -> bool {
+        self.cost * other.weight < other.cost * self.weight
+    }
 }
 
 /// As `ip_vs` weighs them: an active connection costs as much as 256 that are not.
 fn overhead(load: Load) -> u128 {
-    u128::from(load.active) * 256 + u128::from(load.inactive)
+    u128::from(load.active) * ACTIVE + u128::from(load.inactive)
 }
+
+/// What an active connection costs, where an inactive one costs 1.
+const ACTIVE: u128 = 256;
+
+/// Members whose load is looked at for one choice: each costs a cache line per worker.
+const SAMPLES: usize = 8;

@@ -309,6 +309,90 @@ fn least_connections_weigh_active_ones() {
     );
 }
 
+/// Connections per member that a choice leaves, and how many loads it asks for.
+struct Loads {
+    active: RefCell<Vec<u32>>,
+    asked: RefCell<usize>,
+}
+
+impl Loads {
+    fn new(active: Vec<u32>) -> Self {
+        Self { active: RefCell::new(active), asked: RefCell::new(0) }
+    }
+
+    /// A connection more. Slots are indices.
+    fn connect(&self, scheduler: &Scheduler) -> usize {
+        let load = |slot: BackendSlot| {
+            *self.asked.borrow_mut() += 1;
+            Load { active: self.active.borrow()[slot.index()], inactive: 0 }
+        };
+        let chosen = scheduler.choose(0, &load).unwrap().index();
+        self.active.borrow_mut()[chosen] += 1;
+        chosen
+    }
+}
+
+fn crowd(count: u16, weight: impl Fn(u16) -> u32) -> Vec<Member> {
+    (0..count)
+        .map(|at| Member { slot: BackendSlot(at), address: address(at), weight: weight(at) })
+        .collect()
+}
+
+#[test]
+fn a_choice_looks_at_few_of_many_backends() {
+    for kind in [SchedulerKind::Lc, SchedulerKind::Wlc] {
+        for count in [4, 8, 20, 100, 1000] {
+            let scheduler = Scheduler::new(kind, key(), &crowd(count, |_| 1));
+            let loads = Loads::new(vec![0; count.into()]);
+            for _ in 0..1000 {
+                loads.connect(&scheduler);
+            }
+            assert!(*loads.asked.borrow() <= 9 * 1000, "{kind:?}, {count} backends");
+        }
+    }
+}
+
+#[test]
+fn many_backends_are_loaded_evenly_all_the_same() {
+    for count in [9, 20, 100, 1000] {
+        let total = u32::from(count) * 50;
+        let scheduler = Scheduler::new(SchedulerKind::Lc, key(), &crowd(count, |_| 1));
+        // One in ten was busy before.
+        let busy: Vec<u32> = (0..count).map(|at| if at % 10 == 0 { 40 } else { 0 }).collect();
+        let loads = Loads::new(busy);
+        for _ in 0..total {
+            loads.connect(&scheduler);
+        }
+        let active = loads.active.into_inner();
+        let (least, most) = (active.iter().min().unwrap(), active.iter().max().unwrap());
+        assert!(most - least <= 3, "{count} backends: {least} to {most}");
+
+        let weight = |at| 1 + u32::from(at) % 4;
+        let scheduler = Scheduler::new(SchedulerKind::Wlc, key(), &crowd(count, weight));
+        let loads = Loads::new(vec![0; count.into()]);
+        for _ in 0..total {
+            loads.connect(&scheduler);
+        }
+        let sum: u32 = (0..count).map(weight).sum();
+        for (at, &active) in (0..).zip(loads.active.borrow().iter()) {
+            let due = f64::from(total) * f64::from(weight(at)) / f64::from(sum);
+            assert!((f64::from(active) - due).abs() <= 4.0 + due * 0.05, "{active} for {due}");
+        }
+    }
+}
+
+/// A backend that comes back empty among many busy ones.
+#[test]
+fn an_idle_backend_is_found_soon_and_filled() {
+    let count = 200;
+    let scheduler = Scheduler::new(SchedulerKind::Lc, key(), &crowd(count, |_| 1));
+    let loads = Loads::new((0..count).map(|at| if at == 77 { 0 } else { 50 }).collect());
+    let chosen: Vec<usize> = (0..100).map(|_| loads.connect(&scheduler)).collect();
+    let found = chosen.iter().position(|&at| at == 77).expect("it is found");
+    assert!(found <= usize::from(count) / 8, "only after {found} choices");
+    assert!(chosen[found..found + 50].iter().all(|&at| at == 77), "{chosen:?}");
+}
+
 #[test]
 fn equals_take_turns() {
     for kind in [SchedulerKind::Lc, SchedulerKind::Wlc] {
