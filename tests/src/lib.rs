@@ -9,6 +9,7 @@
 
 pub mod flood;
 pub mod freezer;
+pub mod guest;
 pub mod health;
 pub mod lifecycle;
 pub mod raw;

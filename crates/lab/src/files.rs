@@ -76,6 +76,12 @@ impl Files {
     }
 }
 
+/// The SHA-256 of some bytes.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> Hash {
+    Sha256::digest(bytes).into()
+}
+
 /// A hash in the usual notation.
 #[must_use]
 pub fn hex(hash: &Hash) -> String {

@@ -1,5 +1,7 @@
 //! What the machine must offer: root, and a few programs.
 
+use std::path::PathBuf;
+
 use crate::error::{LabError, Result};
 
 /// Says which of the programs are missing, and how to get them on Debian.
@@ -7,9 +9,7 @@ use crate::error::{LabError, Result};
 /// # Errors
 /// [`LabError::MissingTools`].
 pub fn require_tools(tools: &[&str]) -> Result<()> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let has = |tool: &str| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file());
-    let missing: Vec<&str> = tools.iter().copied().filter(|tool| !has(tool)).collect();
+    let missing: Vec<&str> = tools.iter().copied().filter(|tool| found(tool).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -19,10 +19,28 @@ pub fn require_tools(tools: &[&str]) -> Result<()> {
     Err(LabError::MissingTools(missing.join(", "), packages.join(" ")))
 }
 
+/// Where a program is.
+///
+/// # Errors
+/// [`LabError::MissingTools`].
+pub(crate) fn find_tool(tool: &str) -> Result<PathBuf> {
+    require_tools(&[tool])?;
+    // It was there a moment ago.
+    found(tool).ok_or(LabError::Interrupted)
+}
+
+fn found(tool: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|dir| dir.join(tool)).find(|path| path.is_file())
+}
+
 fn debian_package(tool: &str) -> &str {
     match tool {
         "ip" | "tc" | "bridge" => "iproute2",
+        "ldd" => "libc-bin",
         "nginx" => "nginx-light",
+        "qemu-system-x86_64" => "qemu-system-x86",
+        "strip" => "binutils",
         "setpriv" => "util-linux",
         other => other,
     }

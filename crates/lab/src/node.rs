@@ -45,20 +45,19 @@ impl Node {
     /// Its IPv4 address in the common subnet 10.77.0.0/16.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
-        Ipv4Addr::new(10, 77, self.role.subnet(), self.number)
+        addresses_of(self.role, self.number).0
     }
 
     /// Its IPv6 address in the common subnet fd77::/64.
     #[must_use]
     pub fn address_v6(&self) -> Ipv6Addr {
-        Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, self.role.subnet().into(), self.number.into())
+        addresses_of(self.role, self.number).1
     }
 
     /// The MAC address of its `eth0`: 02:00 and the four bytes of [`Node::address`].
     #[must_use]
     pub fn mac(&self) -> [u8; 6] {
-        let [a, b, c, d] = self.address().octets();
-        [0x02, 0x00, a, b, c, d]
+        mac_of(self.role, self.number)
     }
 
     /// A directory for its files, removed with the lab.
@@ -92,6 +91,13 @@ impl Node {
         (format!("10.{net}.0.0/16"), format!("fd77:0:0:{:x}::/64", u16::from(net)))
     }
 
+    /// Lines for `ip` that lead to the client's ranges.
+    pub(crate) fn routes(&self) -> String {
+        let (v4, v6) = self.ranges();
+        let (via, via_v6) = (self.address(), self.address_v6());
+        format!("route add {v4} via {via}\nroute add {v6} via {via_v6}\n")
+    }
+
     /// The third byte of the ranges. At most 100 clients, see [`MAX_PER_ROLE`].
     fn range_byte(&self) -> u8 {
         100 + self.number
@@ -107,6 +113,19 @@ impl Role {
             Self::Backend => 3,
         }
     }
+}
+
+/// The addresses of a node in the common subnet.
+pub(crate) fn addresses_of(role: Role, number: u8) -> (Ipv4Addr, Ipv6Addr) {
+    let subnet = role.subnet();
+    let v6 = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, subnet.into(), number.into());
+    (Ipv4Addr::new(10, 77, subnet, number), v6)
+}
+
+/// The MAC address of a node.
+pub(crate) fn mac_of(role: Role, number: u8) -> [u8; 6] {
+    let [a, b, c, d] = addresses_of(role, number).0.octets();
+    [0x02, 0x00, a, b, c, d]
 }
 
 pub(crate) fn node_name(role: Role, number: u8) -> String {

@@ -24,7 +24,7 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -183,6 +183,11 @@ impl Lab {
     #[must_use]
     pub fn files(&self) -> &Files {
         &self.files
+    }
+
+    /// A directory that is removed with the lab.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir.path
     }
 
     /// The first VIP.
@@ -372,12 +377,7 @@ impl Lab {
 
     /// Tells balancers and backends the way to the clients' source ranges.
     fn add_routes(&self) -> Result<()> {
-        let route = |client: &Node| {
-            let (v4, v6) = client.ranges();
-            let (via, via_v6) = (client.address(), client.address_v6());
-            format!("route add {v4} via {via}\nroute add {v6} via {via_v6}\n")
-        };
-        let routes: String = self.nodes_of(Role::Client).map(route).collect();
+        let routes: String = self.nodes_of(Role::Client).map(Node::routes).collect();
         let mut others = self.nodes.iter().filter(|node| node.role != Role::Client);
         others.try_for_each(|node| node.netns.ip(&routes))
     }

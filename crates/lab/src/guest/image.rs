@@ -1,0 +1,139 @@
+//! Kernel and initramfs of a guest. What comes from Debian's archive is fetched once into a cache
+//! ([`cache`]); the rest is this machine's: the product, `ip`, `ethtool` and their libraries.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::spec::Kernel;
+use crate::{
+    error::{Doing as _, LabError, Result},
+    pointsman::pointsman_binary,
+};
+
+/// What QEMU starts.
+#[derive(Debug)]
+pub(super) struct Image {
+    pub(super) kernel: PathBuf,
+    pub(super) initramfs: PathBuf,
+    /// The kernel's release, for example `6.1.0-56-amd64`.
+    pub(super) release: String,
+}
+
+/// Makes the image of a guest in `dir`.
+pub(super) fn build(kernel: Kernel, dir: &Path) -> Result<Image> {
+    let busybox = fetch(&["busybox"], "busybox")?;
+    let name = format!("kernel-{}-{}", kernel.version, kernel.suite);
+    let cached = fetch(&["kernel", kernel.version, kernel.suite], &name)?;
+    let release = cached.join("version");
+    let release = fs::read_to_string(&release).doing(|| format!("read {}", release.display()))?;
+    let root = dir.join("root");
+    for part in ["bin", "dev", "etc", "lib", "proc", "run", "sys", "tmp", "var"] {
+        let path = root.join(part);
+        fs::create_dir_all(&path).doing(|| format!("make {}", path.display()))?;
+    }
+    copy(&busybox, &root.join("bin/busybox"))?;
+    tool("cp", &[Path::new("-r"), &cached.join("lib/modules"), &root.join("lib")])?;
+    add_programs(&root)?;
+    let init = root.join("init");
+    fs::write(&init, INIT).doing(|| format!("write {}", init.display()))?;
+    tool("chmod", &[Path::new("755"), &init])?;
+    let initramfs = dir.join("initramfs");
+    pack(&busybox, &root, &initramfs)?;
+    fs::remove_dir_all(&root).doing(|| format!("remove {}", root.display()))?;
+    Ok(Image { kernel: cached.join("vmlinuz"), initramfs, release: release.trim().to_owned() })
+}
+
+/// Makes sure that a thing is in the cache; its path there.
+pub(super) fn fetch(what: &[&str], name: &str) -> Result<PathBuf> {
+    let cache = cache();
+    let path = cache.join(name);
+    if path.exists() {
+        return Ok(path);
+    }
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg(FETCH)
+        .arg("fetch")
+        .arg(&cache)
+        .args(what)
+        .stdin(Stdio::null())
+        .output()
+        .doing(|| format!("fetch {}", what.join(" ")))?;
+    if output.status.success() {
+        return Ok(path);
+    }
+    Err(LabError::Command {
+        command: format!("fetch {} {}", cache.display(), what.join(" ")),
+        status: output.status.to_string(),
+        stderr: String::from_utf8_lossy(&output.stderr).trim_end().to_owned(),
+    })
+}
+
+/// `POINTSMAN_GUESTS`, else a directory that outlives the working tree.
+fn cache() -> PathBuf {
+    std::env::var_os("POINTSMAN_GUESTS").map_or_else(|| CACHE.into(), PathBuf::from)
+}
+
+/// Copies the product without its debugging information, the tools, and the libraries that any of
+/// them loads, to where they are here.
+fn add_programs(root: &Path) -> Result<()> {
+    let product = root.join("bin/pointsman");
+    let binary = pointsman_binary()?;
+    tool("strip", &[&binary, Path::new("-o"), &product])?;
+    let mut libraries = loaded_by(&binary)?;
+    for name in TOOLS {
+        let path = crate::host::find_tool(name)?;
+        libraries.extend(loaded_by(&path)?);
+        copy(&path, &root.join("bin").join(name))?;
+    }
+    for library in libraries {
+        let to = root.join(library.strip_prefix("/").unwrap_or(&library));
+        if let Some(dir) = to.parent() {
+            fs::create_dir_all(dir).doing(|| format!("make {}", dir.display()))?;
+        }
+        copy(&library, &to)?;
+    }
+    // Programs look for each other in the usual places, too.
+    symlink("bin", root.join("sbin")).doing(|| "link /sbin".into())
+}
+
+/// The libraries of a program, the dynamic loader included.
+fn loaded_by(program: &Path) -> Result<BTreeSet<PathBuf>> {
+    let output = Command::new("ldd").arg(program).output();
+    let output = output.doing(|| format!("ldd {}", program.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let paths = text.split_whitespace().filter(|word| word.starts_with('/'));
+    Ok(paths.map(PathBuf::from).collect())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).doing(|| format!("copy {} to {}", from.display(), to.display())).map(drop)
+}
+
+fn pack(busybox: &Path, root: &Path, to: &Path) -> Result<()> {
+    let script = "cd \"$1\" && find . | \"$0\" cpio -o -H newc >\"$2\"";
+    tool("sh", &[Path::new("-c"), Path::new(script), busybox, root, to])
+}
+
+fn tool(program: &str, args: &[&Path]) -> Result<()> {
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output();
+    let output = output.doing(|| format!("run {program}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(LabError::Command {
+        command: format!("{program} {args:?}"),
+        status: output.status.to_string(),
+        stderr: String::from_utf8_lossy(&output.stderr).trim_end().to_owned(),
+    })
+}
+
+const CACHE: &str = "/var/cache/pointsman/guests";
+const TOOLS: &[&str] = &["bpftool", "bridge", "dash", "ethtool", "ip", "tc"];
+const FETCH: &str = include_str!("fetch.sh");
+const INIT: &str = include_str!("init.sh");

@@ -1,0 +1,460 @@
+//! A balancer that is a machine of its own: a QEMU guest with a Debian kernel and an emulated
+//! network card, in place of a balancer's namespace. So the product is tested on kernels and drivers
+//! other than this machine's.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), lab::LabError> {
+//! use lab::{Card, Guest, GuestSpec, Kernel, Lab, ServiceText};
+//!
+//! // No balancer in a namespace: the guest takes its place, as `lb1` with 10.77.2.1.
+//! let lab = Lab::builder().balancers(0).backends(2).build()?;
+//! let web = lab.start_web()?;
+//! let spec = GuestSpec::new(Kernel::V6_1).card(Card::VirtioNet).queues(2).cpus(2);
+//! let guest = Guest::boot(&lab, &spec)?;
+//! println!("{}", guest.run("ethtool -i eth0")?);
+//! guest.start_pointsman(&ServiceText::web(&lab).to_toml())?;
+//! guest.set_link(false)?; // The cable is out.
+//! println!("{}", guest.log()?);
+//! # drop(web); Ok(()) }
+//! ```
+//!
+//! The guest consists of a kernel from Debian's archive and an initramfs: busybox, the product,
+//! `ip`, `bridge`, `tc`, `ethtool`, `bpftool`. It runs under QEMU's TCG, never under KVM: a boot takes 5 to
+//! 15 s, and a CPU is some 20 times slower than a real one, so no test may expect a rate. Its only network
+//! is a tap on the lab's switch, in the switch's namespace, under the balancer's name: capture there.
+//! Commands go through a shell on a serial port; they work whatever the network does.
+//!
+//! Dropping a guest ends it. What an aborted test left is found by [`crate::clean`], because QEMU runs
+//! in the switch's namespace.
+
+mod image;
+mod qmp;
+mod shell;
+mod spec;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+pub use self::spec::{Card, GuestSpec, Kernel};
+use self::{image::Image, qmp::Qmp, shell::Shell};
+use crate::{
+    error::{Doing as _, LabError, Result},
+    host::require_tools,
+    metrics::Metrics,
+    node::{Node, Role, addresses_of, mac_of, node_name},
+    process::Process,
+    topology::Lab,
+};
+
+/// A running guest. Dropping it ends QEMU.
+#[derive(Debug)]
+pub struct Guest {
+    // Order matters: fields are dropped from the top.
+    shell: Mutex<Shell>,
+    qmp: Mutex<Qmp>,
+    qemu: Mutex<Process>,
+    name: String,
+    release: String,
+    dir: PathBuf,
+}
+
+impl Guest {
+    /// Boots a guest in place of balancer [`GuestSpec::number`] and gives it that balancer's name and
+    /// addresses; interface `eth0`. Returns when it is up, with the product not yet started.
+    ///
+    /// # Errors
+    /// When kernel or QEMU cannot be fetched, the number is a balancer's of the lab, or the guest's
+    /// shell does not answer within 2 minutes: with the end of the kernel's log.
+    pub fn boot(lab: &Lab, spec: &GuestSpec) -> Result<Self> {
+        require_tools(&["qemu-system-x86_64", "ldd", "strip"])?;
+        let name = node_name(Role::Balancer, spec.number);
+        let dir = lab.dir().join(format!("{name}-guest"));
+        fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
+        let image = image::build(spec.kernel, &dir)?;
+        // Gone with the guest of the same number before this one, or new.
+        let _ = lab.switch().ip(&format!("link del {name}\n"));
+        let many = if spec.queues > 1 { " multi_queue" } else { "" };
+        lab.switch().ip(&format!(
+            "tuntap add dev {name} mode tap vnet_hdr{many}\nlink set {name} master br0 up\n"
+        ))?;
+        let qemu = start_qemu(lab, spec, &image, &dir)?;
+        let this = Self::connect(qemu, name, image.release, dir)?;
+        this.set_up(lab, spec)?;
+        Ok(this)
+    }
+
+    /// Runs a command in a shell of its own (directory and variables are not kept), within 20 s. What
+    /// it printed, standard output and error together.
+    ///
+    /// # Errors
+    /// When its exit status is not 0 ([`LabError::Command`] with what it printed), or it does not
+    /// end in time; it is not killed then, and later commands wait for it.
+    pub fn run(&self, command: &str) -> Result<String> {
+        let (status, output) = self.status_of(command, STEP)?;
+        if status == 0 {
+            return Ok(output);
+        }
+        Err(LabError::Command {
+            command: command.to_owned(),
+            status: format!("exit status: {status}, in the guest"),
+            stderr: output.trim_end().to_owned(),
+        })
+    }
+
+    /// The same with a limit of its own; exit status and what was printed.
+    ///
+    /// # Errors
+    /// When it does not end in time, or the guest has ended.
+    pub fn status_of(&self, command: &str, limit: Duration) -> Result<(u8, String)> {
+        lock(&self.shell).run(command, limit)
+    }
+
+    /// Writes a file into the guest.
+    ///
+    /// # Errors
+    /// As [`Guest::run`].
+    pub fn write(&self, path: &str, text: &str) -> Result<()> {
+        self.run(&format!(": >{path}"))?;
+        // In pieces: a serial port has no flow control, and its buffer takes 4,096 bytes.
+        let lines: Vec<&str> = text.lines().collect();
+        for lines in lines.chunks(20) {
+            let quoted = lines.join("\n").replace('\'', "'\\''");
+            self.run(&format!("printf '%s\\n' '{quoted}' >>{path}"))?;
+        }
+        Ok(())
+    }
+
+    /// Starts the product and waits until `/readyz` says yes, at most a minute.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time: with its log.
+    pub fn start_pointsman(&self, config: &str) -> Result<()> {
+        self.spawn_pointsman(config)?;
+        self.wait_ready(READY)
+    }
+
+    /// Starts the product and does not wait.
+    ///
+    /// # Errors
+    /// As [`Guest::run`].
+    pub fn spawn_pointsman(&self, config: &str) -> Result<()> {
+        self.write(CONFIG, config)?;
+        self.respawn_pointsman()
+    }
+
+    /// Starts the product again, with the configuration that is there.
+    ///
+    /// # Errors
+    /// As [`Guest::run`].
+    pub fn respawn_pointsman(&self) -> Result<()> {
+        self.run(&format!(
+            "rm -f {EXIT}\n(pointsman run --config {CONFIG} >>{LOG} 2>&1 & echo $! >{PID}; wait $!; \
+             echo $? >{EXIT}) &"
+        ))
+        .map(drop)
+    }
+
+    /// Waits until `/readyz` says yes.
+    ///
+    /// # Errors
+    /// When the product ends or is not ready in time: with its log.
+    pub fn wait_ready(&self, limit: Duration) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            if self.ready()? {
+                return Ok(());
+            }
+            if let Some(status) = self.exit_status()? {
+                let name = format!("pointsman on {} (kernel {})", self.name, self.release);
+                let status = format!("exit status: {status}");
+                return Err(LabError::Ended { name, status, log: self.log()? });
+            }
+            if begin.elapsed() > limit {
+                let what = format!("{}: ready\n{}", self.name, self.log()?);
+                return Err(LabError::Timeout { what, limit });
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Whether `/readyz` says yes now.
+    ///
+    /// # Errors
+    /// When the guest does not answer.
+    pub fn ready(&self) -> Result<bool> {
+        Ok(self.http("/readyz")?.is_some_and(|(status, _)| status == 200))
+    }
+
+    /// The product's exit status; none while it runs or before it was started. A signal `n` counts
+    /// as 128 + n.
+    ///
+    /// # Errors
+    /// When the guest does not answer.
+    pub fn exit_status(&self) -> Result<Option<u8>> {
+        Ok(self.run(&format!("cat {EXIT} 2>/dev/null; true"))?.trim().parse().ok())
+    }
+
+    /// Sends the product a signal, for example `KILL`, and waits for its end if that ends it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal_pointsman(&self, signal: &str) -> Result<()> {
+        self.run(&format!("kill -{signal} $(cat {PID})")).map(drop)
+    }
+
+    /// SIGTERM, and waits for the end, at most 20 s. Its exit status.
+    ///
+    /// # Errors
+    /// When it does not run or does not end.
+    pub fn stop_pointsman(&self) -> Result<u8> {
+        self.signal_pointsman("TERM")?;
+        self.wait_exit()
+    }
+
+    /// Waits for the product's end, at most 20 s. Its exit status.
+    ///
+    /// # Errors
+    /// When it does not end: with its log.
+    pub fn wait_exit(&self) -> Result<u8> {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.exit_status()? {
+                return Ok(status);
+            }
+            if begin.elapsed() > STEP {
+                let what = format!("{}: end of pointsman\n{}", self.name, self.log()?);
+                return Err(LabError::Timeout { what, limit: STEP });
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What the product has printed since the boot.
+    ///
+    /// # Errors
+    /// When the guest does not answer.
+    pub fn log(&self) -> Result<String> {
+        self.run(&format!("cat {LOG} 2>/dev/null; true"))
+    }
+
+    /// What the kernel has printed.
+    #[must_use]
+    pub fn kernel_log(&self) -> String {
+        kernel_log(&self.dir)
+    }
+
+    /// Fetches a path of the product's HTTP server, from inside the guest; status and body. None when
+    /// nothing listens.
+    ///
+    /// # Errors
+    /// When the guest does not answer.
+    pub fn http(&self, path: &str) -> Result<Option<(u16, String)>> {
+        let text = self.run(&format!(
+            "printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' | nc -w 5 127.0.0.1 9477 2>/dev/null; true"
+        ))?;
+        let parsed = text.split_once("\r\n\r\n").and_then(|(head, body)| {
+            let status = head.split_ascii_whitespace().nth(1)?.parse().ok()?;
+            Some((status, body.to_owned()))
+        });
+        Ok(parsed)
+    }
+
+    /// The status document; `Null` when the product does not answer.
+    ///
+    /// # Errors
+    /// When the guest does not answer.
+    pub fn status(&self) -> Result<Value> {
+        let body = self.http("/status.json")?.map(|(_, body)| body).unwrap_or_default();
+        Ok(serde_json::from_str(&body).unwrap_or_default())
+    }
+
+    /// A scrape of the product's metrics.
+    ///
+    /// # Errors
+    /// When it does not answer, or not in the text format.
+    pub fn metrics(&self) -> Result<Metrics> {
+        let (_, body) = self.http("/metrics")?.ok_or_else(|| LabError::Malformed {
+            what: format!("/metrics of {}", self.name),
+            detail: "no answer".into(),
+        })?;
+        Metrics::parse(&body)
+    }
+
+    /// Takes the cable out of the card (`false`) or puts it in. The switch's port stays up.
+    ///
+    /// # Errors
+    /// When QEMU refuses.
+    pub fn set_link(&self, up: bool) -> Result<()> {
+        lock(&self.qmp).execute("set_link", json!({ "name": CARD, "up": up })).map(drop)
+    }
+
+    /// Its name, which is that of its port on the switch.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The kernel's release, for example `6.1.0-56-amd64`.
+    #[must_use]
+    pub fn release(&self) -> &str {
+        &self.release
+    }
+
+    /// Waits for QEMU's sockets and the guest's shell.
+    fn connect(mut qemu: Process, name: String, release: String, dir: PathBuf) -> Result<Self> {
+        let (monitor, serial) = (dir.join("qmp"), dir.join("shell"));
+        qemu.wait_until("opens its sockets", STEP, |_| Ok(monitor.exists() && serial.exists()))?;
+        // Before the guest writes: what it prints without a listener is lost.
+        let mut shell = Shell::connect(&serial)?;
+        let qmp = Qmp::connect(&monitor)?;
+        let booted = qemu.wait_until("boots", BOOT, |_| shell.seen("#shell\n"));
+        booted.map_err(|error| LabError::Malformed {
+            what: format!("boot of {name} ({release})"),
+            detail: format!("{error}\n{}", kernel_log(&dir)),
+        })?;
+        let (shell, qmp, qemu) = (Mutex::new(shell), Mutex::new(qmp), Mutex::new(qemu));
+        Ok(Self { shell, qmp, qemu, name, release, dir })
+    }
+
+    /// Addresses and routes, as a balancer in a namespace has them.
+    fn set_up(&self, lab: &Lab, spec: &GuestSpec) -> Result<()> {
+        let (v4, v6) = addresses_of(Role::Balancer, spec.number);
+        let routes: String = lab.nodes_of(Role::Client).map(Node::routes).collect();
+        self.run(&format!(
+            "hostname {name}\n\
+             cd /proc/sys/net/ipv6/conf\n\
+             for dir in all default eth0; do\n\
+             echo 0 >$dir/accept_dad; echo 0 >$dir/accept_ra\n\
+             echo 0 >$dir/dad_transmits; echo 0 >$dir/router_solicitations\n\
+             done\n\
+             ip -batch - <<END\n\
+             link set lo up\n\
+             link set eth0 up\n\
+             addr add {v4}/16 dev eth0\n\
+             addr add {v6}/64 dev eth0 nodad\n\
+             END",
+            name = self.name
+        ))?;
+        // Some cards take seconds for their link, and IPv6 wants it for a route by a neighbour.
+        self.wait_link()?;
+        self.run(&format!("ip -batch - <<END\n{routes}END")).map(drop)
+    }
+
+    /// Waits until the card has a link, at most 20 s.
+    ///
+    /// # Errors
+    /// When it has none in time.
+    pub fn wait_link(&self) -> Result<()> {
+        self.run("until [ \"$(cat /sys/class/net/eth0/carrier)\" = 1 ]; do sleep 0.05; done")
+            .map(drop)
+    }
+
+    /// The process of QEMU, to be paused or killed.
+    pub fn qemu(&self) -> MutexGuard<'_, Process> {
+        lock(&self.qemu)
+    }
+}
+
+fn start_qemu(lab: &Lab, spec: &GuestSpec, image: &Image, dir: &Path) -> Result<Process> {
+    let machine = Machine::of(spec)?;
+    let mut argv = machine.argv;
+    let file = |name: &str| dir.join(name).display().to_string();
+    let mac = mac_of(Role::Balancer, spec.number).map(|byte| format!("{byte:02x}")).join(":");
+    let name = node_name(Role::Balancer, spec.number);
+    let (queues, device) = (spec.queues, spec.card.device());
+    let several = spec.card == Card::VirtioNet && queues > 1;
+    let tap = if several { format!(",queues={queues}") } else { String::new() };
+    let mut card = format!("{device},id={CARD},netdev=tap,mac={mac},romfile=");
+    if several {
+        card += &format!(",mq=on,vectors={}", 2 * queues + 2);
+    }
+    if !spec.options.is_empty() {
+        card += &format!(",{}", spec.options);
+    }
+    let append = format!(
+        "console=ttyS0 panic=-1 mitigations=off MODULES=af_packet,virtio_pci,{}",
+        spec.card.driver()
+    );
+    let words = [
+        format!("-kernel {}", image.kernel.display()),
+        format!("-initrd {}", image.initramfs.display()),
+        format!("-smp {}", spec.cpus),
+        format!("-m {}", spec.memory_mb),
+        format!("-serial file:{}", file("kernel.log")),
+        format!("-serial unix:{},server=on,wait=off", file("shell")),
+        format!("-qmp unix:{},server=on,wait=off", file("qmp")),
+        format!("-netdev tap,id=tap,ifname={name},script=no,downscript=no,vhost=off{tap}"),
+        format!("-device {card}"),
+    ];
+    let words = words.iter().filter_map(|word| word.split_once(' '));
+    argv.extend(words.flat_map(|(option, value)| [option.to_owned(), value.to_owned()]));
+    argv.extend(["-append".to_owned(), append]);
+    // Left from an earlier guest of the same number.
+    for name in ["shell", "qmp"] {
+        let _ = fs::remove_file(dir.join(name));
+    }
+    let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+    Process::start(lab.switch(), &format!("QEMU of {name}"), &argv, &dir.join("qemu.log"))
+}
+
+/// QEMU and what is the same for all guests.
+struct Machine {
+    argv: Vec<String>,
+}
+
+impl Machine {
+    fn of(spec: &GuestSpec) -> Result<Self> {
+        let mut argv: Vec<String> = match spec.card.qemu_suite() {
+            None => vec!["qemu-system-x86_64".into()],
+            Some(suite) => {
+                let root = image::fetch(&["qemu", suite], &format!("qemu-{suite}"))?;
+                let root = root.display();
+                vec![
+                    "env".into(),
+                    format!("LD_LIBRARY_PATH={root}/usr/lib/x86_64-linux-gnu"),
+                    format!("QEMU_MODULE_DIR={root}/usr/lib/x86_64-linux-gnu/qemu"),
+                    format!("{root}/usr/bin/qemu-system-x86_64"),
+                    "-L".into(),
+                    format!("{root}/usr/share/qemu"),
+                    "-L".into(),
+                    format!("{root}/usr/share/seabios"),
+                    "-L".into(),
+                    "/usr/share/seabios".into(),
+                ]
+            }
+        };
+        // Five levels of page tables only cost time.
+        let fixed = "-nodefaults -no-user-config -display none -no-reboot -machine q35 \
+                     -accel tcg,thread=multi -cpu max,la57=off";
+        argv.extend(fixed.split_whitespace().map(str::to_owned));
+        Ok(Self { argv })
+    }
+}
+
+/// What a thread that panicked has left is as good as before: a command that was not read to its end.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn kernel_log(dir: &Path) -> String {
+    let bytes = fs::read(dir.join("kernel.log")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// QEMU's name of the card.
+const CARD: &str = "card";
+const CONFIG: &str = "/tmp/pointsman.toml";
+const LOG: &str = "/tmp/pointsman.log";
+const PID: &str = "/tmp/pointsman.pid";
+const EXIT: &str = "/tmp/pointsman.exit";
+
+/// For steps that take less than a second, on a busy machine.
+const STEP: Duration = Duration::from_secs(20);
+const BOOT: Duration = Duration::from_secs(120);
+const READY: Duration = Duration::from_secs(60);
