@@ -83,7 +83,7 @@ impl Rig {
     /// Puts a packet on the RX ring.
     ///
     /// # Panics
-    /// If the rings are full: nobody took turns.
+    /// If the rings are full: no worker took a turn.
     pub fn inject(&self, flow: u32, flags: Flags) {
         let tuple = self.tuple(flow);
         let taken = self.kernel.inject_with(FRAME, |frame| tuple.write(flags, frame));

@@ -28,7 +28,7 @@ impl RawBackend {
         }
     }
 
-    /// A fallback shares with nobody: it has no weight.
+    /// A fallback takes all new clients or none: it has no weight.
     pub(crate) fn read_fallback(section: &mut Section<'_>) -> Self {
         let address = "address = \"192.0.2.20\"";
         Self {

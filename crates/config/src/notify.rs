@@ -1,4 +1,4 @@
-//! `[vrrp.notify]` and `[service.notify]`: a program that is told of changes.
+//! `[vrrp.notify]` and `[service.notify]`: a program that runs at each change of state.
 
 use std::time::Duration;
 

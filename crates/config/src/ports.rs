@@ -13,7 +13,7 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Every port, also those that a packet should not have.
+    /// Every port, port 0 included.
     pub(crate) const ANY: Self = Self { first: 0, last: u16::MAX };
 }
 

@@ -89,7 +89,7 @@ impl RawService {
         self.backends().chain(&self.failure.fallback)
     }
 
-    /// What can be told from the service alone.
+    /// Checks that need the service alone.
     fn check(&self) -> Vec<Diagnostic> {
         let names = self.backends().filter_map(|backend| backend.name.as_ref());
         let addresses = self.backends().filter_map(|backend| backend.address.as_ref());

@@ -18,9 +18,9 @@ use crate::{
 /// Which frames of an interface are captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// Those that come in.
+    /// Incoming frames.
     In,
-    /// Those that go out.
+    /// Outgoing frames.
     Out,
     /// Both.
     Both,

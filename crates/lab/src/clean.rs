@@ -80,7 +80,7 @@ pub fn clean_up_on_signals() -> Result<()> {
         .name("signals".into())
         .spawn(move || {
             let number = runtime.block_on(wait);
-            // Held until the process ends: whoever wants to make something waits for ever.
+            // Held until the process ends, so that no other process makes namespaces meanwhile.
             let _closed = GATE.write();
             let status = if own_labs().is_ok() { 128 + number } else { 1 };
             std::process::exit(status);
@@ -121,7 +121,7 @@ fn remove_where(unwanted: impl Fn(Owner) -> bool) -> Result<Removed> {
     Ok(removed)
 }
 
-/// Removes a named network namespace; `false` if somebody else was faster.
+/// Removes a named network namespace; `false` if another process removed it first.
 ///
 /// # Errors
 /// When it is still there afterwards.
@@ -156,7 +156,7 @@ fn kill_all_inside(name: &str) -> u32 {
     let mut killed = 0;
     for pid in pids.filter(|pid| inside(*pid)) {
         // The descriptor pins the process: it is looked at again before the signal is sent, so
-        // that a process id that was given to somebody else meanwhile is never hit.
+        // that a process id that was reused meanwhile is never signalled.
         let Some(pidfd) = Pid::from_raw(pid).and_then(|p| pidfd_open(p, PidfdFlags::empty()).ok())
         else {
             continue;

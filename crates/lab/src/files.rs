@@ -49,7 +49,7 @@ impl Files {
     /// (1,048,576 bytes), for example `1b`, `50k`, `100m`. That is also its name.
     ///
     /// # Errors
-    /// When the name is none, or the file cannot be written.
+    /// When the name is not a file name, or the file cannot be written.
     pub fn ensure(&self, name: &str) -> Result<Served> {
         let length = parse_size(name).ok_or_else(|| LabError::Malformed {
             what: "file name".into(),

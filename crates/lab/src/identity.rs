@@ -18,7 +18,7 @@ pub(crate) struct LabId {
     number: u32,
 }
 
-/// A process, told apart from a later one with the same id.
+/// A process, distinguished from a later one with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
     pid: u32,

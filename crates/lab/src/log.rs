@@ -2,7 +2,7 @@
 //!
 //! A line begins with the time at which it was written, to the microsecond (RFC 3339, UTC), on the
 //! clock of this machine: so a state that lasted too short to be polled is not missed, and its time
-//! does not depend on when somebody looked.
+//! does not depend on when it is read.
 
 use std::time::{Instant, SystemTime};
 

@@ -141,7 +141,7 @@ impl NetNs {
 
 impl Drop for NetNs {
     fn drop(&mut self) {
-        // Ends the thread; whatever it started and nobody ended is killed by the kernel with it.
+        // Ends the thread; the kernel kills with it the processes that it started.
         drop(self.starter.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

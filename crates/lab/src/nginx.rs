@@ -1,6 +1,6 @@
 //! nginx as a backend: one process per backend, own configuration, own directory.
 //!
-//! `master_process off`, if not told otherwise: one process, so that SIGKILL ends the whole server
+//! `master_process off` by default: one process, so that SIGKILL ends the whole server
 //! at once (a worker would outlive its master) and its answers stop as they do when a machine's
 //! server crashes.
 

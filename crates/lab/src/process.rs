@@ -224,10 +224,10 @@ impl Process {
     }
 
     /// Kills whatever is left of its group, then reaps it. In this order: the group's id is the
-    /// leader's process id, which nobody else can get before the leader is reaped.
+    /// leader's process id, which no other process can get before the leader is reaped.
     fn end_group(&mut self) -> std::io::Result<ExitStatus> {
         if let Some(pid) = self.raw_pid() {
-            // Fails only when nobody is left.
+            // Fails only when no process is left.
             let _ = kill_process_group(pid, Signal::KILL);
         }
         let status = self.child.wait()?;

@@ -442,7 +442,7 @@ fn queue_frames(json: &str) -> Option<Vec<u64>> {
 /// For steps that take milliseconds.
 const STEP: Duration = Duration::from_secs(10);
 
-/// Addresses are usable at once, and nobody asks for routers.
+/// Addresses are usable at once (no DAD), and no router is solicited.
 const QUIET_IPV6: &[&str] = &[
     "net/ipv6/conf/all/accept_dad=0",
     "net/ipv6/conf/default/accept_dad=0",

@@ -34,7 +34,7 @@ fn a_lab_comes_up_works_and_leaves_nothing() {
     let neighbours = ["ip", "neigh", "show", "10.102.255.7"];
     let known = lab.backend(0).netns().run(&neighbours, SOON).unwrap().ok().unwrap();
     assert_eq!(known, "");
-    // Nobody answers ARP for the VIP: it is on the backends' lo only.
+    // No host answers ARP for the VIP: it is on the backends' lo only.
     let argv = ["ping", "-c", "1", "-W", "1", &lab.vip().to_string()];
     assert!(!lab.client(0).netns().run(&argv, SOON).unwrap().status.success());
     let long = Process::start(

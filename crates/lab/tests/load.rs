@@ -117,7 +117,7 @@ fn each_kind_of_failure_has_its_name() {
         load.run(client).unwrap().timeline().records()[0].outcome
     };
     assert_eq!(outcome((lab.backend(0).address(), 9).into()), Outcome::Refused);
-    // Nobody has this address: the connection ends with its time-out, before ARP gives up.
+    // No host has this address: the connection ends with its time-out, before ARP gives up.
     assert_eq!(outcome((Ipv4Addr::new(10, 77, 9, 9), 80).into()), Outcome::ConnectTimeout);
     assert_eq!(outcome((Ipv4Addr::new(192, 0, 2, 1), 80).into()), Outcome::Unreachable);
 }
@@ -223,7 +223,7 @@ enum After {
     Stall,
 }
 
-/// Serves one connection as it was told to.
+/// Serves one connection in the given way.
 struct BadServer {
     port: u16,
     /// Dropped to end a stall.

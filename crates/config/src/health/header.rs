@@ -65,7 +65,7 @@ fn content(value: &Value<'_>) -> Checked<String> {
     }
 }
 
-/// Why a name is none, or is not the operator's to set, and what to do.
+/// Why a name is not a header name, or may not be set by the operator, and what to do.
 fn refused(name: &str) -> Option<(&'static str, String)> {
     let lower = name.to_ascii_lowercase();
     if !is_token(name) {

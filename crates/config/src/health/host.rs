@@ -1,4 +1,4 @@
-//! Names of hosts as a server is told them.
+//! Host names as they are sent to a server (`Host`, SNI).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -39,7 +39,7 @@ pub(super) fn server_name(value: &Value<'_>) -> Checked<String> {
     }
     let address = written.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
     let label = match split(written) {
-        _ if address => "an address; TLS servers are told names only",
+        _ if address => "an address; TLS server names are host names only",
         (name, Some(_)) if is_name(name) => "has a port",
         _ if written.strip_suffix('.').is_some_and(is_name) => "ends with a dot",
         _ => "not a name",

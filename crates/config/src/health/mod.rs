@@ -81,7 +81,7 @@ impl RawCheck {
         if ports.value != Ports::ANY || !self.port.is_absent() {
             return None;
         }
-        let message = format!("`{kind}` is not told which port to ask");
+        let message = format!("`{kind}` has no port to check");
         let error = Diagnostic::error(&self.header, message).with_label("needs `port`");
         let error = error.with_place(&ports.span, "the service has every port");
         let usual = match kind {
@@ -92,7 +92,7 @@ impl RawCheck {
         Some(error.with_help(format!("add `port = {usual}` below `[[service.health]]`")))
     }
 
-    /// What can be told from the check alone.
+    /// Checks that need the check alone.
     fn check(&self) -> Vec<Diagnostic> {
         let mut mistakes = self.times.check();
         match self.only_kind() {

@@ -114,7 +114,7 @@ impl RawVrrp {
         self.name.as_ref().map_or_else(String::new, |name| format!(" `{}`", name.value))
     }
 
-    /// What can be told from the instance alone.
+    /// Checks that need the instance alone.
     fn check(&self) -> Vec<Diagnostic> {
         let mut mistakes = Vec::new();
         mistakes.extend(self.interval_of_version());
@@ -122,8 +122,8 @@ impl RawVrrp {
             mistakes.extend(value::repeated("peer", peers));
             if self.unicast == Some(true) && peers.is_empty() {
                 let message = format!("VRRP instance{} is unicast and has no peers", self.title());
-                let error =
-                    Diagnostic::error(&self.header, message).with_label("nobody to talk to");
+                let error = Diagnostic::error(&self.header, message)
+                    .with_label("no peer to send adverts to");
                 let help = "add `peers = [\"192.0.2.3\"]` with the other node's address";
                 mistakes.push(error.with_help(help));
             }

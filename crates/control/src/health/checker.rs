@@ -30,7 +30,7 @@ pub(super) struct Checker {
     /// A loss that the next probe is to look into.
     loss: Option<Loss>,
     losses: HoldOff,
-    /// The last probe was given up because nobody watched it.
+    /// The last probe was given up because the driver did not report its outcome in time.
     unwatched: bool,
     tally: Tally,
 }
@@ -282,7 +282,7 @@ impl Checker {
         }
     }
 
-    /// Nothing was learnt of the server. Whoever suspected it has no ground left.
+    /// The probe says nothing about the server; a suspicion ends.
     fn unknown(&mut self) {
         self.confirmation = None;
         if let Some(signs) = &mut self.signs {
@@ -369,7 +369,7 @@ impl Signs {
 
 /// The driver ends a probe at its timeout; this is for what it forgot.
 const GRACE: Duration = Duration::from_millis(20);
-/// Whoever comes later than this did not watch.
+/// A call later than this means that the driver was stalled.
 const STALL: Duration = Duration::from_millis(30);
 /// Whatever the configuration says.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);

@@ -37,7 +37,7 @@ impl Dampener {
         Self { damping, step: 0, state: State::Up { since: now } }
     }
 
-    /// It went down. Being told so again changes nothing.
+    /// It went down. Repeated calls change nothing.
     pub fn down(&mut self, now: Tick) {
         let State::Up { since } = self.state else { return };
         self.forget(now.saturating_since(since));
@@ -68,7 +68,7 @@ impl Dampener {
         self.held_until().is_some_and(|until| now < until)
     }
 
-    /// Ends the hold: nobody else is there.
+    /// Ends the hold: no other backend is up.
     pub fn release(&mut self, now: Tick) {
         if let State::Down { held_until } = &mut self.state {
             *held_until = (*held_until).min(now);

@@ -74,7 +74,7 @@ impl Failure {
         )
     }
 
-    /// Whether the host is there and says that nobody listens: what a dead server looks like.
+    /// Whether the host answers that the port is closed: what a dead server looks like.
     pub const fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused | Self::Reset)
     }

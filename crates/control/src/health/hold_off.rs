@@ -1,6 +1,6 @@
 //! How often a hint may be looked into: longer and longer gaps after hints that were wrong.
 //!
-//! Triggers by unanswered SYNs can be forged by anybody, and a server may close every kept
+//! Triggers by unanswered SYNs can be forged by any host, and a server may close every kept
 //! connection at once. Neither may make a storm of probes.
 
 use std::time::Duration;

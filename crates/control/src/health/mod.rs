@@ -4,7 +4,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `check`, `failure` | what is asked, and why an answer is none |
+//! | `check`, `failure` | what is asked, and why a probe failed |
 //! | `monitor`, `action`, `report` | one backend: the machine, its contract, what it tells |
 //! | `checker` | one check: when it is probed |
 //! | `verdict` | `rise` and `fall` |
@@ -20,21 +20,21 @@
 //!   at `down_interval`.
 //! * A backend is *suspected* from the first failure of its connection (refused, reset, closed,
 //!   timed out, unreachable) or a trigger, until a check passes or it is down. An answer that is
-//!   merely wrong (status, content, TLS, exit code) suspects nobody: the server is there, and may be
-//!   right the next time. It only counts towards `fall`.
-//! * The loss of a sentinel is no verdict. Refused or reset at once and 5 ms later, or in two of
-//!   three tries the last of which is 20 ms later, is one, without waiting for `fall`. No sign of it
-//!   stays otherwise. Servers that close every kept connection are looked at more and more seldom,
-//!   down to once per `interval`.
+//!   merely wrong (status, content, TLS, exit code) causes no suspicion: the server runs, and may
+//!   answer correctly the next time. It only counts towards `fall`.
+//! * The loss of a sentinel alone is no verdict: it starts confirming probes. Two that are refused
+//!   or reset (at once and 5 ms later), or two of three (the last 20 ms later), take the backend
+//!   down without waiting for `fall`; otherwise the loss has no effect. Servers that close every
+//!   kept connection are confirmed less and less often, down to once per `interval`.
 //! * A trigger ([`unanswered`]) counts as one failure, never as the last one, and starts all checks.
-//!   After a wrong one others are ignored for 1 s, then twice as long up to 30 s, and anew after a
-//!   minute without any: a flood of forged SYNs starts no storm and takes nobody down.
-//! * What the node itself could not probe ([`Failure::Local`]) says nothing of the server: it is
-//!   counted and changes nothing. So a node without file descriptors does not lose all its backends.
-//! * A probe whose time-out is found 50 ms late or later was not watched, because the process stood
-//!   still: it is made anew, and counts as nothing. A second one in a row counts.
-//! * Who went down is held down by the [`Dampener`], however its checks pass; but not while nobody
-//!   else of its service is up ([`Monitor::release`]).
+//!   After a false one others are ignored for 1 s, doubling up to 30 s, reset after a minute
+//!   without any: a flood of forged SYNs causes no storm of checks and takes no backend down.
+//! * A probe that the node itself could not make ([`Failure::Local`]) is counted and changes nothing:
+//!   a node without file descriptors does not lose all its backends.
+//! * A probe whose time-out is found 50 ms late or later is ignored and repeated, because the process
+//!   was stalled. A second one in a row counts.
+//! * A backend that went down is held down by the [`Dampener`] although its checks pass, unless no
+//!   other backend of its service is up ([`Monitor::release`]).
 //!
 //! # How a driver uses it
 //!
@@ -79,7 +79,7 @@ pub enum Condition {
     /// Not checked, or every check passes.
     #[default]
     Up,
-    /// It may be down: new connections go elsewhere if anybody else is there, its flows stay.
+    /// It may be down: new connections go elsewhere if another backend is up, its flows stay.
     Suspected,
     /// It is down.
     Down,

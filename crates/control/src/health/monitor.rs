@@ -95,7 +95,7 @@ impl Monitor {
         self.checkers.iter().map(Checker::next_deadline).chain(released).min()
     }
 
-    /// Does what is due at `now`: starts probes, gives up those that the driver forgot, ends a
+    /// Does what is due at `now`: starts probes, gives up probes without an outcome, ends a
     /// hold. Harmless when nothing is.
     pub fn handle_timeout(&mut self, now: Tick) {
         for (index, checker) in self.checkers.iter_mut().enumerate() {
@@ -145,7 +145,7 @@ impl Monitor {
         true
     }
 
-    /// Ends a hold-down that is all that keeps the backend down: flapping is better than nobody.
+    /// Ends a hold-down that is all that keeps the backend down: better a flapping backend than none.
     pub fn release(&mut self, now: Tick) {
         if self.held_back {
             self.dampener.release(now);

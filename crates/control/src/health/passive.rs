@@ -1,7 +1,7 @@
 //! When clients' handshakes say that a backend may be dead.
 //!
 //! Only the client's half of a connection passes here: a SYN, and the ACK that proves its answer.
-//! Anybody can forge a SYN that no ACK follows. So this is a hint, for which
+//! Any host can forge a SYN that no ACK follows. So this is a hint, for which
 //! [`Monitor::suspect`](super::Monitor::suspect) starts a check, and no verdict.
 
 use std::time::Duration;
@@ -49,7 +49,7 @@ mod tests {
     /// At 1000 ms; the backend has been up since 50 ms.
     const CASES: [(&str, &[Worker], bool); 13] = [
         ("no worker", &[], false),
-        ("nobody waits", &[(&[], None), (&[], Some(900))], false),
+        ("no handshake waits", &[(&[], None), (&[], Some(900))], false),
         ("one waits", &[(&[(1, 100)], None)], false),
         ("two wait", &[(&[(1, 100), (2, 800)], None)], true),
         ("one waits since it was down", &[(&[(1, 49), (2, 800)], None)], false),

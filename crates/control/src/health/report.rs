@@ -47,7 +47,7 @@ pub enum CheckState {
     Passing,
     /// The last answers were wrong, but not yet `fall` of them.
     Failing,
-    /// So, and it is doubtful whether anybody is there.
+    /// Up, but its last probe failed or a sentinel was lost.
     Suspected,
     /// It failed `fall` times in a row and did not yet pass `rise` times.
     Down,

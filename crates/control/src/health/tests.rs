@@ -59,7 +59,7 @@ fn ping() -> Check {
 
 const UNDAMPED: Damping = Damping { hold: Duration::ZERO, max: Duration::from_secs(60) };
 
-/// A monitor with a clock and a driver that reports what it is told to.
+/// A monitor with a clock and a driver that reports scripted outcomes.
 struct Bench {
     monitor: Monitor,
     now: Tick,

@@ -38,7 +38,7 @@ impl RiseFall {
         }
     }
 
-    /// Whether it stands in nobody's way: it passes, or is assumed to.
+    /// Whether the check does not hold the backend down: it passes, or is assumed to.
     pub(super) const fn allows(self) -> bool {
         matches!(self, Self::Up { .. } | Self::Unknown { up: true })
     }

@@ -171,7 +171,7 @@ impl World {
     pub(super) fn check_verdict(&mut self, at: usize) {
         let backend = &self.backends[at];
         let probe = backend.limits.probe;
-        // What was met during a stall is told after it.
+        // Outcomes from a stall are reported after it.
         let told_late = self.now - self.odd_at <= probe;
         let met_by = if told_late { self.stalled_at.min(self.now) } else { self.now };
         if backend.mode == Mode::Well && backend.unwell_at + probe < met_by {

@@ -39,7 +39,7 @@ pub(crate) enum Sabotage {
     ForgetsTimers,
     /// Probes that are cancelled go on.
     KeepsCancelled,
-    /// Nobody is held down.
+    /// No backend is held down.
     Undamped,
     /// Checks run every 20 ms.
     Hasty,

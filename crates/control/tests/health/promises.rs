@@ -28,7 +28,7 @@ pub(crate) enum Broken {
     HoldCutShort,
     /// More times down in `damping.max` than its growing holds leave room for.
     TooManyDowns,
-    /// The last transition told is not what the monitor says.
+    /// The last reported transition differs from the monitor's state.
     Untold,
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn downs_in_max(damping: Damping) -> usize {
     downs
 }
 
-/// The driver ends probes late by a timer's lateness, the monitor those that it forgot.
+/// The driver ends probes late by a timer's lateness, the monitor gives up probes without an outcome.
 const SLACK: u64 = 25 * MS;
 
 fn stretched(interval: std::time::Duration, check: &Check) -> u64 {

@@ -136,7 +136,7 @@ impl Backend {
     }
 }
 
-/// What the monitor is told to do.
+/// What the driver is asked to do.
 fn given(checks: &[Check], sabotage: Sabotage) -> Vec<Check> {
     let mut given = checks.to_vec();
     if sabotage == Sabotage::Hasty {

@@ -39,7 +39,7 @@ impl Site {
         Ok(site)
     }
 
-    /// Until then, those that are up already would get all clients.
+    /// Until then, the backends that are up already would get all clients.
     fn wait_for_all(&self) -> anyhow::Result<()> {
         let begin = Instant::now();
         let up = |backend: &&Value| backend["state"] == "up";

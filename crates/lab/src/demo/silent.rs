@@ -1,4 +1,4 @@
-//! Losses that tell nobody: a host falls silent, and a server is frozen.
+//! Failures without a notice: a host falls silent, and a server is frozen.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub(super) fn run(quick: bool) -> anyhow::Result<(Story, Vec<Statement>)> {
     Ok((story, statements))
 }
 
-/// Slow ones, each from an address of its own: so there is always somebody to cut off.
+/// Slow ones, each from an address of its own: so there is always a connection to reset.
 struct Downloads(RunningLoad);
 
 impl Downloads {
@@ -296,7 +296,7 @@ mod tests {
         for late in [noticed(501, 1700), noticed(500, 1701), never] {
             assert!(!holds(ok, late)[0]);
         }
-        // Who is cut off must be told, and somebody must be.
+        // Each interrupted connection must be reset, and there must be one.
         let late = record(0, 3701, Outcome::Reset);
         let whole = record(0, 4000, Outcome::Ok);
         let cases = [

@@ -5,7 +5,7 @@
 //! [`Timeline`]; a [`LoadReport`] answers questions about it.
 //!
 //! Source ports are chosen here (1024 to 65535, in turn over the whole process), not by the
-//! kernel: so that a connection can be told by its port, and because the kernel's search grows
+//! kernel: so that a connection is identified by its port, and because the kernel's search grows
 //! slow when an address runs out of ports. Connections end with an ordinary FIN by the client,
 //! which then holds the port in TIME_WAIT for 60 s: more than about 1,000 fresh connections a
 //! second need more than one source address, as in reality.

@@ -7,7 +7,7 @@ use std::{net::IpAddr, time::Duration};
 pub enum Outcome {
     /// Status 200, whole body, right hash where one was asked for.
     Ok,
-    /// Nobody listens on the port.
+    /// The port is closed.
     Refused,
     /// No connection in time.
     ConnectTimeout,

@@ -80,7 +80,7 @@ fn passing_checks_do_not_end_a_hold() {
     assert_eq!(until, Some(bench.now + Duration::from_secs(8)));
 }
 
-/// Nobody else is up: but what fails its checks stays down.
+/// No other backend is up, but one that fails its checks stays down.
 #[test]
 fn a_hold_can_be_ended_once_the_checks_pass() {
     let mut bench = Bench::up(&[Check { fall: 1, rise: 1, ..tcp() }], Damping::default());
