@@ -97,12 +97,9 @@ impl Page {
                 native.with_label_values(&[name, mode]).set(flag(interface.xdp == mode));
             }
             queues.with_label_values(&[name]).set(f64::from(interface.queues));
-            let pass = passed.with_label_values(&[name]);
+            passed.with_label_values(&[name]).inc_by(interface.passed);
             for count in &interface.outcomes {
                 outcomes.with_label_values(&[name, &count.name]).inc_by(count.value);
-                if count.name.starts_with("pass") || count.name == "unbound" {
-                    pass.inc_by(count.value);
-                }
             }
         }
         Ok(())

@@ -73,6 +73,9 @@ pub struct Interface {
     pub queues_bound: u32,
     /// What the XDP program did, by outcome.
     pub outcomes: Vec<Count>,
+    /// Frames that the XDP program left to the kernel's network stack.
+    #[serde(default)]
+    pub passed: u64,
 }
 
 /// A worker.

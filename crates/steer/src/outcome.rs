@@ -53,6 +53,25 @@ impl Outcome {
         self as usize
     }
 
+    /// Whether the frame was left to the kernel's network stack (`XDP_PASS`).
+    pub const fn is_passed(self) -> bool {
+        match self {
+            Self::Passed | Self::Malformed | Self::Group | Self::OtherInterface | Self::Unbound => {
+                true
+            }
+            Self::Redirected
+            | Self::NeighbourRedirected
+            | Self::Inactive
+            | Self::NeighbourInactive => false,
+        }
+    }
+
+    /// How many of the frames counted in `sums`, by outcome, were left to the kernel.
+    pub fn passed(sums: &[u64; Self::COUNT]) -> u64 {
+        let passed = Self::ALL.iter().filter(|outcome| outcome.is_passed());
+        passed.map(|outcome| sums[outcome.index()]).sum()
+    }
+
     /// The key of the outcome's counter.
     pub(crate) const fn key(self) -> [u8; 4] {
         (self as u32).to_ne_bytes()
@@ -110,6 +129,16 @@ mod tests {
             assert!(label.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{label}");
             assert_eq!(Outcome::ALL.iter().filter(|other| other.name() == label).count(), 1);
             assert!(outcome.help().ends_with('.'), "{label}");
+        }
+    }
+
+    #[test]
+    fn every_outcome_that_is_left_to_the_kernel_counts_as_passed() {
+        for outcome in Outcome::ALL {
+            let mut sums = [0; Outcome::COUNT];
+            sums[outcome.index()] = 100;
+            let left = outcome.help().ends_with("left to the kernel.");
+            assert_eq!(Outcome::passed(&sums), if left { 100 } else { 0 }, "{outcome:?}");
         }
     }
 

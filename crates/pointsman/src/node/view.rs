@@ -254,5 +254,6 @@ fn interface(device: &Device) -> Interface {
                 value: outcomes[outcome.index()],
             })
             .collect(),
+        passed: Outcome::passed(&outcomes),
     }
 }
