@@ -55,19 +55,20 @@ pub fn config(lab: &Lab, interface: &str) -> String {
     format!("{}\n[[interface]]\nname = \"eth0\"\n{interface}\n{services}", lifecycle::SMALL)
 }
 
-/// Checks that everything arrives: downloads of 50 KB, uploads of 200 KB, and
+/// Checks that everything arrives, over IPv4 and IPv6: downloads of 50 KB, uploads of 200 KB, and
 /// datagrams of 1,400 bytes; first with the client's offloads off, then on.
 ///
 /// # Errors
 /// With what was lost or garbled.
 pub fn forwards(lab: &Lab) -> Result<()> {
-    let vip = IpAddr::V4(lab.vip());
     for offloads in ["off", "on"] {
         set_offloads(lab, offloads)?;
-        let what = || format!("to {vip} with the client's offloads {offloads}");
-        downloads(lab, vip).with_context(what)?;
-        uploads(lab, vip).with_context(what)?;
-        datagrams(lab, vip).with_context(what)?;
+        for vip in [IpAddr::V4(lab.vip()), IpAddr::V6(lab.vip_v6())] {
+            let what = || format!("to {vip} with the client's offloads {offloads}");
+            downloads(lab, vip).with_context(what)?;
+            uploads(lab, vip).with_context(what)?;
+            datagrams(lab, vip).with_context(what)?;
+        }
     }
     Ok(())
 }

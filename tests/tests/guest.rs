@@ -1,4 +1,5 @@
-//! The reference kernel, Debian 12's, in a guest: the product starts there and forwards.
+//! Requirement: on Debian 12's kernel, in a guest, the product starts and forwards downloads, uploads and
+//! large datagrams, over IPv4 and IPv6, with the client's offloads on and off.
 
 use anyhow::Result;
 use lab::{Guest, GuestSpec, Kernel, Lab};

@@ -134,6 +134,7 @@ impl Node {
                 self.tell(Event::Networks(id, networks)).await;
             }
         }
+        self.follow_groups();
         self.tell_health_of_ways();
     }
 

@@ -4,6 +4,7 @@
 //! [`Controller`]; this module carries them out.
 
 mod devices;
+mod groups;
 mod health;
 mod health_view;
 mod hooks;
@@ -63,6 +64,7 @@ pub struct Node {
     hooks: hooks::Hooks,
     /// `None` until everything else runs.
     health: Option<Health>,
+    groups: groups::SolicitedGroups,
     announced_ready: bool,
     next: Schedule,
     // The order matters: the leases end before the program is detached.
@@ -173,6 +175,7 @@ impl Node {
         }
         if due(&mut self.next.reopen, now, REOPEN_EVERY) {
             self.reopen_failed();
+            self.follow_groups();
             // An interface that could not be used is only taken up when it is looked at.
             self.stale |= self.devices.iter().any(|device| device.refused.is_some());
         }

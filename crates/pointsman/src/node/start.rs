@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{self, Receiver};
 use tracing::warn;
 
 use super::devices::Device;
+use super::groups::SolicitedGroups;
 use super::hooks::Hooks;
 use super::vrrp_check::check_vrrp;
 use super::{Inputs, Node, Schedule, StopSignals, permission};
@@ -88,6 +89,7 @@ impl Node {
             forgotten: BTreeSet::new(),
             hooks: Hooks::default(),
             health: None,
+            groups: SolicitedGroups::default(),
             announced_ready: false,
             next: Schedule::default(),
             vrrp: None,
