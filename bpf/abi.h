@@ -28,12 +28,19 @@ struct vip {
 	__u32 ifindex;  /* the only interface that has the VIP; 0: all of them */
 };
 
+/* The interface that a program is attached to. */
+struct port {
+	__u8 mac[6]; /* frames to any other unicast MAC are another host's */
+	__u8 unused[2];
+};
+
 /* What became of a frame. Every frame is counted as exactly one of these, the counters' keys. */
 enum outcome {
 	OUTCOME_PASSED,              /* no VIP's business */
 	OUTCOME_MALFORMED,           /* passed: a header is cut off or contradicts itself */
 	OUTCOME_GROUP,               /* passed: for a VIP, but sent to an Ethernet group */
 	OUTCOME_OTHER_INTERFACE,     /* passed: the VIP belongs to another interface */
+	OUTCOME_OTHER_HOST,          /* passed: for a VIP, but sent to the MAC of another host */
 	OUTCOME_REDIRECTED,          /* IP packet for an active VIP, to the queue's socket */
 	OUTCOME_NEIGHBOUR_REDIRECTED, /* ARP request or NS for an active VIP, likewise */
 	OUTCOME_UNBOUND,             /* passed: active VIP, but the queue has no socket */
@@ -49,7 +56,8 @@ struct clock {
 
 _Static_assert(sizeof(struct addr) == 16, "key of the VIP map");
 _Static_assert(sizeof(struct vip) == 8, "value of the VIP map");
-_Static_assert(OUTCOME_COUNT == 9, "entries of the counter array");
+_Static_assert(sizeof(struct port) == 8, "value of the port map");
+_Static_assert(OUTCOME_COUNT == 10, "entries of the counter array");
 _Static_assert(sizeof(struct clock) == 8, "context of the clock program");
 
 #endif

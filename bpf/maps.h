@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
 /*
  * The maps. `vips` and `leases` are one for all interfaces (user space gives every further object
- * the first one's), `xsks` and `counters` are each program's own.
+ * the first one's), `port`, `xsks` and `counters` are each program's own.
  */
 #ifndef POINTSMAN_MAPS_H
 #define POINTSMAN_MAPS_H
@@ -31,6 +31,13 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } leases SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct port);
+} port SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);

@@ -32,12 +32,32 @@ static __always_inline bool active(__u32 instance)
 }
 
 /*
+ * Whether the frame was sent to this interface. In promiscuous mode, and from a switch that does not
+ * know the destination, frames of other hosts come in as well: two balancers that forwarded each
+ * other's would multiply them.
+ */
+static __always_inline bool is_own(const struct ethhdr *eth)
+{
+	/* Ethernet headers are aligned to two bytes, also where that matters (NET_IP_ALIGN). */
+	const __u16 *to = (const void *)eth->h_dest;
+	__u32 key = 0;
+	const struct port *own = bpf_map_lookup_elem(&port, &key);
+	const __u16 *mac;
+
+	if (!own)
+		return false;
+	mac = (const void *)own->mac;
+	return to[0] == mac[0] && to[1] == mac[1] && to[2] == mac[2];
+}
+
+/*
  * What is to become of a frame, as if every queue had a socket: only the redirect itself tells
  * OUTCOME_UNBOUND.
  */
 static __always_inline enum outcome judge(struct xdp_md *ctx)
 {
 	struct frame frame = { .pos = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
+	const struct ethhdr *eth = frame.pos;
 	enum kind kind = parse(&frame);
 	struct vip *vip;
 
@@ -52,6 +72,8 @@ static __always_inline enum outcome judge(struct xdp_md *ctx)
 		return OUTCOME_OTHER_INTERFACE;
 	if (kind == KIND_IP && frame.group)
 		return OUTCOME_GROUP;
+	if (!frame.group && !is_own(eth))
+		return OUTCOME_OTHER_HOST;
 	if (active(vip->instance))
 		return kind == KIND_IP ? OUTCOME_REDIRECTED : OUTCOME_NEIGHBOUR_REDIRECTED;
 	return kind == KIND_IP ? OUTCOME_INACTIVE : OUTCOME_NEIGHBOUR_INACTIVE;

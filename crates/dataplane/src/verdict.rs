@@ -47,6 +47,7 @@ drop_reasons! {
     Inactive => "inactive", "The VIP's lease ran out before the frame was looked at.";
     NotVip => "not_vip", "The destination is not a configured VIP (a change was under way).";
     NotVipPort => "not_vip_port", "No service listens on this port or protocol of the VIP.";
+    OtherHost => "other_host", "Sent to the MAC address of another host, or to all of them.";
     Fragment => "fragment", "A later fragment of a datagram whose backend is not known.";
     NoBackend => "no_backend", "The service has no backend that may take a new connection.";
     NoNeighbour => "no_neighbour", "The flow's backend has no known MAC address.";

@@ -13,6 +13,9 @@ pub const XSKS: u32 = 256;
 /// `::ffff:a.b.c.d`.
 pub type Octets = [u8; 16];
 
+/// A MAC address, in the order of the wire.
+pub type Mac = [u8; 6];
+
 /// To whom an address belongs: the value of the VIP map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -21,6 +24,27 @@ pub struct Vip {
     pub instance: u32,
     /// The only interface that has the VIP; 0: all of them.
     pub ifindex: u32,
+}
+
+/// The interface that a program is attached to: the value of the port map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Port {
+    /// Frames to any other unicast MAC are another host's.
+    pub(crate) mac: Mac,
+    pub(crate) unused: [u8; 2],
+}
+
+impl Port {
+    pub(crate) const fn new(mac: Mac) -> Self {
+        Self { mac, unused: [0; 2] }
+    }
+
+    pub(crate) const fn to_bytes(self) -> [u8; size_of::<Self>()] {
+        let [a, b, c, d, e, f] = self.mac;
+        let [g, h] = self.unused;
+        [a, b, c, d, e, f, g, h]
+    }
 }
 
 impl Vip {
@@ -44,6 +68,8 @@ impl Vip {
 
 const _: () = assert!(size_of::<Octets>() == 16);
 const _: () = assert!(size_of::<Vip>() == 8);
+const _: () = assert!(size_of::<Port>() == 8);
+const _: () = assert!(std::mem::offset_of!(Port, mac) == 0);
 const _: () = assert!(std::mem::offset_of!(Vip, instance) == 0);
 const _: () = assert!(std::mem::offset_of!(Vip, ifindex) == 4);
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
+use crate::abi::{Mac, Port};
 use crate::error::SteerError;
 use crate::foreign;
 use crate::link;
@@ -24,6 +25,7 @@ use crate::outcome::{Counters, Outcome};
 pub struct Attached {
     mode: AttachedMode,
     link: Arc<LinkSlot>,
+    port: MapHandle,
     xsks: MapHandle,
     counters: MapHandle,
 }
@@ -55,6 +57,7 @@ pub(crate) struct LinkSlot(Mutex<Option<OwnedFd>>);
 /// A loaded program and its own maps, about to be attached.
 pub(crate) struct Loaded<'p> {
     pub(crate) program: BorrowedFd<'p>,
+    pub(crate) port: MapHandle,
     pub(crate) xsks: MapHandle,
     pub(crate) counters: MapHandle,
 }
@@ -64,9 +67,11 @@ impl Attached {
     pub(crate) fn new(
         interface: &str,
         ifindex: u32,
+        mac: Mac,
         mode: AttachMode,
         loaded: Loaded<'_>,
     ) -> Result<Self, SteerError> {
+        set_mac(&loaded.port, mac)?;
         let site = Site { interface, ifindex, program: loaded.program };
         let (link, mode) = match mode {
             AttachMode::Native => site.attach(AttachedMode::Native)?,
@@ -74,7 +79,17 @@ impl Attached {
             AttachMode::Auto => site.attach_any()?,
         };
         let link = Arc::new(LinkSlot(Mutex::new(Some(link))));
-        Ok(Self { mode, link, xsks: loaded.xsks, counters: loaded.counters })
+        let Loaded { program: _, port, xsks, counters } = loaded;
+        Ok(Self { mode, link, port, xsks, counters })
+    }
+
+    /// Takes frames to this MAC for the interface's own from now on, and those to the former one
+    /// for another host's. To be called when the interface has got another MAC.
+    ///
+    /// # Errors
+    /// [`SteerError::Map`].
+    pub fn set_mac(&self, mac: Mac) -> Result<(), SteerError> {
+        set_mac(&self.port, mac)
     }
 
     /// Redirects the frames of RX queue `queue` to the AF_XDP socket `fd`, which must be bound to
@@ -131,6 +146,7 @@ impl Attached {
     }
 
     pub(crate) fn share_maps(&self, open: &mut OpenSteerSkel<'_>) -> libbpf_rs::Result<()> {
+        open.maps.port.reuse_fd(self.port.as_fd())?;
         open.maps.xsks.reuse_fd(self.xsks.as_fd())?;
         open.maps.counters.reuse_fd(self.counters.as_fd())
     }
@@ -272,6 +288,11 @@ fn is_mtu_error(error: &io::Error, mtu: Option<u32>) -> bool {
 fn native_mtu_limit() -> u32 {
     let page = u32::try_from(rustix::param::page_size()).unwrap_or(u32::MAX);
     page.saturating_sub(PAGE_OVERHEAD)
+}
+
+pub(crate) fn set_mac(port: &MapHandle, mac: Mac) -> Result<(), SteerError> {
+    port.update(&0u32.to_ne_bytes(), &Port::new(mac).to_bytes(), MapFlags::ANY)
+        .map_err(SteerError::map("tell the program the interface's MAC address"))
 }
 
 pub(crate) fn read_counters(map: &MapHandle) -> Result<Counters, SteerError> {

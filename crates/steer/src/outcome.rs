@@ -37,6 +37,8 @@ outcomes! {
     Malformed => "malformed", "A header is cut off or contradicts itself: left to the kernel.";
     Group => "group", "For a VIP, but sent to an Ethernet group address: left to the kernel.";
     OtherInterface => "other_interface", "The VIP belongs to another interface: left to the kernel.";
+    OtherHost => "other_host",
+        "For a VIP, but sent to the MAC address of another host: left to the kernel.";
     Redirected => "redirected", "IP packet for an active VIP: handed to the worker of its queue.";
     NeighbourRedirected => "neighbour_redirected",
         "ARP request or neighbour solicitation for an active VIP: handed to the worker.";
@@ -56,9 +58,12 @@ impl Outcome {
     /// Whether the frame was left to the kernel's network stack (`XDP_PASS`).
     pub const fn is_passed(self) -> bool {
         match self {
-            Self::Passed | Self::Malformed | Self::Group | Self::OtherInterface | Self::Unbound => {
-                true
-            }
+            Self::Passed
+            | Self::Malformed
+            | Self::Group
+            | Self::OtherInterface
+            | Self::OtherHost
+            | Self::Unbound => true,
             Self::Redirected
             | Self::NeighbourRedirected
             | Self::Inactive
@@ -109,7 +114,7 @@ impl Index<Outcome> for Counters {
 }
 
 /// As in `bpf/abi.h`.
-const _: () = assert!(Outcome::COUNT == 9);
+const _: () = assert!(Outcome::COUNT == 10);
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapMut};
 
-use crate::abi::{INSTANCES, Octets, VIPS, Vip, XSKS};
+use crate::abi::{INSTANCES, Mac, Octets, VIPS, Vip, XSKS};
 use crate::attach::{AttachMode, Attached, LinkSlot, Loaded, check_interface};
 use crate::clock;
 use crate::error::SteerError;
@@ -44,8 +44,9 @@ impl Steer {
         Ok(Self { vips, lease_map, leases, links: Mutex::default() })
     }
 
-    /// Attaches a program of its own to the interface, which must have none; `queues` is how many
-    /// RX queues it has now (there will be room for at least [`XSKS`]). No queue has a socket yet:
+    /// Attaches a program of its own to the interface, which must have none. `mac` is the
+    /// interface's: frames to other hosts are left to the kernel. `queues` is how many RX queues it
+    /// has now (there will be room for at least [`XSKS`]). No queue has a socket yet:
     /// frames of active VIPs are counted as unbound and left to the kernel.
     ///
     /// # Errors
@@ -55,6 +56,7 @@ impl Steer {
         &self,
         interface: &str,
         ifindex: u32,
+        mac: Mac,
         mode: AttachMode,
         queues: u32,
     ) -> Result<Attached, SteerError> {
@@ -70,10 +72,11 @@ impl Steer {
         })?;
         let loaded = Loaded {
             program: object.progs.steer.as_fd(),
+            port: handle(&object.maps.port)?,
             xsks: handle(&object.maps.xsks)?,
             counters: handle(&object.maps.counters)?,
         };
-        let attached = Attached::new(interface, ifindex, mode, loaded)?;
+        let attached = Attached::new(interface, ifindex, mac, mode, loaded)?;
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.retain(|link| link.strong_count() > 0);
         links.push(Arc::downgrade(attached.link()));

@@ -30,6 +30,7 @@ impl Forwarder {
                 super::refuse_loop(ctx, source, &key)?;
                 self.fragment(ctx, &key)
             }
+            Packet::OtherHost => drop_for(DropReason::OtherHost),
             Packet::Malformed => drop_for(DropReason::Malformed),
             // TCP and UDP do not come here.
             Packet::Other { .. } | Packet::Tcp(..) | Packet::Udp(_) => {
@@ -125,6 +126,7 @@ impl Forwarder {
             | Packet::EchoRequest { .. }
             | Packet::WhoHas { .. }
             | Packet::Other { .. }
+            | Packet::OtherHost
             | Packet::Malformed => drop_for(DropReason::NoFlow),
         };
         match self.settle(&ctx, frame.len(), decision) {
@@ -154,6 +156,7 @@ impl Forwarder {
             | Packet::EchoRequest { .. }
             | Packet::WhoHas { .. }
             | Packet::Other { .. }
+            | Packet::OtherHost
             | Packet::Malformed => packet::answer,
         };
         if frames.transform(index, &mut |buffer, len| answer(buffer, len, mac)) {

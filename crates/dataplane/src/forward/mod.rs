@@ -184,12 +184,12 @@ impl Forwarder {
     fn parse_all<B: Burst>(&self, frames: &mut B, work: &mut [Work]) {
         for (frame, work) in frames.frames().zip(work) {
             match packet::plain_tcp(frame) {
-                Some((key, tcp)) => {
+                Some((key, tcp)) if packet::is_sent_to(frame, self.mac) => {
                     work.hash = self.flows.hash(&key);
                     self.flows.prefetch(work.hash);
                     work.packet = Packet::Tcp(key, tcp);
                 }
-                None => self.parse_other(frame, work),
+                _ => self.parse_other(frame, work),
             }
             work.source = packet::ethernet_source(frame).unwrap_or_default();
         }
@@ -197,6 +197,10 @@ impl Forwarder {
 
     #[inline(never)]
     fn parse_other(&self, frame: &[u8], work: &mut Work) {
+        if !packet::is_sent_to(frame, self.mac) {
+            work.packet = parse_stray(frame);
+            return;
+        }
         packet::parse_others_into(frame, &mut work.packet);
         if let Packet::Tcp(key, _) | Packet::Udp(key) = &work.packet {
             work.hash = self.flows.hash(key);
@@ -273,6 +277,7 @@ impl Forwarder {
             | Packet::EchoRequest { .. }
             | Packet::WhoHas { .. }
             | Packet::Other { .. }
+            | Packet::OtherHost
             | Packet::Malformed) => self.local(ctx, work.source.mac(), other),
         }
     }
@@ -391,6 +396,15 @@ impl fmt::Debug for Forwarder {
             .field("flows", &self.flows.len())
             .finish_non_exhaustive()
     }
+}
+
+/// A frame that was not sent to our MAC: a port in promiscuous mode sees it, or the switch does not
+/// know the destination. Only who asks all hosts for an address asks us as well.
+#[cold]
+fn parse_stray(frame: &[u8]) -> Packet {
+    let packet = packet::parse(frame);
+    let is_question = matches!(packet, Packet::WhoHas { .. }) && packet::is_sent_to_group(frame);
+    if is_question || packet == Packet::Malformed { packet } else { Packet::OtherHost }
 }
 
 #[inline]

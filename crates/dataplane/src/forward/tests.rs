@@ -9,6 +9,7 @@ mod handshakes;
 mod kit;
 mod lifecycle;
 mod moves;
+mod other_hosts;
 mod properties;
 mod spread;
 mod told;

@@ -32,6 +32,7 @@ pub(crate) use answer::is_answerable;
 pub(crate) use ipv4::plain_tcp;
 pub use reset::{RESET_LEN, reset, write_reset};
 pub use rewrite::{EthernetSource, ethernet_source, rewrite_macs, source_mac};
+pub(crate) use rewrite::{is_sent_to, is_sent_to_group};
 pub use unreachable::unreachable;
 
 use crate::addr::Addr;
@@ -73,6 +74,8 @@ pub enum Packet {
         /// The IP destination; of ARP the target; `::` where there is neither.
         dst: Addr,
     },
+    /// Sent to the MAC of another host. Not found by [`parse`], which does not know ours.
+    OtherHost,
     /// A header is cut off or contradicts itself.
     Malformed,
 }

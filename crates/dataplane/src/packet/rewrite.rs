@@ -17,6 +17,17 @@ pub fn rewrite_macs(frame: &mut [u8], header: &[u8; 12]) -> bool {
     }
 }
 
+/// Whether the frame's Ethernet destination is `own`.
+#[inline(always)]
+pub(crate) fn is_sent_to(frame: &[u8], own: Mac) -> bool {
+    frame.first_chunk::<6>() == Some(&own.0)
+}
+
+/// Whether the frame's Ethernet destination is a group: multicast or broadcast.
+pub(crate) fn is_sent_to_group(frame: &[u8]) -> bool {
+    frame.first().is_some_and(|first| first & 1 == 1)
+}
+
 /// The frame's Ethernet source; `None` when it is shorter than an Ethernet header.
 #[inline]
 pub fn source_mac(frame: &[u8]) -> Option<Mac> {

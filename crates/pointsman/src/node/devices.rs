@@ -78,6 +78,14 @@ impl Device {
         }
     }
 
+    /// Has the XDP program take frames to this MAC for ours.
+    fn follow_mac(&self, mac: Mac) {
+        info!(interface = %self.wanted.name, %mac, "MAC address changed");
+        if let Some(Err(error)) = self.attached.as_ref().map(|attached| attached.set_mac(mac.0)) {
+            error!(interface = %self.wanted.name, %error, "frames to the new MAC address are not served");
+        }
+    }
+
     fn binding(&self, mac: Mac, frames: u32, patience: Duration) -> Binding {
         Binding {
             interface: self.wanted.name.clone(),
@@ -156,6 +164,9 @@ impl Node {
                 if old.up != new.up {
                     info!(interface = %name, up = new.up, "link changed");
                 }
+                if old.mac != new.mac {
+                    self.devices[index].follow_mac(new.mac);
+                }
                 if old.mac != new.mac || old.mtu != new.mtu {
                     self.reopen(index, None);
                 } else if new.up && !old.up {
@@ -194,7 +205,7 @@ impl Node {
             XdpMode::Native => AttachMode::Native,
             XdpMode::Generic => AttachMode::Generic,
         };
-        let attached = self.steer.attach(&name, link.ifindex, mode, device.queues)?;
+        let attached = self.steer.attach(&name, link.ifindex, link.mac.0, mode, device.queues)?;
         info!(interface = %name, mode = mode_name(attached.mode()), queues = device.queues,
             "XDP program attached");
         device.attached = Some(attached);

@@ -159,8 +159,14 @@ impl Rig {
     #[track_caller]
     fn inject(&self, at: usize, frames: impl IntoIterator<Item = Vec<u8>>) {
         for frame in frames {
-            assert!(self.seats[at].kernel.inject(&frame), "no room");
+            assert!(self.offer(at, frame), "no room");
         }
+    }
+
+    /// A frame for the MAC of the worker's port; whether the kernel had room for it.
+    fn offer(&self, at: usize, mut frame: Vec<u8>) -> bool {
+        frame[..6].copy_from_slice(&own_mac(self.seats[at].worker.id.port).0);
+        self.seats[at].kernel.inject(&frame)
     }
 
     /// Has so many clients connect through a worker.

@@ -9,6 +9,8 @@ use etherparse::{
 
 /// Where frames for us go.
 pub(super) const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// Where frames for another host go; it differs in one bit.
+pub(super) const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 3];
 pub(super) const BROADCAST: [u8; 6] = [0xff; 6];
 /// The group of a solicited-node address (RFC 2464 §7).
 pub(super) const SOLICITED_NODE: [u8; 6] = [0x33, 0x33, 0xff, 0, 0, 0x10];

@@ -14,9 +14,10 @@ use rustix::net::netdevice;
 use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::thread::UnshareFlags;
 
+use super::frames::OUR_MAC;
 use super::rig::xdp_socket;
 use crate::abi::XSKS;
-use crate::attach::read_counters;
+use crate::attach::{read_counters, set_mac};
 use crate::object;
 use crate::{AttachMode, Attached, AttachedMode, Outcome, Steer, SteerError};
 
@@ -144,7 +145,8 @@ fn a_driver_that_refuses_the_mtu_is_told_from_other_refusals() {
 
         run("ip link add few numrxqueues 1 type veth peer name many numtxqueues 4");
         run("ethtool -L many tx 4");
-        let error = steer.attach("few", index_of("few"), AttachMode::Native, 1).unwrap_err();
+        let error =
+            steer.attach("few", index_of("few"), OUR_MAC, AttachMode::Native, 1).unwrap_err();
         assert!(matches!(error, SteerError::Attach { .. }), "{error}");
         assert!(error.to_string().contains("as many RX queues as its peer has TX"), "{error}");
     });
@@ -156,7 +158,7 @@ fn interfaces_that_are_not_there_are_named() {
         let steer = steer();
         let index = index_of(OURS);
         for (name, index) in [("nothing", index), (OURS, index + 100), (OURS, 0)] {
-            let error = steer.attach(name, index, AttachMode::Auto, 1).unwrap_err();
+            let error = steer.attach(name, index, OUR_MAC, AttachMode::Auto, 1).unwrap_err();
             assert!(matches!(error, SteerError::NoSuchInterface { .. }), "{error}");
             assert!(error.to_string().contains(name), "{error}");
         }
@@ -191,7 +193,8 @@ fn sockets_have_room_beyond_the_queues() {
         assert!(matches!(wrong, SteerError::Map { .. }), "{wrong}");
         drop(attached);
 
-        let many = steer.attach(OURS, index_of(OURS), AttachMode::Native, XSKS + 1).unwrap();
+        let many =
+            steer.attach(OURS, index_of(OURS), OUR_MAC, AttachMode::Native, XSKS + 1).unwrap();
         assert_eq!(many.queues(), 2 * XSKS);
     });
 }
@@ -206,6 +209,9 @@ fn two_interfaces_share_vips_but_not_sockets_and_counters() {
         let other = object::load(&mut other, |open| steer.share_maps(open)).unwrap();
         let vip = crate::abi::Vip { instance: 0, ifindex: 0 };
         steer.insert_vip(super::rig::mapped(super::rig::ACTIVE4), vip).unwrap();
+        for port in [&one.maps.port, &other.maps.port] {
+            set_mac(&MapHandle::try_from(port).unwrap(), OUR_MAC).unwrap();
+        }
         let frame = super::frames::frame(&super::frames::tcp4(super::rig::ACTIVE4));
         let input = || libbpf_rs::ProgramInput { data_in: Some(&frame), ..Default::default() };
 
@@ -215,6 +221,30 @@ fn two_interfaces_share_vips_but_not_sockets_and_counters() {
         let inactive = |map| read_counters(&MapHandle::try_from(map).unwrap()).unwrap();
         assert_eq!(inactive(&one.maps.counters)[Outcome::Inactive], 1);
         assert_eq!(inactive(&other.maps.counters)[Outcome::Inactive], 2);
+    });
+}
+
+/// In generic mode the kernel looks at the frame before the program does: both must agree.
+#[test]
+fn frames_to_another_hosts_mac_are_left_to_the_kernel_until_it_is_ours() {
+    in_namespace(|| {
+        let steer = steer();
+        let vip = crate::abi::Vip { instance: 0, ifindex: 0 };
+        steer.insert_vip(super::rig::mapped([192, 0, 2, 10]), vip).unwrap();
+        let far = FarEnd::new();
+        far.run("ip neighbour add 192.0.2.10 lladdr 02:00:00:00:00:07 dev peer");
+        run("ip link set ours promisc on");
+        for mode in [AttachMode::Native, AttachMode::Generic] {
+            let attached = attach(&steer, mode).unwrap();
+            assert!(!far.ping("192.0.2.10"));
+            let counters = attached.counters().unwrap();
+            assert_eq!((counters[Outcome::OtherHost], counters[Outcome::Inactive]), (1, 0));
+
+            attached.set_mac([2, 0, 0, 0, 0, 7]).unwrap();
+            assert!(!far.ping("192.0.2.10"));
+            let counters = attached.counters().unwrap();
+            assert_eq!((counters[Outcome::OtherHost], counters[Outcome::Inactive]), (1, 1));
+        }
     });
 }
 
@@ -296,7 +326,8 @@ fn in_namespace(test: impl FnOnce() + Send + 'static) {
 }
 
 fn make_interfaces() {
-    run("ip link add ours type veth peer name peer");
+    let mac = OUR_MAC.map(|byte| format!("{byte:02x}")).join(":");
+    run(&format!("ip link add ours address {mac} type veth peer name peer"));
     run("ip link set ours up");
     run("ip link set peer up");
 }
@@ -347,7 +378,7 @@ fn steer() -> Steer {
 }
 
 fn attach(steer: &Steer, mode: AttachMode) -> Result<Attached, SteerError> {
-    steer.attach(OURS, index_of(OURS), mode, 1)
+    steer.attach(OURS, index_of(OURS), OUR_MAC, mode, 1)
 }
 
 fn index_of(interface: &str) -> u32 {

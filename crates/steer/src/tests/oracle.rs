@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestRunner};
 
+use super::frames::OUR_MAC;
 use super::rig::*;
 use super::table;
 use crate::Outcome;
@@ -16,23 +17,25 @@ use crate::abi::Octets;
 /// What a frame is about; `None` wherever a header is cut off or contradicts itself.
 enum About {
     Nothing,
-    Packet { to: Octets, group: bool },
+    Packet { to: Octets },
     WhoHas(Octets),
 }
 
 fn oracle(frame: &[u8], bound: bool) -> Outcome {
-    let (addr, neighbour, group) = match about(frame) {
+    let (addr, neighbour) = match about(frame) {
         None => return Outcome::Malformed,
         Some(About::Nothing) => return Outcome::Passed,
-        Some(About::Packet { to, group }) => (to, false, group),
-        Some(About::WhoHas(target)) => (target, true, false),
+        Some(About::Packet { to }) => (to, false),
+        Some(About::WhoHas(target)) => (target, true),
     };
+    let group = frame[0] & 1 == 1;
     let Some((_, vip)) = WORLD.iter().find(|(known, _)| *known == addr) else {
         return Outcome::Passed;
     };
     match (vip.ifindex, vip.instance) {
         (2.., _) => Outcome::OtherInterface,
-        _ if group => Outcome::Group,
+        _ if group && !neighbour => Outcome::Group,
+        _ if !group && frame[..6] != OUR_MAC => Outcome::OtherHost,
         (_, STANDBY) if neighbour => Outcome::NeighbourInactive,
         (_, STANDBY) => Outcome::Inactive,
         _ if !bound => Outcome::Unbound,
@@ -42,7 +45,6 @@ fn oracle(frame: &[u8], bound: bool) -> Outcome {
 }
 
 fn about(frame: &[u8]) -> Option<About> {
-    let group = frame.first()? & 1 == 1;
     let (mut kind, mut rest) = (number(frame, 12)?, frame.get(14..)?);
     for _ in 0..2 {
         if kind == 0x8100 || kind == 0x88a8 {
@@ -54,12 +56,12 @@ fn about(frame: &[u8]) -> Option<About> {
             let (header, total) = (usize::from(rest.first()? & 15) * 4, number(rest, 2)?);
             let packet = rest.get(..usize::from(total))?;
             let whole = rest[0] >> 4 == 4 && header >= 20 && packet.len() >= header;
-            whole.then(|| About::Packet { to: mapped(take(rest, 16).unwrap()), group })
+            whole.then(|| About::Packet { to: mapped(take(rest, 16).unwrap()) })
         }
         0x86dd => {
             let packet = rest.get(..40 + usize::from(number(rest, 4)?))?;
             (packet[0] >> 4 == 6).then_some(())?;
-            about_ipv6(rest, &packet[40..], group)
+            about_ipv6(rest, &packet[40..])
         }
         0x0806 => match take::<8>(rest, 0)? {
             [0, 1, 8, 0, 6, 4, 0, 1] => {
@@ -73,7 +75,7 @@ fn about(frame: &[u8]) -> Option<About> {
     }
 }
 
-fn about_ipv6(ip: &[u8], payload: &[u8], group: bool) -> Option<About> {
+fn about_ipv6(ip: &[u8], payload: &[u8]) -> Option<About> {
     let on_wire = |addr: Octets| addr[..12] != mapped([0; 4])[..12];
     let to = take(ip, 24)?;
     match (ip[6], ip[7], payload) {
@@ -84,7 +86,7 @@ fn about_ipv6(ip: &[u8], payload: &[u8], group: bool) -> Option<About> {
         }
         (58, _, [133..=137, ..]) => Some(About::Nothing),
         _ if !on_wire(to) => Some(About::Nothing),
-        _ => Some(About::Packet { to, group }),
+        _ => Some(About::Packet { to }),
     }
 }
 

@@ -11,8 +11,9 @@ use std::sync::atomic::Ordering;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, ProgramInput};
 use rustix::net::{AddressFamily, SocketType, socket};
 
+use super::frames::OUR_MAC;
 use crate::abi::{Octets, Vip};
-use crate::attach::read_counters;
+use crate::attach::{read_counters, set_mac};
 use crate::object::{self, skeleton::SteerSkel};
 use crate::{Counters, Outcome, Steer};
 
@@ -40,6 +41,7 @@ impl Rig {
         let storage = Box::leak(Box::new(MaybeUninit::uninit()));
         let object = object::load(storage, |open| steer.share_maps(open)).unwrap();
         let counters = MapHandle::try_from(&object.maps.counters).unwrap();
+        set_mac(&MapHandle::try_from(&object.maps.port).unwrap(), OUR_MAC).unwrap();
         let rig = Self { steer, object, counters, last: Cell::default(), socket: xdp_socket() };
         for (addr, vip) in WORLD {
             rig.steer.insert_vip(*addr, *vip).unwrap();
@@ -84,6 +86,7 @@ pub(super) fn action_of(outcome: Outcome) -> Action {
         | Outcome::Malformed
         | Outcome::Group
         | Outcome::OtherInterface
+        | Outcome::OtherHost
         | Outcome::Unbound => Action::Pass,
         Outcome::Redirected | Outcome::NeighbourRedirected => Action::Redirect,
         Outcome::Inactive | Outcome::NeighbourInactive => Action::Drop,

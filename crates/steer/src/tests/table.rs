@@ -42,7 +42,7 @@ fn the_table_has_every_outcome() {
 
 /// All lines; the oracle test truncates and mutates them.
 pub(super) fn all() -> Vec<Case> {
-    [ip(), tags(), neighbours(), garbled()].concat()
+    [ip(), tags(), neighbours(), other_hosts(), garbled()].concat()
 }
 
 fn ip() -> Vec<Case> {
@@ -112,6 +112,28 @@ fn tags() -> Vec<Case> {
             NeighbourInactive,
         ),
     ]
+}
+
+fn other_hosts() -> Vec<Case> {
+    let to = |inner: &Layer3| tagged(OTHER_MAC, &[], inner);
+    let differing = |at: usize| {
+        let mut mac = OUR_MAC;
+        mac[at] ^= 0x80;
+        ("active VIP, one byte of the MAC differs", tagged(mac, &[], &tcp4(ACTIVE4)), OtherHost)
+    };
+    let cases = [
+        ("active VIP, MAC of another host", to(&tcp4(ACTIVE4)), OtherHost),
+        ("a standby's", to(&tcp4(STANDBY4)), OtherHost),
+        ("active VIP, IPv6", to(&udp6(ACTIVE6)), OtherHost),
+        ("in a VLAN", tagged(OTHER_MAC, &[VLAN], &tcp4(ACTIVE4)), OtherHost),
+        ("a fragment", to(&fragment4(ACTIVE4, 100, false)), OtherHost),
+        ("VIP of another interface", to(&tcp4(ELSEWHERE4)), OtherInterface),
+        ("no VIP", to(&tcp4(NODE4)), Passed),
+        ("ARP request that asks another host", to(&arp_request(ACTIVE4)), OtherHost),
+        ("the same for a standby VIP", to(&arp_request(STANDBY4)), OtherHost),
+        ("solicitation of another host", to(&solicitation(ACTIVE6, ACTIVE6)), OtherHost),
+    ];
+    cases.into_iter().chain((0..6).map(differing)).collect()
 }
 
 fn neighbours() -> Vec<Case> {

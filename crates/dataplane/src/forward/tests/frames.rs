@@ -236,12 +236,19 @@ impl Client {
     }
 }
 
-/// Makes an untagged IPv4 frame one of another client, whatever MACs it has; checksums are then
-/// wrong, which is nothing to the packet path. For those who need millions.
+/// Makes an untagged IPv4 frame one of another client to the first worker, whatever MACs it has;
+/// checksums are then wrong, which is nothing to the packet path. For tests that need millions.
 pub(super) fn set_source(frame: &mut [u8], index: u32) {
+    frame[..6].copy_from_slice(&GATEWAY_MAC.0);
     frame[6..12].copy_from_slice(&CLIENT_MAC.0);
     let [_, b, c, d] = index.to_be_bytes();
     frame[26..30].copy_from_slice(&[10, b, c, d]);
+}
+
+/// Sends a frame to another MAC.
+pub(super) fn sent_to(mut frame: Vec<u8>, mac: Mac) -> Vec<u8> {
+    frame[..6].copy_from_slice(&mac.0);
+    frame
 }
 
 /// Puts VLAN tags into a frame.

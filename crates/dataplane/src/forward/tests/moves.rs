@@ -1,10 +1,11 @@
 //! Flows that change their queue, and flows that change their node.
 
-use super::frames::Client;
-use super::kit::{EVERY_SCHEDULER, Node, Site, Sizes, VIP, backend_mac};
+use super::frames::{Client, sent_to};
+use super::kit::{EVERY_SCHEDULER, Node, Outcome, Site, Sizes, VIP, backend_mac};
 use crate::addr::Addr;
 use crate::scheduler::SchedulerKind;
 use crate::slots::BackendSlot;
+use crate::verdict::DropReason;
 
 #[test]
 fn a_moved_flow_keeps_its_backend_under_every_scheduler() {
@@ -149,8 +150,12 @@ fn a_changed_mac_is_used_at_once() {
     let mut frames = vec![client.ack()];
     node.burst(0, &mut frames);
     assert_eq!(frames[0][..6], backend_mac(BackendSlot(0)).0);
-    node.workers[0].set_mac(crate::Mac([2, 0xaa, 0, 0, 9, 9]));
-    let mut frames = vec![client.who_has()];
+    let new = crate::Mac([2, 0xaa, 0, 0, 9, 9]);
+    node.workers[0].set_mac(new);
+    let other_host = Outcome::Dropped(DropReason::OtherHost);
+    assert_eq!(node.send(0, client.ack()), other_host, "the former MAC is not ours any more");
+    assert_eq!(node.to(0, sent_to(client.ack(), new)), 0);
+    let mut frames = vec![sent_to(client.who_has(), new)];
     node.burst(0, &mut frames);
     assert_eq!(frames[0][6..12], [2, 0xaa, 0, 0, 9, 9], "answers come from the new address");
 }

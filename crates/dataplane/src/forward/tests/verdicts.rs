@@ -47,26 +47,36 @@ fn site() -> Site {
 }
 
 /// What is there, what comes to worker 0, what becomes of it.
-struct Case {
+pub(super) struct Case {
     what: &'static str,
     given: fn(&mut Node),
     frame: Vec<u8>,
     outcome: Outcome,
 }
 
-fn case(what: &'static str, given: fn(&mut Node), frame: Vec<u8>, outcome: Outcome) -> Case {
+pub(super) fn case(
+    what: &'static str,
+    given: fn(&mut Node),
+    frame: Vec<u8>,
+    outcome: Outcome,
+) -> Case {
     Case { what, given, frame, outcome }
 }
 
-fn dropped(what: &'static str, frame: Vec<u8>, reason: DropReason) -> Case {
+pub(super) fn dropped(what: &'static str, frame: Vec<u8>, reason: DropReason) -> Case {
     case(what, |_| (), frame, Outcome::Dropped(reason))
 }
 
-fn forwarded(what: &'static str, given: fn(&mut Node), frame: Vec<u8>, slot: u16) -> Case {
+pub(super) fn forwarded(
+    what: &'static str,
+    given: fn(&mut Node),
+    frame: Vec<u8>,
+    slot: u16,
+) -> Case {
     case(what, given, frame, Outcome::To(slot))
 }
 
-fn check(cases: Vec<Case>, workers: usize) {
+pub(super) fn check(cases: Vec<Case>, workers: usize) {
     for Case { what, given, frame, outcome } in cases {
         let mut node = Node::sized(site(), Sizes { workers, ..Sizes::default() });
         given(&mut node);
@@ -109,11 +119,11 @@ fn tally(node: &Node, outcome: &Outcome) -> [u64; 6] {
     tally
 }
 
-fn web() -> Client {
+pub(super) fn web() -> Client {
     Client::new(1, VIP)
 }
 
-fn web6() -> Client {
+pub(super) fn web6() -> Client {
     Client::v6(1, VIP6)
 }
 

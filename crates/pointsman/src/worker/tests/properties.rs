@@ -79,7 +79,7 @@ impl Rig {
         match event {
             Event::Inject(at, kind, first, count) => {
                 for client in first..first + count {
-                    self.seats[at].kernel.inject(&frame(kind, client));
+                    self.offer(at, frame(kind, client));
                 }
             }
             Event::Turn(at) => {
