@@ -20,7 +20,9 @@ mod rings;
 pub use batch::{BURST, Batch, FreeList};
 pub use error::OpenError;
 pub use frame::Frame;
-pub use kernel::{Bound, KernelRings, OpenConfig, ZeroCopy, open, rx_queues};
+pub use kernel::{
+    Bound, Feature, Features, KernelRings, OpenConfig, ZeroCopy, driver, open, rx_queues,
+};
 pub use memory::{Census, MemoryConfig, MemoryKernel, MemoryRings, memory_port};
 pub use port::{Accounting, Counters, Flushed, KickError, KickErrors, Link, Port};
 pub use rings::{Rings, Statistics, Waiting};

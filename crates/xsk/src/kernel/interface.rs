@@ -60,6 +60,20 @@ impl InterfaceView {
         Some(unsafe { (&raw const channels).read_volatile() })
     }
 
+    /// Runs an ethtool command, the first of `words`, which the kernel answers in place.
+    ///
+    /// # Safety
+    /// `words` must be as long as the command's structure with all that the kernel writes behind
+    /// it.
+    ///
+    /// # Errors
+    /// What ioctl(2) reports.
+    pub(super) unsafe fn ethtool(&self, words: &mut [u32]) -> Result<(), Errno> {
+        let mut request = self.request();
+        request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
+        self.ioctl(libc::SIOCETHTOOL, &mut request)
+    }
+
     fn request(&self) -> libc::ifreq {
         // SAFETY: all zeroes is a valid `ifreq`: integers, arrays of them and a null pointer.
         let mut request: libc::ifreq = unsafe { mem::zeroed() };
@@ -68,7 +82,7 @@ impl InterfaceView {
     }
 
     fn ioctl(&self, number: libc::Ioctl, request: &mut libc::ifreq) -> Result<(), Errno> {
-        // SAFETY: the descriptor is open, `number` is one of the two above, both of which take an
+        // SAFETY: the descriptor is open, `number` is one of those above, which all take an
         // `ifreq`; what it points to outlives the call and has the size the command asks for.
         let result = unsafe { libc::ioctl(self.socket.as_raw_fd(), number, request) };
         if result < 0 { Err(last_errno()) } else { Ok(()) }

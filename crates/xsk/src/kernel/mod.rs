@@ -6,6 +6,7 @@
 //! chunk's last packet.
 #![expect(unsafe_code, reason = "xsk-rs leaves the ownership of frames to its callers")]
 
+mod features;
 mod interface;
 mod memlock;
 mod open;
@@ -21,6 +22,7 @@ use xsk_rs::config::{Interface, SocketConfig, UmemConfig};
 use xsk_rs::umem::frame::FrameDesc;
 use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue, Umem};
 
+pub use self::features::{Feature, Features, driver};
 pub use self::interface::rx_queues;
 pub use self::open::{Bound, OpenConfig, ZeroCopy, open};
 use crate::batch::{BURST, Batch, FreeList};
