@@ -6,7 +6,7 @@
 //! | [`node`] | the control thread: carries out what `control::Controller` decides |
 //! | [`vrrp`] | the VRRP thread: adverts, and the leases that make VIPs active |
 //! | [`health`] | health checks: probes over sockets |
-//! | [`netlink`] | links, addresses, neighbours |
+//! | [`netlink`], [`layers`] | links, addresses, neighbours; which device stands on which |
 //! | [`serve`] | HTTP and the control socket |
 //! | [`status`], [`metrics`] | the state as a document, and as Prometheus text |
 //! | [`cli`] | sub-commands |
@@ -15,6 +15,7 @@
 pub mod cli;
 pub mod clock;
 pub mod health;
+pub mod layers;
 pub mod metrics;
 pub mod netlink;
 pub mod node;

@@ -80,6 +80,16 @@ impl Page {
             &["interface", "mode"],
         )?;
         let queues = self.gauge("interface_queues", "RX queues of the device.", labels)?;
+        let offloads = self.gauge(
+            "interface_offloads_off",
+            "Offloads that are off while the interface is served.",
+            labels,
+        )?;
+        let altered = self.gauge(
+            "interface_frames_altered",
+            "1 while frames are not seen as they were on the wire: without VLAN tag, or merged.",
+            labels,
+        )?;
         let outcomes = self.counter(
             "xdp_packets_total",
             "Frames seen by the XDP program, by what became of them.",
@@ -97,6 +107,9 @@ impl Page {
                 native.with_label_values(&[name, mode]).set(flag(interface.xdp == mode));
             }
             queues.with_label_values(&[name]).set(f64::from(interface.queues));
+            let off = u32::try_from(interface.offloads_off.len()).unwrap_or(u32::MAX);
+            offloads.with_label_values(&[name]).set(f64::from(off));
+            altered.with_label_values(&[name]).set(flag(interface.trouble.is_some()));
             passed.with_label_values(&[name]).inc_by(interface.passed);
             for count in &interface.outcomes {
                 outcomes.with_label_values(&[name, &count.name]).inc_by(count.value);

@@ -17,7 +17,9 @@ use dataplane::Mac;
 use futures_util::stream::TryStreamExt;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoBridge, InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
     NeighbourState,
@@ -26,6 +28,8 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use steer::KernelVersion;
 use tracing::debug;
+
+use crate::layers::{Kind, Layer, Layers};
 
 /// A netlink socket for requests and one for notifications.
 #[derive(Debug)]
@@ -59,6 +63,8 @@ pub struct Picture {
     pub links: BTreeMap<String, Link>,
     /// By interface index.
     pub networks: BTreeMap<u32, Vec<Network>>,
+    /// What is made of what, by interface index.
+    pub layers: Layers,
     /// Names of links that were not set up (`ip link set … up`).
     pub down: BTreeSet<String>,
 }
@@ -92,6 +98,7 @@ impl Netlink {
         let mut links = self.handle.link().get().execute();
         while let Some(message) = links.try_next().await.context("cannot list interfaces")? {
             if let Some((name, link)) = link_of(&message) {
+                picture.layers.0.insert(link.ifindex, layer_of(&name, &message));
                 if !message.header.flags.contains(LinkFlags::Up) {
                     picture.down.insert(name.clone());
                 }
@@ -210,6 +217,42 @@ fn link_of(message: &LinkMessage) -> Option<(String, Link)> {
     let flags = message.header.flags;
     let up = flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::LowerUp);
     Some((name?, Link { ifindex: message.header.index, mac, up, mtu }))
+}
+
+fn layer_of(name: &str, message: &LinkMessage) -> Layer {
+    let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
+    let mut layer = Layer { name: name.to_owned(), ethernet, ..Layer::default() };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::Link(index) => layer.parent = Some(*index),
+            LinkAttribute::Controller(index) => layer.master = Some(*index),
+            LinkAttribute::LinkInfo(info) => layer.kind = kind_of(info),
+            _ => {}
+        }
+    }
+    layer
+}
+
+fn kind_of(info: &[LinkInfo]) -> Kind {
+    let vlan_filtering = info.iter().any(|entry| {
+        let LinkInfo::Data(InfoData::Bridge(settings)) = entry else { return false };
+        settings.contains(&InfoBridge::VlanFiltering(true))
+    });
+    let kind = info.iter().find_map(|entry| match entry {
+        LinkInfo::Kind(kind) => Some(kind),
+        _ => None,
+    });
+    match kind {
+        Some(InfoKind::Veth) => Kind::Veth,
+        Some(InfoKind::Tun) => Kind::Tap,
+        Some(InfoKind::Vlan) => Kind::Vlan,
+        Some(InfoKind::MacVlan | InfoKind::MacVtap) => Kind::MacVlan,
+        Some(InfoKind::IpVlan | InfoKind::IpVtap) => Kind::IpVlan,
+        Some(InfoKind::Bond) => Kind::Bond,
+        Some(InfoKind::Team) => Kind::Team,
+        Some(InfoKind::Bridge) => Kind::Bridge { vlan_filtering },
+        _ => Kind::Card,
+    }
 }
 
 fn network_of(message: &AddressMessage) -> Option<Network> {

@@ -65,6 +65,12 @@ pub struct Interface {
     pub mtu: u32,
     /// Attach mode of the XDP program: `native`, `generic`, or empty while not attached.
     pub xdp: String,
+    /// Why frames are not seen as they were on the wire (VLAN tags, length).
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// Offloads that are off while the interface is served, as `device offload`.
+    #[serde(default)]
+    pub offloads_off: Vec<String>,
     /// RX queues that the device uses.
     pub queues: u32,
     /// RX queues that should be served.

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use control::{Event, Interface, Link, XdpMode, ZeroCopy};
 use dataplane::{Mac, PortId};
 use steer::{AttachMode, Attached, AttachedMode, Outcome};
 use tracing::{error, info, warn};
 
 use super::Node;
+use super::offloads::Offloads;
+use crate::layers::{Kind, Layers};
 use crate::worker::WorkerId;
 use crate::worker::thread::{Binding, WorkerEvent};
 
@@ -24,8 +26,14 @@ pub(super) struct Device {
     pub(super) wanted: Interface,
     /// What the kernel says; `None` while it does not exist.
     pub(super) link: Option<Link>,
+    /// What it is.
+    pub(super) kind: Kind,
+    /// Devices that its frames come through.
+    pub(super) below: Vec<String>,
     /// The XDP program on this very device.
     pub(super) attached: Option<Attached>,
+    /// What is switched off meanwhile; restored after the program is detached.
+    pub(super) offloads: Offloads,
     /// RX queues that the device uses.
     pub(super) queues: u32,
     /// Queues whose worker reported a bound socket.
@@ -34,6 +42,8 @@ pub(super) struct Device {
     pub(super) failed: BTreeMap<u32, String>,
     /// Why the device, though there, has no XDP program.
     pub(super) refused: Option<String>,
+    /// Why frames are not seen as they were on the wire.
+    pub(super) trouble: Option<String>,
     /// What programs counted that were attached before, by outcome.
     past: [u64; Outcome::COUNT],
 }
@@ -50,11 +60,15 @@ impl Device {
             id,
             wanted,
             link: None,
+            kind: Kind::default(),
+            below: Vec::new(),
             attached: None,
+            offloads: Offloads::default(),
             queues: 0,
             bound: BTreeSet::new(),
             failed: BTreeMap::new(),
             refused: None,
+            trouble: None,
             past: [0; Outcome::COUNT],
         }
     }
@@ -83,6 +97,29 @@ impl Device {
         info!(interface = %self.wanted.name, %mac, "MAC address changed");
         if let Some(Err(error)) = self.attached.as_ref().map(|attached| attached.set_mac(mac.0)) {
             error!(interface = %self.wanted.name, %error, "frames to the new MAC address are not served");
+        }
+    }
+
+    /// What it is and what it stands on, as far as its index is known.
+    pub(super) fn see_layers(&mut self, layers: &Layers) {
+        let Some(link) = self.link else { return };
+        self.kind = layers.kind(link.ifindex);
+        self.below = layers.below(link.ifindex);
+    }
+
+    /// The mode to attach in. A bond takes a program in native mode and hands it to its ports,
+    /// whose frames no socket of the bond may receive.
+    fn attach_mode(&self) -> Result<AttachMode> {
+        match (self.wanted.mode, self.kind) {
+            (XdpMode::Native, kind) if kind.is_stacked() => bail!(
+                "interface {} stands on other devices: AF_XDP works there in generic mode only; \
+                 say mode = \"generic\" or leave it to mode = \"auto\"",
+                self.wanted.name
+            ),
+            (XdpMode::Auto, kind) if kind.is_stacked() => Ok(AttachMode::Generic),
+            (XdpMode::Auto, _) => Ok(AttachMode::Auto),
+            (XdpMode::Native, _) => Ok(AttachMode::Native),
+            (XdpMode::Generic, _) => Ok(AttachMode::Generic),
         }
     }
 
@@ -132,8 +169,9 @@ impl Node {
             let (id, old) = (device.id, device.link);
             let link = picture.links.get(&device.wanted.name).copied();
             if link != old {
-                self.follow_link(index, link).await;
+                self.follow_link(index, link, &picture.layers).await;
             }
+            self.devices[index].see_layers(&picture.layers);
             let networks = link
                 .and_then(|link| picture.networks.get(&link.ifindex).cloned())
                 .unwrap_or_default();
@@ -146,14 +184,22 @@ impl Node {
         self.tell_health_of_ways();
     }
 
-    async fn follow_link(&mut self, index: usize, link: Option<Link>) {
+    async fn follow_link(&mut self, index: usize, link: Option<Link>, layers: &Layers) {
         let device = &mut self.devices[index];
         let (id, old) = (device.id, std::mem::replace(&mut device.link, link));
+        device.see_layers(layers);
         let name = device.wanted.name.clone();
         match (old, link) {
             (_, Some(new)) if old.is_none_or(|old| old.ifindex != new.ifindex) => {
                 info!(interface = %name, ifindex = new.ifindex, "interface appeared");
-                if let Err(error) = self.take_device(index) {
+                if old.is_some() {
+                    device.offloads.forget();
+                }
+                let taken = match layers.unsuitable(new.ifindex) {
+                    Some(refusal) => Err(anyhow!("{refusal}")),
+                    None => self.take_device(index),
+                };
+                if let Err(error) = taken {
                     let error = format!("{error:#}");
                     error!(interface = %name, error, "cannot use the interface; trying again");
                     self.devices[index].link = None;
@@ -176,6 +222,7 @@ impl Node {
             }
             (Some(_), None) => {
                 warn!(interface = %name, "interface disappeared");
+                device.offloads.forget();
                 self.release_device(index);
             }
             (None, _) => {}
@@ -200,12 +247,12 @@ impl Node {
         let name = device.wanted.name.clone();
         device.queues = xsk::rx_queues(&name)
             .with_context(|| format!("interface {name}: cannot count its queues"))?;
-        let mode = match device.wanted.mode {
-            XdpMode::Auto => AttachMode::Auto,
-            XdpMode::Native => AttachMode::Native,
-            XdpMode::Generic => AttachMode::Generic,
-        };
+        let mode = device.attach_mode()?;
+        device.offloads.switch_off(&name, device.kind, &device.below)?;
         let attached = self.steer.attach(&name, link.ifindex, link.mac.0, mode, device.queues)?;
+        if attached.mode() == AttachedMode::Generic {
+            Offloads::check_generic(&name)?;
+        }
         info!(interface = %name, mode = mode_name(attached.mode()), queues = device.queues,
             "XDP program attached");
         device.attached = Some(attached);
@@ -220,6 +267,7 @@ impl Node {
         device.past = device.outcomes();
         device.attached = None;
         device.refused = None;
+        device.trouble = None;
         device.failed.clear();
         for queue in std::mem::take(&mut device.bound) {
             self.pool.close(WorkerId { port: device.id, queue });

@@ -8,6 +8,7 @@ mod groups;
 mod health;
 mod health_view;
 mod hooks;
+mod offloads;
 mod permission;
 mod report;
 mod start;
@@ -176,6 +177,7 @@ impl Node {
         if due(&mut self.next.reopen, now, REOPEN_EVERY) {
             self.reopen_failed();
             self.follow_groups();
+            self.look_at_offloads();
             // An interface that could not be used is only taken up when it is looked at.
             self.stale |= self.devices.iter().any(|device| device.refused.is_some());
         }

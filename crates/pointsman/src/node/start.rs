@@ -107,6 +107,7 @@ impl Node {
         for index in 0..self.devices.len() {
             let device = &mut self.devices[index];
             device.link = picture.links.get(&device.wanted.name).copied();
+            device.see_layers(&picture.layers);
             let (id, link) = (device.id, device.link);
             self.take_device(index).map_err(|error| self.locate(index, spans, error))?;
             let networks = link
@@ -273,6 +274,14 @@ fn check_interface(
             )
             .with_label("its packets do not fit into a frame of 4096 bytes")
             .with_help(format!("lower it: `ip link set {name} mtu 1500`")),
+        );
+    }
+    if let Some(refusal) = picture.layers.unsuitable(link.ifindex) {
+        let place = spans.interface(name);
+        return Some(
+            Diagnostic::error(&place, refusal.what)
+                .with_label(refusal.why)
+                .with_help(refusal.remedy),
         );
     }
     if picture.down.contains(name) {

@@ -63,6 +63,9 @@ impl Node {
                 }
                 (Some(_), _) => {}
             }
+            if let Some(trouble) = &device.trouble {
+                reasons.push(format!("interface {name}: {trouble}"));
+            }
             for queue in device.queues_wanted() {
                 if !device.bound.contains(&queue) {
                     let why = device.failed.get(&queue).map(|why| format!(": {why}"));
@@ -244,6 +247,8 @@ fn interface(device: &Device) -> Interface {
         mac: device.link.map(|link| link.mac.to_string()).unwrap_or_default(),
         mtu: device.link.map_or(0, |link| link.mtu),
         xdp: device.attached.as_ref().map(|a| mode_name(a.mode()).to_owned()).unwrap_or_default(),
+        trouble: device.trouble.clone(),
+        offloads_off: device.offloads.off().map(|(on, name)| format!("{on} {name}")).collect(),
         queues: device.queues,
         queues_wanted: u32::try_from(device.queues_wanted().len()).unwrap_or(u32::MAX),
         queues_bound: u32::try_from(device.bound.len()).unwrap_or(u32::MAX),

@@ -1,0 +1,254 @@
+//! What kind of device an interface is and which devices it stands on: that decides in which mode
+//! the XDP program sees its frames, and whether it sees them whole.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// All links of the network namespace, by interface index.
+#[derive(Debug, Default)]
+pub struct Layers(pub BTreeMap<u32, Layer>);
+
+/// One link among the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layer {
+    /// Kernel name.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Whether it carries Ethernet frames.
+    pub ethernet: bool,
+    /// Index of the device that it is made on (`eth0@…`): of a veth, the peer, which may be the
+    /// index of a device in another network namespace.
+    pub parent: Option<u32>,
+    /// Index of the bond, bridge or team that it is a port of.
+    pub master: Option<u32>,
+}
+
+/// Kinds of devices that differ in what XDP sees of their frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A card, or anything else whose driver hands frames over as they were on the wire.
+    #[default]
+    Card,
+    /// One end of a cable between two network namespaces.
+    Veth,
+    /// A tap device.
+    Tap,
+    /// One VLAN of another device.
+    Vlan,
+    /// A MAC address of its own on another device.
+    MacVlan,
+    /// A device without a MAC address of its own on another device.
+    IpVlan,
+    /// Several devices as one.
+    Bond,
+    /// Several devices as one.
+    Team,
+    /// A switch; whether it tells VLANs apart (`vlan_filtering`).
+    Bridge {
+        /// Whether its ports' VLANs are configured.
+        vlan_filtering: bool,
+    },
+}
+
+impl Kind {
+    /// Whether its frames have come through another device's receive path before: XDP runs in
+    /// generic mode only, behind what that device merged.
+    pub const fn is_stacked(self) -> bool {
+        match self {
+            Self::Vlan | Self::MacVlan | Self::IpVlan | Self::Bond | Self::Team => true,
+            Self::Bridge { .. } => true,
+            Self::Card | Self::Veth | Self::Tap => false,
+        }
+    }
+
+    /// Whether the kernel has taken the VLAN tag out of a frame before XDP sees it. A VLAN device
+    /// has one VLAN only and is none the worse for it.
+    const fn loses_tags(self) -> bool {
+        self.is_stacked() && !matches!(self, Self::Vlan)
+    }
+
+    /// Whether frames may arrive with a checksum that their sender left to a card they never met.
+    /// In generic mode any frame may: it may have come from another device of this host.
+    pub const fn unfinished_checksums(self, generic: bool) -> bool {
+        generic || matches!(self, Self::Veth | Self::Tap)
+    }
+
+    /// For sentences.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Card => "card",
+            Self::Veth => "veth",
+            Self::Tap => "tap device",
+            Self::Vlan => "VLAN device",
+            Self::MacVlan => "macvlan",
+            Self::IpVlan => "ipvlan",
+            Self::Bond => "bond",
+            Self::Team => "team",
+            Self::Bridge { .. } => "bridge",
+        }
+    }
+}
+
+/// Why an interface cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsuitable {
+    /// Which interface, and what is wrong with it.
+    pub what: String,
+    /// Why that matters.
+    pub why: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl fmt::Display for Unsuitable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, why, remedy } = self;
+        write!(f, "{what}: {why}; {remedy}")
+    }
+}
+
+impl Layers {
+    /// The kind of a device.
+    pub fn kind(&self, ifindex: u32) -> Kind {
+        self.0.get(&ifindex).map(|layer| layer.kind).unwrap_or_default()
+    }
+
+    /// The devices that the frames of this one come through: ports, parents, and theirs.
+    pub fn below(&self, ifindex: u32) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut seen = vec![ifindex];
+        let mut next = 0;
+        while let Some(&upper) = seen.get(next) {
+            next += 1;
+            for (index, layer) in &self.0 {
+                if self.stands_on(upper, *index) && !seen.contains(index) {
+                    seen.push(*index);
+                    found.push(layer.name.clone());
+                }
+            }
+        }
+        found
+    }
+
+    /// Why the device cannot be served, whatever its driver can do.
+    pub fn unsuitable(&self, ifindex: u32) -> Option<Unsuitable> {
+        let Layer { name, kind, ethernet, .. } = self.0.get(&ifindex)?;
+        if !ethernet {
+            return Some(Unsuitable {
+                what: format!("interface {name} does not carry Ethernet frames"),
+                why: "direct routing rewrites MAC addresses".to_owned(),
+                remedy: "name the Ethernet interface that the backends are connected to".to_owned(),
+            });
+        }
+        if *kind == Kind::IpVlan {
+            return Some(Unsuitable {
+                what: format!("interface {name} is an ipvlan"),
+                why: "it gets frames for its own addresses only, and a VIP is none".to_owned(),
+                remedy: "use a macvlan, or the device below it".to_owned(),
+            });
+        }
+        kind.loses_tags().then(|| self.tags_lost(ifindex)).flatten()
+    }
+
+    /// Tagged frames would look untagged: refuse where there are any.
+    fn tags_lost(&self, ifindex: u32) -> Option<Unsuitable> {
+        let Layer { name, kind, .. } = self.0.get(&ifindex)?;
+        let why = format!(
+            "XDP on a {} sees frames of all VLANs untagged: they would cross into this one",
+            kind.name()
+        );
+        if *kind == (Kind::Bridge { vlan_filtering: true }) {
+            return Some(Unsuitable {
+                what: format!("interface {name} is a bridge that tells VLANs apart"),
+                why,
+                remedy: format!(
+                    "make a VLAN device on it and name that one (`ip link add link {name} name \
+                     {name}.1 type vlan id 1`)"
+                ),
+            });
+        }
+        let vlan = self.0.values().find(|other| {
+            let vlan_of = |parent| other.kind == Kind::Vlan && other.parent == Some(parent);
+            vlan_of(ifindex)
+        })?;
+        Some(Unsuitable {
+            what: format!("interface {name} has VLAN devices on it, such as {}", vlan.name),
+            why,
+            remedy: format!(
+                "name a VLAN device as interface, or take the VLANs off (`ip link del {}`)",
+                vlan.name
+            ),
+        })
+    }
+
+    /// Whether frames of `upper` come through the device at `index`.
+    fn stands_on(&self, upper: u32, index: u32) -> bool {
+        let port = self.0.get(&index).and_then(|layer| layer.master) == Some(upper);
+        let parent = self.0.get(&upper).is_some_and(|layer| {
+            let made_on = matches!(layer.kind, Kind::Vlan | Kind::MacVlan | Kind::IpVlan);
+            made_on && layer.parent == Some(index)
+        });
+        port || parent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(name: &str, kind: Kind) -> Layer {
+        Layer { name: name.to_owned(), kind, ethernet: true, parent: None, master: None }
+    }
+
+    /// eth0 and eth1 in bond0 with bond0.77 and, on that, mac0; br0 with veth9; wg0; ipv0.
+    fn layers() -> Layers {
+        let port = |name, kind, master| Layer { master: Some(master), ..layer(name, kind) };
+        let on = |name, kind, parent| Layer { parent: Some(parent), ..layer(name, kind) };
+        Layers(BTreeMap::from([
+            (2, port("eth0", Kind::Card, 4)),
+            (3, port("eth1", Kind::Card, 4)),
+            (4, layer("bond0", Kind::Bond)),
+            (5, on("bond0.77", Kind::Vlan, 4)),
+            (6, on("mac0", Kind::MacVlan, 5)),
+            (7, layer("br0", Kind::Bridge { vlan_filtering: false })),
+            (8, Layer { parent: Some(3), ..port("veth9", Kind::Veth, 7) }),
+            (9, Layer { ethernet: false, ..layer("wg0", Kind::Card) }),
+            (10, on("ipv0", Kind::IpVlan, 2)),
+            (11, layer("br1", Kind::Bridge { vlan_filtering: true })),
+        ]))
+    }
+
+    #[test]
+    fn frames_come_through_ports_and_parents_but_not_through_a_veths_peer() {
+        let below = |index| layers().below(index);
+        assert_eq!(below(2), [""; 0]);
+        assert_eq!(below(4), ["eth0", "eth1"]);
+        assert_eq!(below(6), ["bond0.77", "bond0", "eth0", "eth1"]);
+        assert_eq!(below(7), ["veth9"]);
+        assert_eq!(below(8), [""; 0]);
+        assert_eq!(below(99), [""; 0]);
+    }
+
+    #[test]
+    fn a_ring_of_devices_ends() {
+        let on = |name, parent| Layer { parent: Some(parent), ..layer(name, Kind::Vlan) };
+        let ring = Layers(BTreeMap::from([(1, on("a", 2)), (2, on("b", 1)), (3, on("c", 3))]));
+        assert_eq!(ring.below(1), ["b"]);
+        assert_eq!(ring.below(3), [""; 0]);
+    }
+
+    #[test]
+    fn what_would_let_frames_cross_into_another_vlan_is_refused() {
+        let what = |index| layers().unsuitable(index).map(|refusal| refusal.what);
+        for suitable in [2, 3, 5, 6, 7, 8, 99] {
+            assert_eq!(what(suitable), None, "{suitable}");
+        }
+        let bond = layers().unsuitable(4).expect("a bond with VLANs");
+        assert!(bond.what.contains("such as bond0.77"), "{bond:?}");
+        assert!(bond.remedy.contains("ip link del bond0.77"), "{bond:?}");
+        assert!(what(9).is_some_and(|what| what.contains("Ethernet")));
+        assert!(what(10).is_some_and(|what| what.contains("ipvlan")));
+        assert!(what(11).is_some_and(|what| what.contains("tells VLANs apart")));
+    }
+}
