@@ -3,6 +3,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -262,4 +265,35 @@ fn talk(mut stream: TcpStream, stop: &AtomicBool) -> Result<Seen> {
         thread::sleep(Duration::from_millis(10));
     }
     Ok(seen)
+}
+
+/// A stand-in for the product's binary that starts it in another way: `before` are words in front of
+/// it (`env NAME=VALUE`), `after` redirections behind its arguments.
+///
+/// # Errors
+/// When there is no binary, or the script cannot be written.
+pub fn started_by_shell(node: &Node, before: &str, after: &str) -> Result<PathBuf> {
+    let binary = lab::pointsman_binary()?;
+    let path = node.dir().join("start-pointsman");
+    let script = format!("#!/bin/sh\nexec {before} {} \"$@\" {after}\n", binary.display());
+    std::fs::write(&path, script)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}
+
+/// Has a thread of a debug build panic: `worker`, `vrrp`, `control`, `task`, `page`, `connection`.
+///
+/// # Errors
+/// When the daemon cannot be asked, or is a release build.
+pub fn order_panic(lb: &Pointsman, thread: &str) -> Result<()> {
+    let mut stream = UnixStream::connect(lb.socket())?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(
+        format!("{{\"version\":1,\"verb\":\"panic\",\"arguments\":\"{thread}\"}}\n").as_bytes(),
+    )?;
+    let mut answer = String::new();
+    // It may be gone before it answers.
+    let _ = stream.read_to_string(&mut answer);
+    ensure!(!answer.contains("error"), "{answer}");
+    Ok(())
 }

@@ -167,6 +167,35 @@ fn the_control_socket_answers_nonsense_with_an_error() -> Result<()> {
     Ok(())
 }
 
+/// What is held open is cut to make room, and an operator is answered at once.
+#[test]
+fn fifteen_hundred_held_control_connections_keep_no_operator_out() -> Result<()> {
+    let lab = Lab::builder().backends(1).queues(2).build()?;
+    let _echo = echo_everywhere(&lab)?;
+    let lb = lab.start_pointsman(0, &config(&udp(&lab)))?;
+    let files =
+        || -> Result<usize> { Ok(std::fs::read_dir(format!("/proc/{}/fd", lb.pid()))?.count()) };
+    let before = files()?;
+    let probe = ProbeClient::start(lab.client(0).netns(), (lab.vip(), 53).into(), 500)?;
+    let mut held = Vec::new();
+    for number in 0..1500 {
+        held.push(UnixStream::connect(lb.socket())?);
+        if number % 300 == 299 {
+            let begin = Instant::now();
+            let (code, table) = status_command(&lab, &lb, &[])?;
+            ensure!(code == Some(0) && table.contains("ready"), "{code:?} {table}");
+            ensure!(begin.elapsed() < Duration::from_secs(2), "took {:?}", begin.elapsed());
+        }
+    }
+    let more = files()?.saturating_sub(before);
+    println!("{more} more descriptors while {} connections are held", held.len());
+    ensure!(more <= 80, "{more} connections are kept");
+    let report = probe.finish();
+    ensure!(report.lost() == 0, "{report:?}");
+    close_books(&lb);
+    Ok(())
+}
+
 /// One byte of a request now and then, on each.
 fn drip(streams: &[TcpStream], done: &AtomicBool) {
     for byte in

@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use lab::{Lab, Pointsman, ServiceText};
+use lab::pointsman::write_config;
+use lab::{Lab, Pointsman, Process, ServiceText, pointsman_binary};
 use tests::close_books;
 use tests::lifecycle::{
     Session, attached, config, detach, fetch, nothing_attached, status, wait_for,
@@ -67,6 +68,80 @@ fn sigterm_stops_within_a_second_and_leaves_nothing() -> Result<()> {
     }
     let seen = session.finish()?;
     ensure!(seen.longest_gap < Duration::from_millis(500), "{seen:?}");
+    Ok(())
+}
+
+/// Two that are started at the same moment, with one configuration: one runs, the other says why not.
+#[test]
+fn of_two_that_start_at_once_one_runs() -> Result<()> {
+    let lab = Lab::builder().backends(1).build()?;
+    let node = lab.balancer(0);
+    let path = write_config(node, &config(&ServiceText::web(&lab)))?;
+    let binary = pointsman_binary()?;
+    let argv = [&*binary.to_string_lossy(), "run", "--config", &*path.to_string_lossy()];
+    let socket = node.dir().join("control.sock");
+    for round in 0..5 {
+        let start = |number: u32| {
+            let log = node.dir().join(format!("round-{round}-{number}.log"));
+            Process::start(node.netns(), "pointsman", &argv, &log)
+        };
+        let mut both = [start(0)?, start(1)?];
+        let mut ended = None;
+        wait_for("one of them ends", Duration::from_secs(10), || {
+            ended = both.iter_mut().position(|process| !process.running());
+            Ok(ended.is_some())
+        })?;
+        let loser = ended.unwrap_or_default();
+        let exit = both[loser].wait(Duration::from_secs(1))?;
+        let said = both[loser].log();
+        ensure!(exit.code() == Some(1), "{exit}");
+        ensure!(said.contains("another pointsman answers on the control socket"), "{said}");
+        let winner = &mut both[1 - loser];
+        winner.wait_until("ready", Duration::from_secs(10), |process| {
+            Ok(process.log().contains("ready: every queue is bound"))
+        })?;
+        ensure!(socket.exists(), "its control socket was taken away");
+        winner.stop(Duration::from_secs(5))?;
+    }
+    Ok(())
+}
+
+/// Signals that mean nothing to the daemon do nothing to it.
+#[test]
+fn signals_that_ask_for_nothing_change_nothing() -> Result<()> {
+    use rustix::process::Signal;
+    let lab = Lab::builder().backends(2).build()?;
+    let _web = lab.start_web()?;
+    let mut lb = lab.start_pointsman(0, &config(&ServiceText::web(&lab)))?;
+    let signals = [
+        ("SIGHUP", Signal::HUP),
+        ("SIGUSR1", Signal::USR1),
+        ("SIGUSR2", Signal::USR2),
+        ("SIGALRM", Signal::ALARM),
+        ("SIGVTALRM", Signal::VTALARM),
+        ("SIGPROF", Signal::PROF),
+        ("SIGIO", Signal::IO),
+        ("SIGPWR", Signal::POWER),
+        ("SIGSTKFLT", Signal::STKFLT),
+        ("SIGXCPU", Signal::XCPU),
+        ("SIGXFSZ", Signal::XFSZ),
+    ];
+    for (name, signal) in signals {
+        for _ in 0..2 {
+            lb.process().signal(signal)?;
+            wait_for(name, Duration::from_secs(2), || Ok(lb.log().contains(name)))?;
+            ensure!(lb.process().running(), "{name} ended it:\n{}", lb.log());
+        }
+        let lines = lb.log().matches(&format!("{name} is ignored")).count();
+        ensure!(lines == usize::from(name != "SIGHUP"), "{lines} lines for {name}");
+    }
+    ensure!(lb.log().contains("SIGHUP: there is no reload yet; restart"), "{}", lb.log());
+    fetch(&lab)?;
+    close_books(&lb);
+    lb.process().signal(Signal::QUIT)?;
+    let exit = lb.process().wait(Duration::from_secs(2))?;
+    ensure!(exit.code() == Some(0), "SIGQUIT: {exit}");
+    nothing_attached(lab.balancer(0), Duration::from_millis(200))?;
     Ok(())
 }
 

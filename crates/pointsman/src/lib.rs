@@ -10,18 +10,22 @@
 //! | [`serve`] | HTTP and the control socket |
 //! | [`status`], [`metrics`] | the state as a document, and as Prometheus text |
 //! | [`cli`] | sub-commands |
+//! | [`log`], [`panics`], [`signals`] | what must not end the daemon, or must end it in order |
 //! | [`clock`], [`priority`], [`sys`] | the one clock; who goes first; system calls without a safe wrapper |
 
 pub mod cli;
 pub mod clock;
 pub mod health;
 pub mod layers;
+pub mod log;
 pub mod metrics;
 pub mod netlink;
 pub mod node;
+pub mod panics;
 pub mod priority;
 mod process;
 pub mod serve;
+pub mod signals;
 pub mod status;
 pub mod sys;
 pub mod vrrp;

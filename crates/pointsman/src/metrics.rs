@@ -63,6 +63,12 @@ impl Page {
         )?;
         generation.with_label_values(&["published"]).set(number(status.generation));
         generation.with_label_values(&["acknowledged"]).set(number(status.acknowledged));
+        self.counter("log_lines_lost_total", "Lines of the log that could not be written.", &[])?
+            .with_label_values::<&str>(&[])
+            .inc_by(status.log_lines_lost);
+        self.counter("panics_total", "Panics that ended only a page or a connection.", &[])?
+            .with_label_values::<&str>(&[])
+            .inc_by(status.panics);
         let dropped =
             self.counter("dropped_total", "Frames dropped by the workers.", &["reason"])?;
         for count in &status.dropped {

@@ -39,6 +39,12 @@ pub struct Status {
     pub health_late: Histogram,
     /// The persistence table.
     pub persistence: Persistence,
+    /// Lines of the log that standard error did not take, or not in time.
+    #[serde(default)]
+    pub log_lines_lost: u64,
+    /// Panics that ended no more than a page or a connection.
+    #[serde(default)]
+    pub panics: u64,
     /// Frames dropped by all workers, by reason; every reason is listed.
     pub dropped: Vec<Count>,
 }

@@ -6,6 +6,7 @@ mod health_frozen;
 mod health_kinds;
 #[path = "../vrrp/keepalived.rs"]
 mod keepalived;
+mod metrics_keep_alive;
 mod persistence_timeout;
 #[path = "../vrrp/mod.rs"]
 mod vrrp;

@@ -89,9 +89,10 @@ fn color() -> bool {
         && std::io::stderr().is_terminal()
 }
 
-#[expect(clippy::print_stderr, reason = "the command line talks to people")]
 fn print_error(text: &str) {
-    eprintln!("{text}");
+    // `eprintln!` panics where standard error is closed or full.
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn say(text: &str) {

@@ -1,8 +1,9 @@
 //! `pointsman run`: the daemon.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use config::{Diagnostics, Parsed, Span};
 use tokio::net::TcpListener;
@@ -10,9 +11,9 @@ use tracing::info;
 
 use super::{Exit, color, load, print_error};
 use crate::node::Node;
-use crate::priority;
 use crate::serve::control_socket::ControlSocket;
 use crate::serve::{Source, http};
+use crate::{log, panics, priority};
 
 /// Run the balancer in the foreground
 #[derive(Debug, Args)]
@@ -25,30 +26,47 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(&self) -> Exit {
         let Ok(parsed) = load(&self.config) else { return Exit::Failed };
-        start_log();
-        // What is computed beside the control thread does not go before the workers.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .on_thread_start(priority::lower)
-            .build();
-        let result = runtime
-            .context("cannot start the control thread")
-            .and_then(|runtime| runtime.block_on(serve(parsed)));
+        if let Err(error) = log::start(color()) {
+            print_error(&format!("error: cannot start the log: {error}"));
+            return Exit::Failed;
+        }
+        panics::install_hook();
+        // A panic of this thread drops the node, which releases the VIPs first; the hook has logged it.
+        let result = catch_unwind(AssertUnwindSafe(|| run(parsed)))
+            .unwrap_or_else(|_| Err(anyhow!("the control thread panicked; see the log above")));
         match result {
-            Ok(()) => Exit::Done,
+            Ok(()) => {
+                log::end("");
+                Exit::Done
+            }
             Err(error) => {
                 let text = format!("{error:#}");
                 let prefix = if text.starts_with("error") { "" } else { "error: " };
-                print_error(&format!("{prefix}{text}"));
+                log::end(&format!("{prefix}{text}\n"));
                 Exit::Failed
             }
         }
     }
 }
 
+fn run(parsed: Parsed) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_start(priority::lower)
+        .build()
+        .context("cannot start the control thread")?;
+    let result = runtime.block_on(serve(parsed));
+    // A page that is being made, or a name that is being looked up, is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
 async fn serve(parsed: Parsed) -> Result<()> {
     let Parsed { desired, spans, .. } = parsed;
-    // Doors first: an address in use is found before any interface is touched.
+    // Of several daemons that start at the same time, the one with the lock of the control socket goes
+    // on. An address in use is found before any interface is touched, too.
+    let control = ControlSocket::bind(&desired.control_socket)
+        .map_err(|error| located(&spans.control_socket(), error.to_string(), error.help()))?;
     let http = match desired.metrics_listen {
         Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
             let message = format!("cannot listen on {address} for metrics: {error}");
@@ -57,12 +75,12 @@ async fn serve(parsed: Parsed) -> Result<()> {
         })?),
         None => None,
     };
-    let control = ControlSocket::bind(&desired.control_socket)
-        .map_err(|error| located(&spans.control_socket(), error.to_string(), error.help()))?;
     let (source, queries) = Source::new();
     let (node, inputs) = Node::start(desired, &spans, queries).await?;
     if let Some(listener) = http {
-        info!(address = ?listener.local_addr(), "serving /metrics, /status.json, /readyz");
+        if let Ok(address) = listener.local_addr() {
+            info!(%address, "serving /metrics, /status.json, /healthz, /readyz");
+        }
         tokio::spawn(http::serve(listener, source.clone()));
     }
     tokio::spawn(control.serve(source));
@@ -72,15 +90,4 @@ async fn serve(parsed: Parsed) -> Result<()> {
 /// A mistake that only the machine could find, rendered.
 fn located(place: &Span, message: String, help: &str) -> anyhow::Error {
     anyhow::anyhow!("{}", Diagnostics::at(place, message, help).render(false).trim_end())
-}
-
-fn start_log() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("POINTSMAN_LOG").unwrap_or_else(|_| "info".into());
-    // Set twice only by tests that run two daemons in one process.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(color())
-        .try_init();
 }

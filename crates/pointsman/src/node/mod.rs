@@ -24,13 +24,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use arc_swap::ArcSwap;
 use control::{Command, Controller, Event, Neighbour};
 use dataplane::{PortId, SharedTables, Snapshot, Tick};
 use futures_util::StreamExt;
 use steer::Steer;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
@@ -38,8 +37,10 @@ use tracing::{debug, error, info, warn};
 use crate::clock;
 use crate::health::Health;
 use crate::netlink::{Netlink, Notice, Notices, notice_of};
+use crate::panics::{self, Site, site};
 use crate::priority;
 use crate::serve::Query;
+use crate::signals::StopSignals;
 use crate::worker::pool::Pool;
 use crate::worker::thread::WorkerEvent;
 use devices::Device;
@@ -47,6 +48,8 @@ use devices::Device;
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
+    // The order matters where a panic drops it: the leases end before anything else goes.
+    vrrp: Option<vrrp::Vrrp>,
     name: String,
     started: Tick,
     controller: Controller,
@@ -68,8 +71,6 @@ pub struct Node {
     groups: groups::SolicitedGroups,
     announced_ready: bool,
     next: Schedule,
-    // The order matters: the leases end before the program is detached.
-    vrrp: Option<vrrp::Vrrp>,
     steer: Steer,
 }
 
@@ -79,12 +80,6 @@ pub struct Inputs {
     news: UnboundedReceiver<WorkerEvent>,
     queries: Receiver<Query>,
     stop: StopSignals,
-}
-
-/// SIGTERM and SIGINT.
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
 }
 
 /// When recurring work is due.
@@ -106,10 +101,10 @@ const NEIGHBOURS_EVERY: Duration = Duration::from_secs(5);
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
 
 impl Node {
-    /// Runs until SIGTERM or SIGINT, then withdraws and stops.
+    /// Runs until a signal asks it to stop, or a thread panics; then withdraws and stops.
     ///
     /// # Errors
-    /// A worker died.
+    /// A thread panicked.
     pub async fn run(mut self, mut inputs: Inputs) -> Result<()> {
         priority::raise();
         let mut ticks = interval(TICK);
@@ -117,7 +112,8 @@ impl Node {
         let wakeup = self.vrrp.as_ref().map(vrrp::Vrrp::wakeup).transpose()?;
         let result = loop {
             tokio::select! {
-                () = inputs.stop.told() => break Ok(()),
+                () = inputs.stop.requested() => break Ok(()),
+                () = panics::noticed() => break Err(anyhow!("a thread panicked; see the log above")),
                 verdict = health::verdict(self.health.as_mut()) => self.on_verdict(verdict).await,
                 () = vrrp::wait_for_events(wakeup.as_ref()) => self.on_vrrp_events(),
                 Some(news) = inputs.news.recv() => self.on_worker_event(news).await,
@@ -165,6 +161,10 @@ impl Node {
         if let Some(id) = self.pool.failed_worker() {
             bail!("the worker of queue {} died; see the log above", id.queue);
         }
+        if self.vrrp.as_ref().is_some_and(|vrrp| vrrp.thread.failed()) {
+            bail!("the VRRP thread died; see the log above");
+        }
+        site(Site::Control);
         if std::mem::take(&mut self.stale) {
             self.look_at_links().await;
         }
@@ -337,23 +337,6 @@ impl Node {
     fn is_backend(&self, ifindex: u32, address: IpAddr) -> bool {
         self.backend_addresses()
             .any(|(port, backend)| backend == address && self.ifindex(port) == Some(ifindex))
-    }
-}
-
-impl StopSignals {
-    fn install() -> Result<Self> {
-        let install = |kind| signal(kind).context("cannot install a signal handler");
-        Ok(Self {
-            terminate: install(SignalKind::terminate())?,
-            interrupt: install(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn told(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }
 

@@ -19,11 +19,12 @@ use super::devices::Device;
 use super::groups::SolicitedGroups;
 use super::hooks::Hooks;
 use super::vrrp_check::check_vrrp;
-use super::{Inputs, Node, Schedule, StopSignals, permission};
+use super::{Inputs, Node, Schedule, permission};
 use crate::clock;
 use crate::health::unusable_tls;
 use crate::netlink::{Netlink, Picture};
 use crate::serve::Query;
+use crate::signals::StopSignals;
 use crate::worker::pool::{Pool, seed, usable_cpus};
 use crate::worker::thread::WorkerEvent;
 
@@ -143,7 +144,7 @@ impl Node {
             bound = tokio::time::timeout(BIND_WAIT, bound) => {
                 bound.context("the queues were not bound in time")?
             }
-            () = stop.told() => bail!("told to stop before it was ready"),
+            () = stop.requested() => bail!("told to stop before it was ready"),
         }
     }
 

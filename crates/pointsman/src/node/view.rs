@@ -9,7 +9,6 @@ use steer::Outcome;
 
 use super::Node;
 use super::devices::{Device, mode_name};
-use crate::clock;
 use crate::status::{
     Backend, Count, Frames, Histogram, Interface, Persistence, Service, Status, VERSION, Worker,
     WorkerCounters,
@@ -17,6 +16,7 @@ use crate::status::{
 use crate::worker::WorkerId;
 use crate::worker::pool::Handle;
 use crate::worker::shared::Report;
+use crate::{clock, log, panics};
 
 impl Node {
     /// The state now.
@@ -39,6 +39,8 @@ impl Node {
             services: self.controller.services().map(|s| self.service(&s, now)).collect(),
             health_late: self.health_late(),
             persistence: self.persistence(),
+            log_lines_lost: log::lost(),
+            panics: panics::contained_so_far(),
             dropped: DropReason::ALL
                 .iter()
                 .map(|reason| {

@@ -3,9 +3,9 @@
 //! Request: `{"version":1,"verb":"status"}`, with `"arguments":{…}` where a verb has any. Answer:
 //! `{"version":1,"ok":…}` or `{"version":1,"error":"…"}`. A verb is one arm of `answer`.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::Source;
+use super::crowd::Crowd;
 
 /// Version of the protocol.
 pub const VERSION: u32 = 1;
@@ -63,26 +64,31 @@ pub struct Answer {
 pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
+    /// Held for as long as this daemon runs; the kernel gives it up with the process.
+    _lock: File,
 }
 
+const CONNECTIONS: usize = 64;
 const REQUEST_BYTES: u64 = 64 * 1024;
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
 impl ControlSocket {
-    /// Binds the socket; replaces the file of a daemon that is gone.
+    /// Binds the socket; replaces the file of a daemon that is gone. Of several daemons that start at
+    /// the same time one gets it, by a lock on a file beside it.
     ///
     /// # Errors
-    /// Another daemon answers there, something else than a socket is in the way, or what the
-    /// kernel says.
+    /// Another daemon has it, something else than a socket is in the way, or what the kernel says.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let system =
             |action| move |error| BindError::System { action, path: path.to_owned(), error };
-        clear(path)?;
+        is_socket(path)?;
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(system("make the directory of"))?;
         }
+        let lock = lock(path)?;
+        clear(path)?;
         let listener = UnixListener::bind(path).map_err(system("bind"))?;
-        let this = Self { listener, path: path.to_owned() };
+        let this = Self { listener, path: path.to_owned(), _lock: lock };
         std::fs::set_permissions(path, Permissions::from_mode(0o660))
             .map_err(system("set the mode of"))?;
         Ok(this)
@@ -90,18 +96,10 @@ impl ControlSocket {
 
     /// Serves for ever.
     pub async fn serve(self, source: Source) {
+        let mut crowd = Crowd::new("control", CONNECTIONS);
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    let source = source.clone();
-                    tokio::task::spawn(async move {
-                        match timeout(REQUEST_TIME, converse(stream, source)).await {
-                            Ok(Ok(())) => {}
-                            Ok(Err(error)) => debug!(%error, "control connection ended"),
-                            Err(_) => debug!("control connection cut: no request in time"),
-                        }
-                    });
-                }
+                Ok((stream, _)) => crowd.serve(connection(stream, source.clone())),
                 Err(error) => {
                     warn!(%error, "cannot accept a control connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -119,21 +117,48 @@ impl Drop for ControlSocket {
     }
 }
 
-/// Removes what a dead daemon left, and nothing else.
-fn clear(path: &Path) -> Result<(), BindError> {
-    let system = |action| move |error| BindError::System { action, path: path.to_owned(), error };
-    let kind = match std::fs::symlink_metadata(path) {
-        Ok(found) => found.file_type(),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(system("look at")(error)),
-    };
-    if !kind.is_socket() {
-        return Err(BindError::InTheWay(path.to_owned()));
+/// Whether there is a socket, or nothing.
+fn is_socket(path: &Path) -> Result<bool, BindError> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => Ok(true),
+        Ok(_) => Err(BindError::InTheWay(path.to_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(BindError::System { action: "look at", path: path.to_owned(), error }),
     }
+}
+
+/// Takes the lock of the socket. Its file stays for good: if it were removed, two daemons could each
+/// lock one of that name.
+fn lock(path: &Path) -> Result<File, BindError> {
+    let action = "lock";
+    let system = move |error| BindError::System { action, path: path.to_owned(), error };
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let file = options.open(name).map_err(system)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(BindError::Taken(path.to_owned())),
+        Err(TryLockError::Error(error)) => Err(system(error)),
+    }
+}
+
+/// Removes what a dead daemon left, and nothing else. The lock must be held.
+fn clear(path: &Path) -> Result<(), BindError> {
+    if !is_socket(path)? {
+        return Ok(());
+    }
+    // A daemon without the lock: an older version.
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(BindError::Taken(path.to_owned()));
     }
-    std::fs::remove_file(path).map_err(system("remove the stale file of"))
+    let action = "remove the stale file of";
+    std::fs::remove_file(path).map_err(|error| BindError::System {
+        action,
+        path: path.to_owned(),
+        error,
+    })
 }
 
 /// Why there is no control socket.
@@ -165,6 +190,14 @@ impl BindError {
             Self::InTheWay(_) => "choose another path, or remove the file if nobody needs it",
             Self::System { .. } => "name a path in a directory that this user may write to",
         }
+    }
+}
+
+async fn connection(stream: UnixStream, source: Source) {
+    match timeout(REQUEST_TIME, converse(stream, source)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "control connection ended"),
+        Err(_) => debug!("control connection cut: no request in time"),
     }
 }
 
@@ -217,8 +250,22 @@ async fn perform(request: Request, source: &Source) -> Result<Value, String> {
             let told = source.resign(instance, Duration::from_millis(for_ms)).await?;
             Ok(json!({ "resigned": told }))
         }
+        #[cfg(debug_assertions)]
+        "panic" => panic_at(&request.arguments),
         other => Err(format!("unknown verb `{other}`")),
     }
+}
+
+/// For tests of debug builds: has a kind of thread panic.
+#[cfg(debug_assertions)]
+fn panic_at(name: &Value) -> Result<Value, String> {
+    use crate::panics::{Site, order, site};
+    if !name.as_str().is_some_and(order) {
+        return Err(format!("nothing of the name {name} can panic"));
+    }
+    tokio::spawn(async { site(Site::Task) });
+    site(Site::Connection);
+    Ok(Value::Bool(true))
 }
 
 /// Asks a running daemon, blocking.

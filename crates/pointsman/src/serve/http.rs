@@ -1,11 +1,8 @@
 //! `/metrics`, `/status.json`, `/healthz`, `/readyz` over HTTP/1.1.
 //!
-//! Bounded: at most `CONNECTIONS` at once, `HEADER_TIME` for a request's header,
-//! `CONNECTION_TIME` for a whole connection; GET and HEAD only, no request body is read. One
-//! connection more than that, and the oldest is cut: a scrape takes milliseconds, so what is old
-//! is slow or silent, and such a crowd cannot keep a scrape out.
+//! Bounded: at most [`CONNECTIONS`] at once (one more, and the oldest is cut), each with the time-outs
+//! of [`PATIENCE`]; GET and HEAD only, no request body is read.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -15,36 +12,34 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, spawn_blocking};
-use tokio::time::timeout;
+use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 
 use super::Source;
+use super::crowd::Crowd;
+use super::patience::{Patience, Timed};
 use crate::metrics;
+use crate::panics::{Site, contain, site};
 use crate::status::Status;
 
 const CONNECTIONS: usize = 64;
-const HEADER_TIME: Duration = Duration::from_secs(5);
-const CONNECTION_TIME: Duration = Duration::from_secs(60);
+const PATIENCE: Patience = Patience {
+    request: Duration::from_secs(5),
+    answer: Duration::from_secs(60),
+    // A Prometheus server keeps its connection from scrape to scrape, which are five minutes apart at
+    // most: older samples count as gone.
+    idle: Duration::from_secs(330),
+};
 const HEADER_BYTES: usize = 8 * 1024;
 
 /// Serves for ever.
 pub async fn serve(listener: TcpListener, source: Source) {
-    let mut open = VecDeque::new();
+    let mut crowd = Crowd::new("HTTP", CONNECTIONS);
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                make_room(&mut open);
-                let source = source.clone();
-                let task = tokio::task::spawn(async move {
-                    if timeout(CONNECTION_TIME, connection(stream, source)).await.is_err() {
-                        debug!(%peer, "HTTP connection cut: open for too long");
-                    }
-                });
-                open.push_back(task.abort_handle());
-            }
+            Ok((stream, _)) => crowd.serve(connection(stream, source.clone())),
             Err(error) => {
                 // EMFILE and its like do not go away by asking again at once.
                 warn!(%error, "cannot accept an HTTP connection");
@@ -54,27 +49,15 @@ pub async fn serve(listener: TcpListener, source: Source) {
     }
 }
 
-/// Forgets connections that have ended; if there still is no room for one more, cuts the oldest.
-fn make_room(open: &mut VecDeque<AbortHandle>) {
-    open.retain(|task| !task.is_finished());
-    if open.len() >= CONNECTIONS
-        && let Some(oldest) = open.pop_front()
-    {
-        debug!("HTTP connection cut: too many, and it is the oldest");
-        oldest.abort();
-    }
-}
-
 async fn connection(stream: TcpStream, source: Source) {
     let service = service_fn(move |request: Request<Incoming>| {
         let source = source.clone();
         async move { Ok::<_, Infallible>(respond(&request, &source).await) }
     });
     let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
+        .header_read_timeout(None)
         .max_buf_size(HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Timed::new(stream, PATIENCE)), service)
         .await;
     if let Err(error) = served {
         debug!(%error, "HTTP connection ended");
@@ -99,15 +82,19 @@ async fn respond(request: &Request<Incoming>, source: &Source) -> Response<Full<
         }
     };
     match source.status().await {
-        // A thousand backends make megabytes: nobody else is to wait for that.
-        Some(status) => spawn_blocking(move || page(path, &status)).await.unwrap_or_else(|_| {
-            text(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made\n")
-        }),
+        // A thousand backends make megabytes: the control loop is not to wait for that.
+        Some(status) => {
+            let made = spawn_blocking(move || contain(|| page(path, &status))).await;
+            made.ok().flatten().unwrap_or_else(|| {
+                text(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made\n")
+            })
+        }
         None => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
     }
 }
 
 fn page(path: &str, status: &Status) -> Response<Full<Bytes>> {
+    site(Site::Page);
     let rendered = match path {
         "/metrics" => metrics::render(status)
             .map(|page| typed(StatusCode::OK, "text/plain; version=0.0.4", page))
@@ -132,30 +119,4 @@ fn typed(code: StatusCode, kind: &'static str, body: String) -> Response<Full<By
     *response.status_mut() = code;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn one_more_than_fits_cuts_the_oldest_that_is_still_open() {
-        let mut tasks = Vec::new();
-        let mut open = VecDeque::new();
-        for _ in 0..CONNECTIONS {
-            make_room(&mut open);
-            let task = tokio::spawn(std::future::pending::<()>());
-            open.push_back(task.abort_handle());
-            tasks.push(task);
-        }
-        tasks[0].abort();
-        assert!((&mut tasks[0]).await.is_err());
-        make_room(&mut open);
-        assert_eq!(open.len(), CONNECTIONS - 1, "the ended one made room enough");
-        let one_more = tokio::spawn(std::future::pending::<()>());
-        open.push_back(one_more.abort_handle());
-        make_room(&mut open);
-        assert!((&mut tasks[1]).await.is_err_and(|error| error.is_cancelled()));
-        assert!(!tasks[2].is_finished() && !one_more.is_finished());
-    }
 }

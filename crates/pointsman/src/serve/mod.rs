@@ -1,7 +1,9 @@
 //! Doors to the node's state: HTTP for machines on the network, a Unix socket for operators.
 
 pub mod control_socket;
+mod crowd;
 pub mod http;
+mod patience;
 
 use std::time::Duration;
 

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use control::vrrp::{Announce, Claim, Event, Reason, Reject, StateName};
 use crossbeam::channel::{Receiver, Sender, bounded};
-use dataplane::{InstanceSlot, PortId};
+use dataplane::{InstanceSlot, PortId, Tick};
 use rustix::event::{EventfdFlags, eventfd};
 use tracing::{error, warn};
 
@@ -114,6 +114,8 @@ struct Shared {
     stop: AtomicBool,
     /// When the control thread was last seen alive, nanoseconds of the one clock.
     control_beat: AtomicU64,
+    /// When this thread was last seen alive, likewise.
+    beat: AtomicU64,
     /// Wakes the thread.
     call: OwnedFd,
     reports: std::sync::Mutex<Vec<Report>>,
@@ -139,6 +141,7 @@ impl VrrpLoop {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             control_beat: AtomicU64::new(clock::now().as_nanos()),
+            beat: AtomicU64::new(clock::now().as_nanos()),
             call: eventfd(0, flags)?,
             reports: std::sync::Mutex::new(vec![Report::default(); instances.len()]),
         });
@@ -161,6 +164,28 @@ impl VrrpLoop {
     /// The control thread is alive.
     pub fn beat(&self) {
         self.shared.control_beat.store(clock::now().as_nanos(), Relaxed);
+    }
+
+    /// When the thread was last seen alive; every 100 ms when it runs.
+    pub fn last_beat(&self) -> Tick {
+        Tick::from_nanos(self.shared.beat.load(Relaxed))
+    }
+
+    /// Whether the thread ended without having been stopped.
+    pub fn failed(&self) -> bool {
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
+    /// Makes every VIP inactive, says goodbye and waits for the end of the thread, whose last
+    /// [events](Self::events) can be read then.
+    pub fn stop(&mut self) {
+        self.shared.stop.store(true, Relaxed);
+        self.wake();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            warn!("the VRRP thread panicked while it stopped");
+        }
     }
 
     /// What happened, oldest first.
@@ -189,13 +214,7 @@ impl VrrpLoop {
 
 impl Drop for VrrpLoop {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Relaxed);
-        self.wake();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("the VRRP thread panicked");
-        }
+        self.stop();
     }
 }
 
@@ -208,7 +227,7 @@ impl AsFd for Shared {
 /// The one clock for leases, from the clock that the election uses. Both are CLOCK_MONOTONIC.
 #[derive(Clone, Copy, Debug)]
 struct Anchor {
-    tick: dataplane::Tick,
+    tick: Tick,
     instant: Instant,
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use super::sync_group::SyncGroup;
 use super::watch::{LOOK_EVERY, Watch};
 use super::{Anchor, Command, EventKind, Instance, InstanceEvent, Shared};
 use crate::clock;
+use crate::panics::{Site, site};
 
 /// How long one renewal of the standalone lease lasts. No other node waits to take over: generous
 /// against starvation.
@@ -104,7 +106,14 @@ impl Thread {
         Ok(Self { groups, ctx, watch, inbox, shared, epoll, timer, next_look })
     }
 
+    /// Whatever ends the loop, a panic of its own included: VIPs are released, and goodbyes sent.
     pub(super) fn run(mut self) {
+        // The hook has logged it, and the control thread stops the rest.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.drive()));
+        self.stop();
+    }
+
+    fn drive(&mut self) {
         // Without the permission the default priority has to do.
         let _ = crate::sys::real_time();
         let nothing = epoll::Event {
@@ -118,8 +127,8 @@ impl Thread {
             let next = self.turn(events.get(..ready).unwrap_or_default());
             self.publish();
             self.arm(next);
+            site(Site::Vrrp);
         }
-        self.stop();
     }
 
     pub(super) fn renew_standalone(&mut self) {
@@ -217,6 +226,7 @@ impl Thread {
         self.next_look = Instant::now() + LOOK_EVERY;
         self.renew_standalone();
         let now = clock::now();
+        self.shared.beat.store(now.as_nanos(), Relaxed);
         self.watch.look(now);
         for instance in 0..self.ctx.instances.len() {
             self.judge(instance, now);
@@ -251,7 +261,8 @@ impl Thread {
             self.ctx.set_lease(instance, None);
         }
         for mut group in std::mem::take(&mut self.groups).into_iter().flatten() {
-            group.shut_down(&mut self.ctx);
+            // After a panic a group may be in disorder: the others say goodbye all the same.
+            let _ = catch_unwind(AssertUnwindSafe(|| group.shut_down(&mut self.ctx)));
         }
     }
 }

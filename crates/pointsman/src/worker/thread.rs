@@ -17,6 +17,7 @@ use xsk::{KernelRings, OpenConfig, OpenError, Port, ZeroCopy};
 
 use super::shared::WorkerShared;
 use super::{Worker, WorkerId};
+use crate::panics::{Site, site};
 use crate::{clock, priority};
 
 /// A worker thread's whole world.
@@ -208,6 +209,7 @@ impl WorkerThread {
             now = clock::now();
         }
         self.report(port, now, (busy, now.saturating_since(begin)));
+        site(Site::Worker);
     }
 
     /// Nothing came: spin a while, then sleep until a frame, a message or the next heartbeat.
