@@ -10,6 +10,7 @@ mod neighbour;
 mod port;
 mod registry;
 pub mod vrrp;
+mod watchdog;
 
 pub use controller::{
     BackendChange, BackendState, BackendStatus, Command, Controller, Event, Owner, Report,
@@ -22,3 +23,4 @@ pub use desired::{
 pub use neighbour::{Neighbour, Unusable};
 pub use port::{Link, Network, Port};
 pub use registry::Registry;
+pub use watchdog::{DEAD_AFTER, Feed, Watchdog};

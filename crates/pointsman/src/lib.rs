@@ -11,6 +11,7 @@
 //! | [`status`], [`metrics`] | the state as a document, and as Prometheus text |
 //! | [`cli`] | sub-commands |
 //! | [`log`], [`panics`], [`signals`] | what must not end the daemon, or must end it in order |
+//! | [`systemd`] | what systemd is told |
 //! | [`clock`], [`priority`], [`sys`] | the one clock; who goes first; system calls without a safe wrapper |
 
 pub mod cli;
@@ -28,5 +29,6 @@ pub mod serve;
 pub mod signals;
 pub mod status;
 pub mod sys;
+pub mod systemd;
 pub mod vrrp;
 pub mod worker;

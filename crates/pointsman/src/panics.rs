@@ -68,9 +68,10 @@ fn on_panic(info: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("without a name");
     let trace = Backtrace::capture();
-    let trace = match trace.status() {
-        BacktraceStatus::Captured => format!("\n{trace}"),
-        _ => String::new(),
+    let trace = if trace.status() == BacktraceStatus::Captured {
+        format!("\n{trace}")
+    } else {
+        String::new()
     };
     error!(thread, "{info}{trace}");
     if IS_CONTAINED.get() {

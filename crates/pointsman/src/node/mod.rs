@@ -11,6 +11,7 @@ mod hooks;
 mod offloads;
 mod permission;
 mod report;
+mod service_manager;
 mod start;
 mod track;
 mod view;
@@ -41,6 +42,7 @@ use crate::panics::{self, Site, site};
 use crate::priority;
 use crate::serve::Query;
 use crate::signals::StopSignals;
+use crate::systemd::Systemd;
 use crate::worker::pool::Pool;
 use crate::worker::thread::WorkerEvent;
 use devices::Device;
@@ -70,6 +72,7 @@ pub struct Node {
     health: Option<Health>,
     groups: groups::SolicitedGroups,
     announced_ready: bool,
+    systemd: Systemd,
     next: Schedule,
     steer: Steer,
 }
@@ -88,6 +91,7 @@ struct Schedule {
     queues: Tick,
     neighbours: Tick,
     reopen: Tick,
+    systemd: Tick,
 }
 
 const TICK: Duration = Duration::from_millis(50);
@@ -193,6 +197,7 @@ impl Node {
         self.follow_vrrp(now);
         self.hooks.turn(now);
         self.announce();
+        self.tell_systemd(now);
         Ok(())
     }
 
@@ -311,16 +316,12 @@ impl Node {
         }
         self.announced_ready = true;
         info!("ready: every queue is bound and every VIP steered");
-        let state = [sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("forwarding")];
-        if let Err(error) = sd_notify::notify(&state) {
-            warn!(%error, "cannot tell systemd");
-        }
     }
 
     /// VIPs inactive first, then out of the map, then the rest.
     async fn stop(&mut self) {
         info!("stopping");
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.systemd.stopping();
         self.vrrp = None;
         if let Some(health) = self.health.take() {
             health.close().await;

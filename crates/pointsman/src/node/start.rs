@@ -25,6 +25,7 @@ use crate::health::unusable_tls;
 use crate::netlink::{Netlink, Picture};
 use crate::serve::Query;
 use crate::signals::StopSignals;
+use crate::systemd::Systemd;
 use crate::worker::pool::{Pool, seed, usable_cpus};
 use crate::worker::thread::WorkerEvent;
 
@@ -92,6 +93,7 @@ impl Node {
             health: None,
             groups: SolicitedGroups::default(),
             announced_ready: false,
+            systemd: Systemd::from_environment(),
             next: Schedule::default(),
             vrrp: None,
             steer,
