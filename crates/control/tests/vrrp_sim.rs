@@ -5,6 +5,7 @@
 use seeds::{number, run_all};
 use sim::{BrokenPromise, Liar, SECOND, Sabotage, Stats, Violation, run};
 
+mod crossed;
 mod seeds;
 mod sim;
 
