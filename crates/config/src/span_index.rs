@@ -1,6 +1,8 @@
 //! Where in the text each setting stands, for checks that need the machine.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -12,15 +14,27 @@ use crate::source::{Source, Span};
 /// What is not written there (a default) gives the header of the section it would stand in, and
 /// failing that the file as a whole: so every question has an answer that can be shown.
 ///
-/// Nothing is stored but the text: a look-up parses it again. That is for error messages only.
+/// The text is parsed again at the first question, and not before: most files are never asked about.
 #[derive(Clone, Debug)]
 pub struct SpanIndex {
     source: Arc<Source>,
+    root: OnceLock<Arc<Setting>>,
+}
+
+/// A value of the file: where it stands, and what is in it.
+#[derive(Debug, Default)]
+struct Setting {
+    span: Range<usize>,
+    /// Its `name`, of a table.
+    name: Option<String>,
+    /// `None` unless it is a table.
+    table: Option<BTreeMap<String, Self>>,
+    list: Vec<Self>,
 }
 
 impl SpanIndex {
     pub(crate) fn new(source: Arc<Source>) -> Self {
-        Self { source }
+        Self { source, root: OnceLock::new() }
     }
 
     /// The file as a whole.
@@ -80,30 +94,18 @@ impl SpanIndex {
 
     /// Follows `steps` as far as they lead, then looks for `key`.
     fn find(&self, steps: &[Step<'_>], key: &str) -> Span {
-        let (document, _) = DeTable::parse_recoverable(&self.source.text);
-        let mut table = document.get_ref();
+        let mut here = &**self.root.get_or_init(|| Arc::new(Setting::root(&self.source.text)));
         let mut span = None;
         for step in steps {
-            let next = match step {
-                Step::Table(name) => table.get(*name),
-                Step::Named(list, name) => named(table, list, name),
-                Step::Nth(list, index) => {
-                    let list = table.get(*list).and_then(|list| list.get_ref().as_array());
-                    list.and_then(|list| list.get(*index))
-                }
-                Step::Host(name) => named(table, "backend", name)
-                    .or_else(|| table.get("fallback").filter(|item| is_named(item, name))),
-            };
-            let inner = next.and_then(|next| Some((next.span(), next.get_ref().as_table()?)));
-            let Some((header, inner)) = inner else {
-                return self.span(span);
-            };
-            (span, table) = (Some(header), inner);
+            match here.step(step).filter(|next| next.table.is_some()) {
+                Some(next) => (here, span) = (next, Some(&next.span)),
+                None => return self.span(span.cloned()),
+            }
         }
-        self.span(table.get(key).map(|value| value.span()).or(span))
+        self.span(here.get(key).map(|value| &value.span).or(span).cloned())
     }
 
-    fn span(&self, span: Option<std::ops::Range<usize>>) -> Span {
+    fn span(&self, span: Option<Range<usize>>) -> Span {
         match span {
             Some(span) => Span::new(&self.source, span),
             None => self.file(),
@@ -123,13 +125,56 @@ enum Step<'a> {
     Host(&'a str),
 }
 
-/// The item of `[[list]]` whose `name` is this one.
-fn named<'d>(table: &'d DeTable<'d>, list: &str, name: &str) -> Option<&'d Spanned<DeValue<'d>>> {
-    let list = table.get(list).and_then(|list| list.get_ref().as_array());
-    list.into_iter().flat_map(|list| list.iter()).find(|item| is_named(item, name))
-}
+impl Setting {
+    fn root(text: &str) -> Self {
+        let (document, _) = DeTable::parse_recoverable(text);
+        Self { table: Some(Self::table(document.get_ref())), ..Self::default() }
+    }
 
-fn is_named(item: &Spanned<DeValue<'_>>, name: &str) -> bool {
-    let written = item.get_ref().get("name").map(|value| value.get_ref());
-    written.and_then(DeValue::as_str) == Some(name)
+    fn new(value: &Spanned<DeValue<'_>>) -> Self {
+        let span = value.span();
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                let name = table.get("name").and_then(|name| name.get_ref().as_str());
+                let (name, table) = (name.map(str::to_owned), Some(Self::table(table)));
+                Self { span, name, table, list: Vec::new() }
+            }
+            DeValue::Array(list) => {
+                Self { span, list: list.iter().map(Self::new).collect(), ..Self::default() }
+            }
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_) => Self { span, ..Self::default() },
+        }
+    }
+
+    fn table(table: &DeTable<'_>) -> BTreeMap<String, Self> {
+        table.iter().map(|(key, value)| (key.get_ref().to_string(), Self::new(value))).collect()
+    }
+
+    fn get(&self, key: &str) -> Option<&Self> {
+        self.table.as_ref()?.get(key)
+    }
+
+    fn step(&self, step: &Step<'_>) -> Option<&Self> {
+        match step {
+            Step::Table(name) => self.get(name),
+            Step::Named(list, name) => self.named(list, name),
+            Step::Nth(list, index) => self.get(list)?.list.get(*index),
+            Step::Host(name) => self
+                .named("backend", name)
+                .or_else(|| self.get("fallback").filter(|item| item.is_named(name))),
+        }
+    }
+
+    /// The item of `[[list]]` whose `name` is this one.
+    fn named(&self, list: &str, name: &str) -> Option<&Self> {
+        self.get(list)?.list.iter().find(|item| item.is_named(name))
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        self.name.as_deref() == Some(name)
+    }
 }
