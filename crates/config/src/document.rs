@@ -8,6 +8,7 @@ use crate::control_socket;
 use crate::dataplane;
 use crate::diagnostic::Diagnostic;
 use crate::interface::RawInterface;
+use crate::limits;
 use crate::metrics;
 use crate::node;
 use crate::overlap;
@@ -66,6 +67,7 @@ fn cross_check(
     let service_names = services.iter().filter_map(|service| service.name.as_ref());
     let mut mistakes = repeated("interface name", interface_names);
     mistakes.extend(repeated("service name", service_names));
+    mistakes.extend(limits::check(services));
     mistakes.extend(overlap::claims(services));
     mistakes.extend(overlap::loops(services));
     let listen = metrics_listen.as_ref();

@@ -19,6 +19,7 @@ mod duration;
 mod failure;
 mod health;
 mod interface;
+mod limits;
 mod metrics;
 mod min_healthy;
 mod net;

@@ -238,6 +238,42 @@ fn a_long_list_is_cut() {
     assert_eq!(garbage.summary(), "10 errors");
 }
 
+/// A file with so many services, each with so many backends and a fallback.
+fn services(services: u16, backends: u16) -> String {
+    let mut text = String::from("[[interface]]\nname = \"eth0\"\n");
+    for service in 0..services {
+        text += &format!("[[service]]\nname = \"s{service}\"\nvip = \"192.0.2.10\"\nport = ");
+        text += &format!("{}\n", 1 + service);
+        for backend in 0..backends {
+            let [high, low] = backend.to_be_bytes();
+            text += &format!("[[service.backend]]\nname = \"rs{backend}\"\n");
+            text += &format!("address = \"10.0.{high}.{low}\"\n");
+        }
+        text += "[service.fallback]\nname = \"sorry\"\naddress = \"10.1.0.1\"\n";
+    }
+    text
+}
+
+#[test]
+fn what_finds_no_place_is_an_error_at_the_first_that_is_too_many() {
+    assert!(parse("full.toml", &services(1024, 3)).is_ok(), "1,024 services of 4 backends");
+    assert!(parse("wide.toml", &services(4, 1023)).is_ok(), "4 services of 1,024 backends");
+    let found = mistakes("services.toml", &services(1100, 2));
+    let said: Vec<_> = found.iter().map(|one| (one.line(), one.message().to_owned())).collect();
+    let header = 2 + 1024 * 13 + 1;
+    let services_of = "there are 1100 services, of at most 1024".to_owned();
+    assert_eq!(said, [(header, services_of)]);
+    assert_located("services.toml", &found);
+
+    let found = mistakes("backends.toml", &services(5, 999));
+    let said: Vec<_> = found.iter().map(|one| (one.line(), one.message().to_owned())).collect();
+    // The fifth service's 97th.
+    let address = 2 + 4 * (4 + 999 * 3 + 3) + 4 + 96 * 3 + 3;
+    let together = "the services have 5000 backends, of at most 4096 together".to_owned();
+    assert_eq!(said, [(address, together)]);
+    assert_located("backends.toml", &found);
+}
+
 #[test]
 fn colour_changes_nothing_but_the_colour() {
     let found = mistakes("many_at_once.toml", include_str!("bad/many_at_once.toml"));
