@@ -7,6 +7,7 @@ mod controller;
 mod desired;
 pub mod health;
 mod neighbour;
+pub mod nic;
 mod port;
 mod registry;
 pub mod vrrp;

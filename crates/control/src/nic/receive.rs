@@ -1,0 +1,276 @@
+//! A card that receives while the XDP program sees nothing.
+
+use std::time::Duration;
+
+use dataplane::Tick;
+
+/// Compares what the card received with what the XDP program saw, and says how to go on if it saw
+/// nothing at all.
+///
+/// Drivers count differently: some count frames that a filter of the card discards, some not those
+/// that found no buffer. So the numbers are not compared; only a program that sees not one frame
+/// for three seconds, in each of which the card received some, is taken for blind. On a network
+/// where no more than link-layer protocols speak (one frame in two seconds) nothing is concluded.
+#[derive(Debug, Default)]
+pub struct ReceiveWatch {
+    window: Option<Window>,
+    /// Windows in a row in which the card received and the program saw nothing.
+    blind_windows: u32,
+    settled_at: Option<Tick>,
+    blind: bool,
+}
+
+/// How frames get from the card to a worker, the fastest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiveMode {
+    /// XDP in the driver, which writes into the UMEM.
+    ZeroCopy,
+    /// XDP in the driver; the kernel copies.
+    Copy,
+    /// XDP in the network stack; the kernel copies.
+    Generic,
+}
+
+/// The slower modes that the configuration allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fallbacks {
+    /// [`ReceiveMode::Copy`].
+    pub copy: bool,
+    /// [`ReceiveMode::Generic`].
+    pub generic: bool,
+}
+
+/// Counters of one device at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceiveReading {
+    /// Whether it has a link and all its queues are bound.
+    pub serving: bool,
+    /// How frames are received.
+    pub mode: ReceiveMode,
+    /// Frames that the card received, or could not receive for want of a buffer.
+    pub received: u64,
+    /// Frames that the XDP program saw.
+    pub seen: u64,
+}
+
+/// What follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiveAction {
+    /// Receive in this mode from now on.
+    FallBack(ReceiveMode),
+    /// No mode is left: this node must not be Active on the device.
+    Blind,
+    /// A device that was [`Self::Blind`] is not any more.
+    Seeing,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    begin: Tick,
+    first: ReceiveReading,
+}
+
+impl ReceiveWatch {
+    /// Whether the last word was [`ReceiveAction::Blind`].
+    pub const fn is_blind(&self) -> bool {
+        self.blind
+    }
+
+    /// Begins anew: the device is another one or was reset.
+    pub fn restart(&mut self) {
+        *self = Self { blind: self.blind, ..Self::default() };
+    }
+
+    /// A reading; to be called at least once a second.
+    pub fn look(
+        &mut self,
+        now: Tick,
+        reading: ReceiveReading,
+        allowed: Fallbacks,
+    ) -> Option<ReceiveAction> {
+        if !reading.serving {
+            self.restart();
+            return None;
+        }
+        if now < *self.settled_at.get_or_insert(now + SETTLE) {
+            return None;
+        }
+        let Some(Window { begin, first }) = self.window else {
+            self.window = Some(Window { begin: now, first: reading });
+            return None;
+        };
+        if reading.seen != first.seen || reading.mode != first.mode {
+            self.window = Some(Window { begin: now, first: reading });
+            self.blind_windows = 0;
+            let was_blind = std::mem::take(&mut self.blind);
+            return was_blind.then_some(ReceiveAction::Seeing);
+        }
+        if now.saturating_since(begin) < WINDOW {
+            return None;
+        }
+        self.window = Some(Window { begin: now, first: reading });
+        let received = reading.received.saturating_sub(first.received);
+        self.blind_windows = if received >= ENOUGH { self.blind_windows + 1 } else { 0 };
+        if self.blind_windows < WINDOWS || self.blind {
+            return None;
+        }
+        Some(self.step_down(reading.mode, allowed))
+    }
+
+    fn step_down(&mut self, mode: ReceiveMode, allowed: Fallbacks) -> ReceiveAction {
+        self.restart();
+        match mode {
+            ReceiveMode::ZeroCopy if allowed.copy => ReceiveAction::FallBack(ReceiveMode::Copy),
+            ReceiveMode::ZeroCopy | ReceiveMode::Copy if allowed.generic => {
+                ReceiveAction::FallBack(ReceiveMode::Generic)
+            }
+            ReceiveMode::ZeroCopy | ReceiveMode::Copy | ReceiveMode::Generic => {
+                self.blind = true;
+                ReceiveAction::Blind
+            }
+        }
+    }
+}
+
+impl ReceiveMode {
+    /// For logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ZeroCopy => "zero-copy",
+            Self::Copy => "copy",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+/// A card that was reset to attach the program or to bind a socket needs a moment.
+const SETTLE: Duration = Duration::from_secs(2);
+const WINDOW: Duration = Duration::from_secs(1);
+/// So many windows in a row.
+const WINDOWS: u32 = 3;
+/// Frames a window: more than the bridges and switches around send by themselves.
+const ENOUGH: u64 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY: Fallbacks = Fallbacks { copy: true, generic: true };
+
+    /// A card that gets `rate` frames a second, looked at ten times a second.
+    struct Card {
+        watch: ReceiveWatch,
+        reading: ReceiveReading,
+        now: u64,
+    }
+
+    impl Card {
+        fn new(mode: ReceiveMode) -> Self {
+            let reading = ReceiveReading { serving: true, mode, received: 7_000, seen: 0 };
+            Self { watch: ReceiveWatch::default(), reading, now: 50_000 }
+        }
+
+        /// For `ms`; the program sees one in `seen_one_in` frames, 0: none.
+        fn run(
+            &mut self,
+            ms: u64,
+            rate: u64,
+            seen_one_in: u64,
+            allowed: Fallbacks,
+        ) -> Vec<(u64, ReceiveAction)> {
+            let begin = self.now;
+            let mut actions = Vec::new();
+            let (received, seen) = (self.reading.received, self.reading.seen);
+            while self.now < begin + ms {
+                self.now += 100;
+                let frames = (self.now - begin) * rate / 1000;
+                self.reading.received = received + frames;
+                self.reading.seen = seen + frames.checked_div(seen_one_in).unwrap_or(0);
+                let now = Tick::from_nanos(self.now * 1_000_000);
+                if let Some(action) = self.watch.look(now, self.reading, allowed) {
+                    actions.push((self.now - begin, action));
+                    if let ReceiveAction::FallBack(mode) = action {
+                        self.reading.mode = mode;
+                    }
+                }
+            }
+            actions
+        }
+    }
+
+    #[test]
+    fn a_blind_program_steps_down_to_what_is_left_and_then_gives_up_once() {
+        use ReceiveAction::{Blind, FallBack};
+        use ReceiveMode::{Copy, Generic, ZeroCopy};
+        let steps = |mode, allowed| {
+            let actions = Card::new(mode).run(60_000, 100, 0, allowed);
+            let times: Vec<u64> = actions.iter().map(|(at, _)| *at).collect();
+            assert!(times.first().is_some_and(|at| (5_000..=5_500).contains(at)), "{times:?}");
+            assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= 5_000), "{times:?}");
+            actions.into_iter().map(|(_, action)| action).collect::<Vec<_>>()
+        };
+        assert_eq!(steps(ZeroCopy, ANY), [FallBack(Copy), FallBack(Generic), Blind]);
+        assert_eq!(steps(Copy, ANY), [FallBack(Generic), Blind]);
+        assert_eq!(steps(Generic, ANY), [Blind]);
+        let native = Fallbacks { copy: true, generic: false };
+        assert_eq!(steps(ZeroCopy, native), [FallBack(Copy), Blind]);
+        let fixed = Fallbacks { copy: false, generic: false };
+        assert_eq!(steps(ZeroCopy, fixed), [Blind]);
+        let zero_copy_or_generic = Fallbacks { copy: false, generic: true };
+        assert_eq!(steps(ZeroCopy, zero_copy_or_generic), [FallBack(Generic), Blind]);
+    }
+
+    #[test]
+    fn a_program_that_sees_a_few_of_many_is_not_blind() {
+        // Filters of the card, flow rules, drops: whatever the card counts beside.
+        for one_in in [1, 10, 100] {
+            let mut card = Card::new(ReceiveMode::ZeroCopy);
+            assert_eq!(card.run(60_000, 100, one_in, ANY), []);
+        }
+    }
+
+    #[test]
+    fn a_quiet_network_proves_nothing() {
+        for rate in [0, 1, 2] {
+            assert_eq!(Card::new(ReceiveMode::Copy).run(600_000, rate, 0, ANY), [], "{rate}");
+        }
+    }
+
+    #[test]
+    fn bursts_with_pauses_prove_nothing() {
+        let mut card = Card::new(ReceiveMode::Copy);
+        for _ in 0..20 {
+            assert_eq!(card.run(1_000, 1_000, 0, ANY), []);
+            assert_eq!(card.run(2_000, 0, 0, ANY), []);
+        }
+    }
+
+    #[test]
+    fn a_link_that_flaps_begins_anew() {
+        let mut card = Card::new(ReceiveMode::Copy);
+        for _ in 0..20 {
+            assert_eq!(card.run(4_500, 100, 0, ANY), []);
+            card.reading.serving = false;
+            assert_eq!(card.run(200, 100, 0, ANY), []);
+            card.reading.serving = true;
+        }
+        assert_eq!(card.run(6_000, 100, 0, ANY).len(), 1);
+    }
+
+    #[test]
+    fn a_single_frame_ends_the_blindness() {
+        let mut card = Card::new(ReceiveMode::Generic);
+        assert_eq!(card.run(10_000, 100, 0, ANY).len(), 1);
+        assert!(card.watch.is_blind());
+        // Rebinding alone does not.
+        card.watch.restart();
+        assert!(card.watch.is_blind());
+        assert_eq!(card.run(10_000, 100, 0, ANY), []);
+        let actions = card.run(1_000, 100, 10, ANY);
+        assert_eq!(actions.first(), Some(&(100, ReceiveAction::Seeing)));
+        assert_eq!(actions.len(), 1);
+        assert!(!card.watch.is_blind());
+        // It may become blind again.
+        assert_eq!(card.run(10_000, 100, 0, ANY).len(), 1);
+    }
+}
