@@ -58,6 +58,12 @@ impl Batch {
         self.0.extend(frames);
     }
 
+    /// Takes the first `count` frames. As with [`drain`](Self::drain), run it to its end.
+    #[inline]
+    pub(crate) fn take_first(&mut self, count: usize) -> impl Iterator<Item = Frame> {
+        self.0.drain(..count)
+    }
+
     /// Forgets the first `count` tokens: the kernel owns their chunks now.
     #[inline]
     pub(crate) fn surrender(&mut self, count: usize) {

@@ -21,11 +21,12 @@ pub use batch::{BURST, Batch, FreeList};
 pub use error::OpenError;
 pub use frame::Frame;
 pub use kernel::{
-    Bound, Feature, Features, KernelRings, OpenConfig, ZeroCopy, driver, open, rx_queues,
+    Bound, Feature, Features, KernelRings, OpenConfig, ZeroCopy, driver, inheriting_nothing, open,
+    rx_queues,
 };
 pub use memory::{Census, MemoryConfig, MemoryKernel, MemoryRings, memory_port};
-pub use port::{Accounting, Counters, Flushed, KickError, KickErrors, Link, Port};
-pub use rings::{Rings, Statistics, Waiting};
+pub use port::{Accounting, Counters, Flushed, KickError, KickErrors, Link, Port, WayOut};
+pub use rings::{Rings, Statistics, TxPath, Waiting};
 
 /// A system call's error number, as [`Rings::kick`] and [`Link::Down`] report it.
 pub use rustix::io::Errno;

@@ -22,11 +22,14 @@ pub trait Rings {
     /// The tokens of all frames of the UMEM. The second call returns none.
     fn frames(&mut self) -> FreeList;
 
-    /// RX ring → `into`, as far as there is room; returns how many.
-    fn receive(&mut self, into: &mut Batch) -> usize;
+    /// RX ring → `into`, at most `limit` and as far as there is room; returns how many.
+    fn receive(&mut self, into: &mut Batch, limit: usize) -> usize;
 
     /// Up to `limit` of `from`, the newest, → fill ring, as far as there is room; returns how many.
     fn fill(&mut self, from: &mut FreeList, limit: usize) -> usize;
+
+    /// How many frames the TX ring takes now; beyond a burst it need not be exact.
+    fn tx_room(&mut self) -> usize;
 
     /// `from` → TX ring, in order; what does not fit stays in `from`, in order. Returns how many
     /// went. Nothing is sent before the next [`kick`](Self::kick) where one is needed.
@@ -68,6 +71,9 @@ pub trait Rings {
     /// How many descriptors wait in the rings now.
     fn waiting(&mut self) -> Waiting;
 
+    /// Which way packets leave, after a look whether the way has changed: up to three system calls.
+    fn tx_path(&mut self) -> TxPath;
+
     /// The kernel's counters of this socket.
     ///
     /// # Errors
@@ -90,7 +96,20 @@ pub struct Waiting {
     pub completion: u64,
 }
 
-/// `struct xdp_statistics`: packets or descriptors since the socket was opened.
+/// Which way packets leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TxPath {
+    /// By the TX ring of the AF_XDP socket.
+    Ring {
+        /// Whether a kick that succeeds leaves nothing on the ring: so it is in copy mode, unless
+        /// the device has no TX queue for this socket.
+        emptied_by_kicks: bool,
+    },
+    /// By a packet socket: the device has an RX queue of this number and no TX queue.
+    PacketSocket,
+}
+
+/// `struct xdp_statistics`, and what a packet socket in the place of the TX ring counts: packets or descriptors since the socket was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// Received packets dropped for other reasons than those below (too long for a frame).
@@ -105,4 +124,6 @@ pub struct Statistics {
     pub rx_fill_ring_empty_descs: u64,
     /// How often the kernel found the TX ring empty; normal.
     pub tx_ring_empty_descs: u64,
+    /// Packets that the device did not take from the packet socket.
+    pub tx_dropped: u64,
 }

@@ -11,9 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, sockopt};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, UnshareFlags, capabilities, set_capabilities};
-use xsk::{Batch, Bound, Errno, KernelRings, Link, OpenConfig, OpenError, Port, ZeroCopy, open};
+use xsk::{
+    Batch, Bound, Errno, KernelRings, Link, OpenConfig, OpenError, Port, Statistics, WayOut,
+    ZeroCopy, open,
+};
 
 #[test]
 fn four_queues_open_at_once_and_say_how_they_are_bound() {
@@ -25,6 +28,7 @@ fn four_queues_open_at_once_and_say_how_they_are_bound() {
         assert_eq!(bound.fallback, Some(Errno::OPNOTSUPP), "zero-copy was tried first");
         assert!(!bound.busy_poll);
         assert_eq!((bound.frame_size, bound.mtu), (2048, 1500));
+        assert!(!bound.packet_socket, "each has a TX queue");
         // None before Linux 6.17.
         assert!(bound.tx_budget.is_none_or(|budget| budget >= 64), "{bound:?}");
         assert!(bound.send_buffer > 1 << 20, "{bound:?}");
@@ -32,7 +36,9 @@ fn four_queues_open_at_once_and_say_how_they_are_bound() {
         assert!(accounting.is_balanced());
         assert_eq!((accounting.fill, accounting.free, accounting.total), (1024, 3072, 4096));
         assert!(port.fd().is_some());
-        assert_eq!(port.statistics().expect("the socket is open"), xsk::Statistics::default());
+        let statistics = port.statistics().expect("the socket is open");
+        let tx_ring_empty_descs = statistics.tx_ring_empty_descs;
+        assert_eq!(statistics, Statistics { tx_ring_empty_descs, ..Statistics::default() });
     }
 }
 
@@ -83,6 +89,24 @@ fn what_does_not_exist_is_named() {
 }
 
 #[test]
+fn the_queues_of_a_driver_that_does_not_tell_are_counted() {
+    let _net = Net::new(1);
+    let made = |name: &str, queues: &str, kind: &[&str]| {
+        let add = ["link", "add", "name", name, "link", NEAR, "numrxqueues", queues, "type"];
+        ip(&[&add[..], kind].concat());
+        xsk::rx_queues(name)
+    };
+    assert_eq!(xsk::rx_queues(NEAR), Ok(1));
+    assert_eq!(made("four", "4", &["macvlan"]), Ok(4));
+    assert_eq!(made("one", "1", &["macvlan"]), Ok(1));
+    // Sockets can be bound to all of them.
+    ip(&["link", "set", "four", "up"]);
+    let open = |queue| open(&OpenConfig { generic: true, ..OpenConfig::new("four", queue) });
+    let ports: Vec<_> = (0..4).map(|queue| open(queue).expect("it has four")).collect();
+    assert!(ports.iter().skip(1).all(|(_, bound)| bound.packet_socket), "and one TX queue");
+}
+
+#[test]
 fn frames_grow_with_the_mtu_until_they_cannot() {
     let _net = Net::new(1);
     ip(&["link", "set", NEAR, "mtu", "3000"]);
@@ -122,6 +146,74 @@ fn a_queue_that_is_held_is_an_error_that_says_how_to_find_the_holder() {
     assert!(text.contains("`ss --xdp --processes`"), "{text}");
     let OpenError::Busy { waited, .. } = error else { panic!("{text}") };
     assert!(waited >= config.busy_wait, "{waited:?}");
+}
+
+#[test]
+fn without_a_tx_queue_packets_leave_in_order_by_a_packet_socket() {
+    let net = Net::with(4, 1);
+    let (first, bound) = open_queue(0).expect("opens");
+    assert!(!bound.packet_socket);
+    drop(first);
+    for queue in 1..4 {
+        let (mut port, bound) = open_queue(queue).expect("it has an RX queue");
+        assert!(bound.packet_socket, "queue {queue}");
+        let before = port.accounting();
+        let mut sent = 0;
+        while sent < 1_000 {
+            sent += send(&mut port, 50);
+            assert_eq!(port.way_out(), WayOut::PacketSocket);
+            port.reap();
+            assert!(port.accounting().is_balanced());
+        }
+        drain(&mut port);
+        assert_eq!(net.receive(1_000), 1_000, "queue {queue}");
+        assert_eq!(port.accounting(), before);
+        assert_eq!((port.link(), port.counters().tx_full), (Link::Up, 0));
+        assert_eq!(port.statistics().expect("open"), Statistics::default());
+    }
+}
+
+/// Fewer of them the kernel does not allow while sockets are bound.
+#[test]
+fn a_tx_queue_that_is_added_is_used() {
+    let net = Net::new(4);
+    ethtool(&["-L", NEAR, "tx", "1"]);
+    let (mut port, bound) = open_queue(3).expect("opens");
+    assert!(bound.packet_socket);
+    assert_eq!((send(&mut port, 10), port.way_out()), (10, WayOut::PacketSocket));
+    assert_eq!(net.receive(10), 10);
+    ethtool(&["-L", NEAR, "tx", "4"]);
+    assert_eq!(port.way_out(), WayOut::PacketSocket, "frames are on their way back");
+    port.reap();
+    assert_eq!(port.way_out(), WayOut::Ring);
+    assert_eq!(send(&mut port, 10), 10);
+    drain(&mut port);
+    assert_eq!(net.receive(10), 10);
+    assert_eq!(port.way_out(), WayOut::Ring);
+    assert!(port.accounting().is_balanced());
+    assert_eq!(port.statistics().expect("open").tx_invalid_descs, 0);
+}
+
+#[test]
+fn a_packet_socket_that_was_asked_for_stays_and_drops_what_the_device_never_takes() {
+    let net = Net::new(1);
+    let config = OpenConfig { packet_socket: true, ..OpenConfig::new(NEAR, 0) };
+    let (mut port, bound) = open(&config).expect("opens");
+    assert!(bound.packet_socket);
+    assert_eq!((send(&mut port, 3), port.way_out()), (3, WayOut::PacketSocket));
+    // Longer than the MTU allows.
+    let long = port.copy_in(&[0xff; 1700]).expect("a free frame");
+    port.send(long);
+    assert_eq!(port.flush().sent, 1);
+    assert_eq!(port.statistics().expect("open").tx_dropped, 1);
+    ip(&["link", "set", NEAR, "down"]);
+    assert_eq!((send(&mut port, 3), port.link()), (3, Link::Down(Errno::NETDOWN)));
+    ip(&["link", "set", NEAR, "up"]);
+    drain(&mut port);
+    assert_eq!((port.link(), port.way_out()), (Link::Up, WayOut::PacketSocket));
+    assert!(port.accounting().is_balanced());
+    // The long one had number 3.
+    assert_eq!(net.receive_all(), [0, 1, 2, 4, 5, 6]);
 }
 
 #[test]
@@ -211,24 +303,29 @@ fn without_the_capability_the_error_names_it() {
     assert!(error.to_string().contains("CAP_NET_RAW"), "{error}");
 }
 
+/// And a zero-copy bind is tried with frames of 4 KiB, whatever the MTU.
 #[test]
 fn too_little_locked_memory_is_named_with_both_numbers() {
     let _net = Net::new(1);
+    let limit = getrlimit(Resource::Memlock).maximum.map_or(12 << 20, |hard| hard.min(12 << 20));
+    // Of the whole process; the other tests have CAP_IPC_LOCK.
+    let lower = Rlimit { current: Some(limit), maximum: Some(limit) };
+    setrlimit(Resource::Memlock, lower).expect("one may always have less");
     drop_capability(CapabilitySet::IPC_LOCK);
     drop_capability(CapabilitySet::SYS_RESOURCE);
-    let Some(hard) = getrlimit(Resource::Memlock).maximum else {
-        // Nothing can be too little here, not even the largest UMEM.
-        let config = OpenConfig { frames: 16_384, ..OpenConfig::new(NEAR, 0) };
-        assert!(open(&config).is_ok());
-        return;
+    let opened = |frames, zero_copy| {
+        let opened = open(&OpenConfig { frames, zero_copy, ..OpenConfig::new(NEAR, 0) });
+        opened.map(|(_port, bound)| (bound.frame_size, bound.fallback))
     };
-    let frames = u32::try_from(hard / 2048 + 1).expect("a limit in MiB").next_power_of_two();
-    let config = OpenConfig { frames: frames.max(4096), ..OpenConfig::new(NEAR, 0) };
-    let error = open(&config).expect_err("more than the limit");
-    let OpenError::Memlock { needed_kib, limit_kib, .. } = error else { panic!("{error}") };
-    assert_eq!((needed_kib, limit_kib), (u64::from(config.frames) * 2, hard / 1024));
-    let text = error.to_string();
-    assert!(text.contains("LimitMEMLOCK=infinity") && text.contains("ulimit -l"), "{text}");
+    assert_eq!(opened(4096, ZeroCopy::Off), Ok((2048, None)));
+    assert_eq!(opened(4096, ZeroCopy::Auto), Ok((2048, Some(Errno::NOBUFS))), "16 MiB are not had");
+    for (frames, zero_copy) in [(4096, ZeroCopy::On), (8192, ZeroCopy::Auto)] {
+        let error = opened(frames, zero_copy).expect_err("more than the limit");
+        let OpenError::Memlock { needed_kib, limit_kib, .. } = error else { panic!("{error}") };
+        assert_eq!((needed_kib, limit_kib), (16_384, limit / 1024));
+        let text = error.to_string();
+        assert!(text.contains("LimitMEMLOCK=infinity") && text.contains("ulimit -l"), "{text}");
+    }
 }
 
 /// A network namespace of the calling thread with a veth pair, and a packet socket on the far end.
@@ -238,11 +335,16 @@ struct Net {
 
 impl Net {
     fn new(queues: u32) -> Self {
+        Self::with(queues, queues)
+    }
+
+    /// With so many RX and so many TX queues.
+    fn with(rx: u32, tx: u32) -> Self {
         // SAFETY: a new network namespace leaves file descriptors and memory alone.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }
             .expect("these tests need root (CAP_SYS_ADMIN)");
-        let count = queues.to_string();
-        let queues = ["numtxqueues", &count, "numrxqueues", &count];
+        let (rx, tx) = (rx.to_string(), tx.to_string());
+        let queues = ["numtxqueues", &tx, "numrxqueues", &rx];
         let near = ["link", "add", "name", NEAR];
         let far = ["type", "veth", "peer", "name", FAR];
         ip(&[&near[..], &queues, &far, &queues].concat());
@@ -257,20 +359,29 @@ impl Net {
     /// Receives test frames until there are `most` or none comes for a second, checks that they are
     /// in order and complete, and says how many there were.
     fn receive(&self, most: u32) -> u32 {
-        let mut buffer = [0_u8; 2048];
         let mut count = 0;
         let mut last = None;
         while count < most {
-            let flags = rustix::net::RecvFlags::empty();
-            let Ok((length, _)) = rustix::net::recv(&self.far, &mut buffer, flags) else { break };
-            assert_eq!(length, FRAME_LEN);
-            assert_eq!(buffer[..14], HEADER);
-            let number = u32::from_be_bytes(*buffer[14..].first_chunk().expect("four bytes"));
+            let Some(number) = self.receive_one() else { break };
             assert!(last.is_none_or(|last| number == last + 1), "{number} after {last:?}");
             last = Some(number);
             count += 1;
         }
         count
+    }
+
+    /// The numbers of the test frames that come until none comes for a second.
+    fn receive_all(&self) -> Vec<u32> {
+        std::iter::from_fn(|| self.receive_one()).collect()
+    }
+
+    fn receive_one(&self) -> Option<u32> {
+        let mut buffer = [0_u8; 2048];
+        let flags = rustix::net::RecvFlags::empty();
+        let (length, _) = rustix::net::recv(&self.far, &mut buffer, flags).ok()?;
+        assert_eq!(length, FRAME_LEN);
+        assert_eq!(buffer[..14], HEADER);
+        buffer[14..].first_chunk().copied().map(u32::from_be_bytes)
     }
 }
 
@@ -306,9 +417,17 @@ fn open_queue(queue: u32) -> Result<(Port<KernelRings>, Bound), OpenError> {
 }
 
 fn ip(arguments: &[&str]) {
-    let output = Command::new("ip").args(arguments).output().expect("iproute2 is installed");
+    run("ip", arguments);
+}
+
+fn ethtool(arguments: &[&str]) {
+    run("ethtool", arguments);
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().expect("it is installed");
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {}: {error}", arguments.join(" "));
+    assert!(output.status.success(), "{program} {}: {error}", arguments.join(" "));
 }
 
 /// A socket that receives all test frames on an interface.

@@ -1,12 +1,16 @@
-//! What opening asks of an interface. By ioctl and not sysfs: that shows the namespace it was
+//! What opening asks of an interface. By ioctl rather than sysfs: that shows the namespace it was
 //! mounted in, not the caller's.
 #![expect(unsafe_code, reason = "ioctls on struct ifreq")]
 
+use std::fs;
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use super::allocated;
 
 /// An interface of the calling thread's network namespace.
 #[derive(Debug)]
@@ -44,6 +48,18 @@ impl InterfaceView {
         u32::try_from(mtu).map_err(|_| Errno::RANGE)
     }
 
+    /// The interface index.
+    ///
+    /// # Errors
+    /// `ENODEV` if there is no such interface.
+    pub(super) fn index(&self) -> Result<u32, Errno> {
+        let mut request = self.request();
+        self.ioctl(libc::SIOCGIFINDEX, &mut request)?;
+        // SAFETY: SIOCGIFINDEX succeeded and so wrote this field of the union.
+        let index = unsafe { request.ifr_ifru.ifru_ifindex };
+        u32::try_from(index).map_err(|_| Errno::RANGE)
+    }
+
     /// How many queues can be bound, if the driver tells.
     pub(super) fn queues(&self) -> Option<u32> {
         let channels = self.channels()?;
@@ -74,6 +90,29 @@ impl InterfaceView {
         self.ioctl(libc::SIOCETHTOOL, &mut request)
     }
 
+    /// RX queues that sysfs shows, if what it shows is this interface: it may be of another network
+    /// namespace, where another interface may have the same name and index.
+    fn shown(&self, interface: &str, index: u32) -> Option<u32> {
+        let folder = Path::new("/sys/class/net").join(interface);
+        let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
+        let same = read("ifindex")?.trim() == index.to_string()
+            && read("address")?.trim() == self.address()?;
+        let queues = fs::read_dir(folder.join("queues")).ok().filter(|_| same)?;
+        let names = queues.filter_map(|queue| queue.ok()?.file_name().into_string().ok());
+        u32::try_from(names.filter(|name| name.starts_with("rx-")).count()).ok()
+    }
+
+    /// The MAC as sysfs writes it.
+    fn address(&self) -> Option<String> {
+        let mut request = self.request();
+        self.ioctl(libc::SIOCGIFHWADDR, &mut request).ok()?;
+        // SAFETY: SIOCGIFHWADDR succeeded and so wrote this field of the union.
+        let address = unsafe { request.ifr_ifru.ifru_hwaddr };
+        let bytes =
+            address.sa_data.iter().take(6).map(|byte| format!("{:02x}", byte.cast_unsigned()));
+        Some(bytes.collect::<Vec<_>>().join(":"))
+    }
+
     fn request(&self) -> libc::ifreq {
         // SAFETY: all zeroes is a valid `ifreq`: integers, arrays of them and a null pointer.
         let mut request: libc::ifreq = unsafe { mem::zeroed() };
@@ -89,15 +128,24 @@ impl InterfaceView {
     }
 }
 
-/// RX queues that an interface uses now (`ethtool -l`): its combined channels and those that only
-/// receive. One for a driver that does not tell.
+/// RX queues that an interface uses now: its combined channels and those that only receive
+/// (`ethtool -l`). Where the driver does not tell, as many as sysfs shows, or else as many as the
+/// interface was made with (`ip -details link`).
 ///
 /// # Errors
 /// `ENODEV` if there is no such interface; else what socket(2) reports.
 pub fn rx_queues(interface: &str) -> Result<u32, Errno> {
     let view = InterfaceView::new(interface)?;
-    view.mtu()?;
-    Ok(view.channels().map_or(1, |channels| channels.combined_count + channels.rx_count).max(1))
+    let index = view.index()?;
+    let told = view.channels().map(|channels| channels.combined_count + channels.rx_count);
+    let queues = match told {
+        Some(queues) => queues,
+        None => {
+            let allocated = allocated::rx_queues(index).unwrap_or(1);
+            view.shown(interface, index).map_or(allocated, |shown| shown.min(allocated))
+        }
+    };
+    Ok(queues.max(1))
 }
 
 /// The calling thread's `errno`.

@@ -6,11 +6,14 @@
 //! chunk's last packet.
 #![expect(unsafe_code, reason = "xsk-rs leaves the ownership of frames to its callers")]
 
+mod allocated;
+mod descriptors;
 mod features;
 mod interface;
 mod memlock;
 mod open;
 mod options;
+mod packet;
 
 use std::io;
 use std::num::NonZeroU32;
@@ -19,15 +22,18 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use xsk_rs::config::{Interface, SocketConfig, UmemConfig};
+use xsk_rs::socket::XdpStatistics;
 use xsk_rs::umem::frame::FrameDesc;
 use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue, Umem};
 
+pub use self::descriptors::inheriting_nothing;
 pub use self::features::{Feature, Features, driver};
 pub use self::interface::rx_queues;
 pub use self::open::{Bound, OpenConfig, ZeroCopy, open};
+use self::packet::PacketSender;
 use crate::batch::{BURST, Batch, FreeList};
 use crate::frame::{Frame, UmemId};
-use crate::rings::{Rings, Statistics, Waiting};
+use crate::rings::{Rings, Statistics, TxPath, Waiting};
 
 /// The rings of one bound AF_XDP socket and its UMEM. Made by [`open()`]; dropping it closes the
 /// socket, which leaves the XSKMAP by itself, then frees the UMEM.
@@ -48,8 +54,16 @@ pub struct KernelRings {
     homes: Box<[FrameDesc]>,
     tokens: FreeList,
     scratch: Box<[FrameDesc; BURST]>,
+    /// Sends in the place of the TX ring where the device has no TX queue of this number.
+    sender: Option<Box<PacketSender>>,
+    /// Whether packets are not copied.
+    zero_copy: bool,
     busy_poll: bool,
     tx_entries: u32,
+    /// Invalid descriptors that the kernel read from the TX ring to show that it reads it.
+    tests: u64,
+    /// Another one waits there: the kernel did not read the ring.
+    test_waits: bool,
 }
 
 impl KernelRings {
@@ -61,7 +75,8 @@ impl KernelRings {
         interface: &Interface,
         queue: u32,
     ) -> Result<Self, Failure> {
-        let (umem, homes) = Umem::new(umem_config, frames, false)
+        // The socket is made here already; libxdp does not mark it close-on-exec.
+        let (umem, homes) = descriptors::marked(|| Umem::new(umem_config, frames, false))
             .map_err(|error| Failure::new(Step::Umem, &error))?;
         // SAFETY: this is the UMEM's only socket and no program is loaded
         // (XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD), which is all that the contract asks.
@@ -82,9 +97,51 @@ impl KernelRings {
             homes: homes.into_boxed_slice(),
             tokens: FreeList::of_umem(id, frames.get()),
             scratch: Box::new([FrameDesc::default(); BURST]),
+            sender: None,
+            zero_copy: false,
             busy_poll: false,
             tx_entries: socket_config.tx_queue_size().get(),
+            tests: 0,
+            test_waits: false,
         })
+    }
+
+    /// Whether the kernel sends from the TX ring. In copy mode it leaves the ring alone, and reports
+    /// success, where the device has fewer TX queues than this socket's number: then the packets
+    /// have to go through a [`PacketSender`]. No file and no message tells how many there are in
+    /// every driver and network namespace, so it is tried, with a descriptor that the kernel counts
+    /// as invalid and does not send. Drivers refuse zero-copy on such queues. To be called only while
+    /// no frame is on the TX or completion ring.
+    fn tx_is_read(&mut self) -> Result<bool, Errno> {
+        if self.zero_copy {
+            return Ok(true);
+        }
+        let before = self.kernel_statistics()?.tx_invalid_descs();
+        if !self.test_waits {
+            let mut desc = self.homes[0];
+            desc.set_options(INVALID_OPTIONS);
+            // SAFETY: the kernel does not touch the chunk of a descriptor with unknown options, so it
+            // does not matter to whom it belongs.
+            self.test_waits = unsafe { self.tx.produce(&[desc]) } > 0;
+        }
+        // The statistics tell whether the kernel read the ring; the result does not.
+        let _ = rustix::net::send(self.socket(), &[], SendFlags::DONTWAIT);
+        let read = self.kernel_statistics()?.tx_invalid_descs() > before;
+        if read {
+            self.test_waits = false;
+            self.tests += 1;
+            // Before this, some kernels do not say that they took it.
+            let _ = rustix::net::send(self.socket(), &[], SendFlags::DONTWAIT);
+            // Some kernels complete it. It is the only one that was on the ring.
+            // SAFETY: the descriptors are only written to; what they are afterwards is of this UMEM.
+            unsafe { self.completion.consume(&mut self.scratch[..]) };
+        }
+        Ok(read)
+    }
+
+    fn kernel_statistics(&self) -> Result<XdpStatistics, Errno> {
+        let statistics = self.rx.fd().xdp_statistics();
+        statistics.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     }
 
     fn socket(&self) -> BorrowedFd<'_> {
@@ -108,8 +165,8 @@ impl Rings for KernelRings {
 
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "a packet is shorter than its frame")]
-    fn receive(&mut self, into: &mut Batch) -> usize {
-        let room = &mut self.scratch[..into.remaining()];
+    fn receive(&mut self, into: &mut Batch, limit: usize) -> usize {
+        let room = &mut self.scratch[..into.remaining().min(limit)];
         // SAFETY: the descriptors are only written to; what they are afterwards is of this UMEM.
         let count = unsafe { self.rx.consume(room) };
         for desc in &mut self.scratch[..count] {
@@ -141,7 +198,18 @@ impl Rings for KernelRings {
     }
 
     #[inline]
+    fn tx_room(&mut self) -> usize {
+        match &self.sender {
+            None => self.tx.nb_free(BURST_ENTRIES) as usize,
+            Some(sender) => sender.room(),
+        }
+    }
+
+    #[inline]
     fn transmit(&mut self, from: &mut Batch) -> usize {
+        if let Some(sender) = &mut self.sender {
+            return sender.take(from);
+        }
         let free = self.tx.nb_free(BURST_ENTRIES) as usize;
         let count = free.min(from.len());
         for (desc, frame) in self.scratch.iter_mut().zip(from.iter().take(count)) {
@@ -156,6 +224,9 @@ impl Rings for KernelRings {
 
     #[inline]
     fn complete(&mut self, into: &mut FreeList) -> usize {
+        if let Some(sender) = &mut self.sender {
+            return sender.give_back(into);
+        }
         // SAFETY: the descriptors are only written to; what they are afterwards is of this UMEM.
         let count = unsafe { self.completion.consume(&mut self.scratch[..]) };
         for desc in &self.scratch[..count] {
@@ -205,7 +276,7 @@ impl Rings for KernelRings {
 
     #[inline]
     fn tx_needs_wakeup(&self) -> bool {
-        self.busy_poll || self.tx.needs_wakeup()
+        self.busy_poll || self.sender.is_some() || self.tx.needs_wakeup()
     }
 
     #[inline]
@@ -215,6 +286,15 @@ impl Rings for KernelRings {
 
     #[inline]
     fn kick(&mut self) -> Result<(), Errno> {
+        if let Some(sender) = &mut self.sender {
+            let Self { umem, descs, id, .. } = self;
+            return sender.send(|frame| {
+                let desc = &descs[frame.slot(*id)];
+                // SAFETY: the descriptor is of this UMEM, and the sender holds the chunk's only
+                // token, so nobody writes to it.
+                unsafe { umem.data(desc) }.contents()
+            });
+        }
         rustix::net::send(self.socket(), &[], SendFlags::DONTWAIT).map(drop)
     }
 
@@ -225,11 +305,28 @@ impl Rings for KernelRings {
     }
 
     fn waiting(&mut self) -> Waiting {
+        let rx = u64::from(self.rx.nb_avail_exact());
+        if let Some(sender) = &self.sender {
+            return Waiting { rx, ..sender.waiting() };
+        }
         Waiting {
-            rx: u64::from(self.rx.nb_avail_exact()),
+            rx,
             tx: u64::from(self.tx_entries.saturating_sub(self.tx.nb_free_exact())),
             completion: u64::from(self.completion.nb_avail_exact()),
         }
+    }
+
+    fn tx_path(&mut self) -> TxPath {
+        if self.sender.as_ref().is_some_and(|sender| sender.is_replaceable())
+            && self.tx_is_read() == Ok(true)
+        {
+            self.sender = None;
+        }
+        if self.sender.is_some() {
+            return TxPath::PacketSocket;
+        }
+        // A zero-copy driver takes its time.
+        TxPath::Ring { emptied_by_kicks: !self.zero_copy }
     }
 
     fn statistics(&self) -> io::Result<Statistics> {
@@ -237,7 +334,8 @@ impl Rings for KernelRings {
         Ok(Statistics {
             rx_dropped: kernel.rx_dropped(),
             rx_invalid_descs: kernel.rx_invalid_descs(),
-            tx_invalid_descs: kernel.tx_invalid_descs(),
+            tx_invalid_descs: kernel.tx_invalid_descs().saturating_sub(self.tests),
+            tx_dropped: self.sender.as_ref().map_or(0, |sender| sender.dropped()),
             rx_ring_full: kernel.rx_ring_full(),
             rx_fill_ring_empty_descs: kernel.rx_fill_ring_empty_descs(),
             tx_ring_empty_descs: kernel.tx_ring_empty_descs(),
@@ -278,5 +376,8 @@ enum Step {
 }
 
 const BURST_ENTRIES: u32 = 64;
+
+/// Not one of the flags of `linux/if_xdp.h`: the kernel takes no descriptor with it.
+const INVALID_OPTIONS: u32 = 1 << 31;
 
 const _: () = assert!(BURST_ENTRIES as usize == BURST);

@@ -10,6 +10,7 @@ use xsk_rs::config::{
 };
 
 use super::interface::InterfaceView;
+use super::packet::PacketSender;
 use super::{Failure, KernelRings, Step, memlock, options};
 use crate::error::OpenError;
 use crate::frame::MAX_FRAMES;
@@ -24,22 +25,32 @@ use crate::port::Port;
 /// Says what, where, why and how to fix it; nothing stays open.
 pub fn open(config: &OpenConfig<'_>) -> Result<(Port<KernelRings>, Bound), OpenError> {
     let plan = Plan::new(config)?;
-    memlock::raise(plan.umem_bytes());
+    memlock::raise(plan.umem_bytes(plan.modes().0));
     let (mut rings, fallback) = plan.bind_in_mode()?;
     let socket = rings.socket();
     let zero_copy = options::zero_copy(socket).map_err(|errno| plan.os("XDP_OPTIONS", errno))?;
-    let bound = Bound {
+    let mut bound = Bound {
         zero_copy,
         fallback,
         busy_poll: config.busy_poll && options::prefer_busy_poll(socket),
         tx_budget: options::set_tx_budget(socket, plan.tx_budget()),
         send_buffer: options::raise_send_buffer(socket, plan.send_buffer()),
-        frame_size: plan.frame_size,
+        frame_size: 1 << rings.shift,
         mtu: plan.mtu,
+        packet_socket: config.packet_socket,
     };
     rings.busy_poll = bound.busy_poll;
+    rings.zero_copy = zero_copy;
+    bound.packet_socket |= !rings.tx_is_read().map_err(|errno| plan.os("XDP_STATISTICS", errno))?;
+    if bound.packet_socket {
+        rings.sender = Some(plan.packet_sender(bound.send_buffer)?.into());
+    }
     tracing::debug!(interface = config.interface, queue = config.queue, ?bound, "socket bound");
-    Ok((Port::new(rings), bound))
+    let mut port = Port::new(rings);
+    if zero_copy {
+        port.start();
+    }
+    Ok((port, bound))
 }
 
 /// What to open and how.
@@ -58,6 +69,9 @@ pub struct OpenConfig<'a> {
     pub generic: bool,
     /// Whether the socket is to poll the device instead of waiting for its interrupts.
     pub busy_poll: bool,
+    /// Whether packets leave by a packet socket for good, even if the device has a TX queue of this
+    /// number.
+    pub packet_socket: bool,
     /// How long to try a queue that another socket holds.
     pub busy_wait: Duration,
 }
@@ -72,6 +86,7 @@ impl<'a> OpenConfig<'a> {
             zero_copy: ZeroCopy::Auto,
             generic: false,
             busy_poll: false,
+            packet_socket: false,
             busy_wait: Duration::from_secs(5),
         }
     }
@@ -106,6 +121,9 @@ pub struct Bound {
     pub frame_size: u32,
     /// The interface's MTU, bytes.
     pub mtu: u32,
+    /// Whether packets leave by a packet socket and not by the TX ring: the device has no TX queue of
+    /// this number, or it was asked for.
+    pub packet_socket: bool,
 }
 
 /// A configuration that was checked, and what follows from it.
@@ -115,6 +133,7 @@ struct Plan<'a> {
     view: InterfaceView,
     interface: Interface,
     frames: NonZeroU32,
+    /// What copy mode needs.
     frame_size: u32,
     mtu: u32,
     ring: u32,
@@ -157,23 +176,28 @@ impl<'a> Plan<'a> {
     /// why it was.
     fn bind_in_mode(&self) -> Result<(KernelRings, Option<Errno>), OpenError> {
         let start = Instant::now();
-        let mode = match self.config.zero_copy {
-            ZeroCopy::Off => Mode::Copy,
-            ZeroCopy::Auto if self.config.generic => Mode::Copy,
-            ZeroCopy::Auto | ZeroCopy::On => Mode::ZeroCopy,
-        };
+        let (mode, second) = self.modes();
         let failure = match self.bind_patiently(mode, start) {
             Ok(rings) => return Ok((rings, None)),
             Err(failure) => failure,
         };
-        let may_copy = mode == Mode::ZeroCopy && self.config.zero_copy == ZeroCopy::Auto;
-        if !may_copy || !failure.is_about_zero_copy() {
+        let Some(second) = second.filter(|_| failure.is_about_zero_copy()) else {
             return Err(self.explain(failure, mode, start));
-        }
+        };
         tracing::debug!(errno = %failure.errno, "no zero-copy, trying copy mode");
-        self.bind_patiently(Mode::Copy, start)
+        self.bind_patiently(second, start)
             .map(|rings| (rings, Some(failure.errno)))
-            .map_err(|failure| self.explain(failure, Mode::Copy, start))
+            .map_err(|failure| self.explain(failure, second, start))
+    }
+
+    /// The mode to try, and the one to try if the driver refuses it.
+    const fn modes(&self) -> (Mode, Option<Mode>) {
+        match self.config.zero_copy {
+            ZeroCopy::Off => (Mode::Copy, None),
+            ZeroCopy::Auto if self.config.generic => (Mode::Copy, None),
+            ZeroCopy::Auto => (Mode::ZeroCopy, Some(Mode::Copy)),
+            ZeroCopy::On => (Mode::ZeroCopy, None),
+        }
     }
 
     /// Tries until the queue is not busy any more or the time since `start` is up. Each attempt has
@@ -198,7 +222,7 @@ impl<'a> Plan<'a> {
         let invalid = || Failure { step: Step::Umem, errno: Errno::INVAL };
         let ring = QueueSize::new(self.ring).map_err(|_| invalid())?;
         let umem = UmemConfig::builder()
-            .frame_size(FrameSize::new(self.frame_size).map_err(|_| invalid())?)
+            .frame_size(FrameSize::new(self.frame_size(mode)).map_err(|_| invalid())?)
             .fill_queue_size(ring)
             .comp_queue_size(ring)
             .build()
@@ -222,7 +246,7 @@ impl<'a> Plan<'a> {
             (Step::Umem, Errno::NOBUFS) => OpenError::Memlock {
                 interface,
                 queue,
-                needed_kib: self.umem_bytes() / 1024,
+                needed_kib: self.umem_bytes(mode) / 1024,
                 limit_kib: memlock::soft_limit().unwrap_or(u64::MAX) / 1024,
             },
             (Step::Bind, Errno::BUSY) => {
@@ -250,8 +274,26 @@ impl<'a> Plan<'a> {
         OpenError::Os { interface, queue: self.config.queue, step, errno }
     }
 
-    fn umem_bytes(&self) -> u64 {
-        u64::from(self.frames.get()) * u64::from(self.frame_size)
+    /// Some drivers program the length of their buffers in units of 1 KiB, rounded down: of a frame
+    /// of 2,048 bytes, less headroom, they use 1,024 (igb), and every longer packet is lost.
+    const fn frame_size(&self, mode: Mode) -> u32 {
+        match mode {
+            Mode::ZeroCopy => FRAME_SIZES[1],
+            Mode::Copy => self.frame_size,
+        }
+    }
+
+    fn umem_bytes(&self, mode: Mode) -> u64 {
+        u64::from(self.frames.get()) * u64::from(self.frame_size(mode))
+    }
+
+    fn packet_sender(&self, send_buffer: usize) -> Result<PacketSender, OpenError> {
+        let ifindex = self
+            .view
+            .index()
+            .map_err(|_| OpenError::NoInterface { interface: self.config.interface.to_owned() })?;
+        PacketSender::new(ifindex, send_buffer, self.config.packet_socket)
+            .map_err(|errno| self.os("opening a packet socket to send by", errno))
     }
 
     /// Enough for several bursts that an earlier kick left behind, little enough that a kick stays
@@ -267,11 +309,15 @@ impl<'a> Plan<'a> {
 }
 
 impl Failure {
-    /// Whether copy mode might do where zero-copy did not. A queue that is held stays so, but a
-    /// driver may say `EBUSY` for zero-copy alone.
+    /// Whether copy mode might do where zero-copy did not: it needs less memory, too. A queue that is
+    /// held stays so, but a driver may say `EBUSY` for zero-copy alone.
     fn is_about_zero_copy(self) -> bool {
-        self.step == Step::Bind
-            && !matches!(self.errno, Errno::PERM | Errno::ACCESS | Errno::NODEV | Errno::NXIO)
+        match self.step {
+            Step::Umem => self.errno == Errno::NOBUFS,
+            Step::Bind => {
+                !matches!(self.errno, Errno::PERM | Errno::ACCESS | Errno::NODEV | Errno::NXIO)
+            }
+        }
     }
 }
 

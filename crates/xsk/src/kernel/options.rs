@@ -59,6 +59,11 @@ pub(super) fn prefer_busy_poll(socket: impl AsFd) -> bool {
     true
 }
 
+/// Has a packet socket hand its packets to the driver at once.
+pub(super) fn bypass_queueing(socket: impl AsFd) -> Result<(), Errno> {
+    set(socket, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, 1)
+}
+
 fn set(socket: impl AsFd, level: i32, option: i32, value: u32) -> Result<(), Errno> {
     let value = libc::c_int::try_from(value).map_err(|_| Errno::RANGE)?;
     let length = libc::socklen_t::try_from(size_of_val(&value)).map_err(|_| Errno::RANGE)?;

@@ -24,7 +24,7 @@ use self::state::{Policy, State};
 use crate::batch::{BURST, Batch, FreeList};
 use crate::frame::{Frame, MAX_FRAMES, UmemId, chunk_of, len_of, with_len};
 use crate::port::Port;
-use crate::rings::{Rings, Statistics, Waiting};
+use crate::rings::{Rings, Statistics, TxPath, Waiting};
 
 /// Rings in plain memory. Made by [`memory_port`].
 #[derive(Debug)]
@@ -40,8 +40,8 @@ impl Rings for MemoryRings {
     }
 
     #[inline]
-    fn receive(&mut self, into: &mut Batch) -> usize {
-        let room = short(into.remaining());
+    fn receive(&mut self, into: &mut Batch, limit: usize) -> usize {
+        let room = short(into.remaining().min(limit));
         let id = self.id;
         let frame = |desc| Frame::of_desc(id, desc);
         self.shared.inbound.take_back(room, |slots| into.extend(descs(slots).map(frame))) as usize
@@ -57,9 +57,14 @@ impl Rings for MemoryRings {
     }
 
     #[inline]
+    fn tx_room(&mut self) -> usize {
+        self.shared.room(&self.shared.outbound)
+    }
+
+    #[inline]
     fn transmit(&mut self, from: &mut Batch) -> usize {
         let refuses = self.shared.refuses_transmit.load(Ordering::Relaxed);
-        let room = if refuses { 0 } else { self.shared.room(&self.shared.outbound) };
+        let room = if refuses { 0 } else { self.tx_room() };
         let count = room.min(from.len());
         self.shared.outbound.give(&from[..count], self.id);
         from.surrender(count);
@@ -116,6 +121,10 @@ impl Rings for MemoryRings {
 
     fn waiting(&mut self) -> Waiting {
         self.shared.waiting()
+    }
+
+    fn tx_path(&mut self) -> TxPath {
+        TxPath::Ring { emptied_by_kicks: self.tx_needs_wakeup() }
     }
 
     fn statistics(&self) -> io::Result<Statistics> {
@@ -229,6 +238,11 @@ impl MemoryKernel {
         self.state().policy.budget = packets;
     }
 
+    /// Whether the device has no TX queue of the socket's number: kicks succeed and send nothing.
+    pub fn no_tx_queue(&self, none: bool) {
+        self.state().policy.no_tx_queue = none;
+    }
+
     /// Whether the driver sleeps until it is kicked (`tx`) or woken (`rx`). At first it needs
     /// kicks, as in copy mode, but no wakeups.
     pub fn needs_wakeup(&self, tx: bool, rx: bool) {
@@ -317,9 +331,10 @@ impl Shared {
     fn kick(&self) -> Result<(), Errno> {
         let mut state = self.state();
         state.kicks += 1;
-        let Policy { script, fail, .. } = &mut state.policy;
+        let Policy { script, fail, no_tx_queue, .. } = &mut state.policy;
         match script.pop_front().or(*fail) {
             Some(errno) => Err(errno),
+            None if *no_tx_queue => Ok(()),
             None => self.send(&mut state),
         }
     }

@@ -40,6 +40,7 @@ pub(super) struct Policy {
     pub(super) budget: Option<u32>,
     pub(super) fail: Option<Errno>,
     pub(super) script: VecDeque<Errno>,
+    pub(super) no_tx_queue: bool,
 }
 
 /// Frames by place, found by looking at each.

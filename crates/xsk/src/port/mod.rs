@@ -15,7 +15,7 @@ pub use self::accounting::Accounting;
 pub use self::counters::{Counters, KickError, KickErrors};
 use crate::batch::{BURST, Batch, FreeList};
 use crate::frame::Frame;
-use crate::rings::{Rings, Statistics};
+use crate::rings::{Rings, Statistics, TxPath};
 
 /// One queue of one interface, ready to receive and send. A worker's turn is
 ///
@@ -49,6 +49,8 @@ pub struct Port<R: Rings> {
     reserve: usize,
     /// Frames went to the TX ring after the last kick.
     unkicked: bool,
+    /// Frames that the last kick left on the TX ring, and those that went there since.
+    on_ring: u64,
     kick_pending: bool,
     link: Link,
     flushed: Flushed,
@@ -67,6 +69,7 @@ impl<R: Rings> Port<R> {
             queue: Batch::new(),
             held: 0,
             unkicked: false,
+            on_ring: 0,
             kick_pending: false,
             link: Link::Up,
             flushed: Flushed::default(),
@@ -76,10 +79,24 @@ impl<R: Rings> Port<R> {
         port
     }
 
-    /// Appends received frames to `batch`, as many as fit; returns how many.
+    /// Has the driver look at the rings for the first time: some zero-copy drivers take nothing from
+    /// the fill ring before an interrupt that only a received packet would cause.
+    pub(crate) fn start(&mut self) {
+        // A device that cannot now will be asked again by the next kick.
+        let _ = self.rings.kick();
+        let _ = self.rings.wake_rx();
+    }
+
+    /// Appends received frames to `batch`, as many as fit and as the TX ring has room for: what
+    /// would be dropped for want of room costs less if it stays with the kernel. Returns how many.
     #[inline]
     pub fn receive(&mut self, batch: &mut Batch) -> usize {
-        let count = self.rings.receive(batch);
+        let limit = match self.link {
+            Link::Up => self.rings.tx_room(),
+            // What cannot leave must not keep out what needs no TX ring.
+            Link::Down(_) => BURST,
+        };
+        let count = self.rings.receive(batch, limit);
         self.held += count as u64;
         self.counters.received += count as u64;
         count
@@ -133,8 +150,9 @@ impl<R: Rings> Port<R> {
         self.free.push(frame);
     }
 
-    /// Moves everything queued to the TX ring and kicks the kernel, once, if it has to be kicked:
-    /// also when nothing new is sent but an earlier kick left frames behind. Call it once per turn.
+    /// Moves everything queued to the TX ring and kicks the kernel, if it has to be kicked: also
+    /// when nothing new is sent but an earlier kick left frames behind. One kick does unless the
+    /// kernel sends fewer packets a kick (before Linux 6.17: 32 in copy mode). Call it once per turn.
     ///
     /// Frames that do not fit, even after completions were reaped, are recycled and reported as
     /// refused. The result covers all frames sent since the last call.
@@ -221,10 +239,32 @@ impl<R: Rings> Port<R> {
         self.counters.in_flight_tx()
     }
 
+    /// Frames on the TX ring, which the kernel has not taken. Reads the ring; no system call.
+    pub fn on_tx_ring(&mut self) -> u64 {
+        self.rings.waiting().tx
+    }
+
     /// Whether the last kick left frames on the TX ring, so that the worker must not sleep long.
     #[inline]
     pub const fn kick_pending(&self) -> bool {
         self.kick_pending
+    }
+
+    /// How packets leave, and whether they do: up to three system calls. Call it now and then, after a
+    /// [`flush`](Self::flush).
+    pub fn way_out(&mut self) -> WayOut {
+        match self.rings.tx_path() {
+            TxPath::PacketSocket => WayOut::PacketSocket,
+            TxPath::Ring { emptied_by_kicks } => {
+                // The kick succeeded.
+                let done = !self.kick_pending && !self.unkicked && self.link == Link::Up;
+                if emptied_by_kicks && done && self.rings.waiting().tx > 0 {
+                    WayOut::None
+                } else {
+                    WayOut::Ring
+                }
+            }
+        }
     }
 
     /// What the last kick said about the link.
@@ -295,6 +335,7 @@ impl<R: Rings> Port<R> {
     #[inline]
     fn note_transmitted(&mut self, count: usize) {
         self.unkicked |= count > 0;
+        self.on_ring += count as u64;
         self.flushed.sent += count;
         self.counters.transmitted += count as u64;
     }
@@ -307,13 +348,36 @@ impl<R: Rings> Port<R> {
         self.kick_pending || (self.counters.in_flight_tx() > 0 && self.rings.waiting().tx > 0)
     }
 
+    /// Kicks until the TX ring is empty or the kernel takes nothing more from it.
+    #[inline]
     fn kick(&mut self) {
+        if !self.kick_once() {
+            self.kick_on();
+        }
+    }
+
+    /// The kernel did not send everything: each kick has a budget.
+    #[cold]
+    fn kick_on(&mut self) {
+        for _ in 0..MOST_KICKS {
+            let before = self.on_ring;
+            self.on_ring = self.rings.waiting().tx;
+            let progress = self.on_ring < before;
+            if !progress || self.on_ring == 0 || self.link != Link::Up || self.kick_once() {
+                return;
+            }
+        }
+    }
+
+    /// Whether nothing is left on the TX ring.
+    fn kick_once(&mut self) -> bool {
         self.counters.kicks += 1;
         self.unkicked = false;
         let Err(errno) = self.rings.kick() else {
             self.kick_pending = false;
             self.link = Link::Up;
-            return;
+            self.on_ring = 0;
+            return true;
         };
         self.kick_pending = true;
         match self.counters.kick_errors.count(errno) {
@@ -323,6 +387,7 @@ impl<R: Rings> Port<R> {
                 self.link = Link::Down(errno);
             }
         }
+        false
     }
 
     /// Free list → fill ring, down to the reserve.
@@ -352,6 +417,18 @@ pub struct Flushed {
     pub refused: usize,
 }
 
+/// How packets leave a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WayOut {
+    /// By the TX ring.
+    Ring,
+    /// By a packet socket, since the device has no TX queue for this socket.
+    PacketSocket,
+    /// Not at all: the kernel reports success and leaves them on the TX ring, since the device has no
+    /// TX queue for this socket any more. Bind it again.
+    None,
+}
+
 /// Whether the last kick found the device able to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
@@ -361,6 +438,10 @@ pub enum Link {
     /// unexpected. Every flush tries again.
     Down(Errno),
 }
+
+/// How often the kernel is kicked again at a time: 16 packets a kick (Linux before 5.17) for a burst
+/// and as many that waited.
+const MOST_KICKS: usize = 8;
 
 /// How often a full TX ring is kicked and tried again before frames are refused.
 const FULL_RING_TRIES: usize = 2;

@@ -26,6 +26,15 @@ fn send_received(port: &mut Port<MemoryRings>) -> usize {
     count
 }
 
+/// Sends `count` packets that were not received here.
+fn send_copies(port: &mut Port<MemoryRings>, count: u8) -> Flushed {
+    for number in 0..count {
+        let frame = port.copy_in(&[number; 60]).expect("a free frame");
+        port.send(frame);
+    }
+    port.flush()
+}
+
 fn settled(port: &mut Port<MemoryRings>) -> bool {
     let accounting = port.accounting();
     let Accounting { rx, tx, completion, queued, held, .. } = accounting;
@@ -160,8 +169,8 @@ fn frames_that_the_ring_refuses_are_recycled_and_counted() {
 fn a_full_ring_is_kicked_and_tried_again() {
     let (mut port, kernel) = twin(128, 16);
     kernel.fail_next_kicks([Errno::AGAIN]);
-    assert_eq!(forward(&mut port, &kernel, 16).sent, 16);
-    assert_eq!(forward(&mut port, &kernel, 16), Flushed { sent: 16, refused: 0 });
+    assert_eq!(send_copies(&mut port, 16).sent, 16);
+    assert_eq!(send_copies(&mut port, 16), Flushed { sent: 16, refused: 0 });
     // The first 16 fill the completion ring, so the kernel takes no more before they are reaped.
     assert_eq!((kernel.transmitted(), port.kick_pending()), (16, true));
     port.reap();
@@ -174,13 +183,7 @@ fn a_full_ring_is_kicked_and_tried_again() {
 #[test]
 fn a_full_ring_makes_room_by_reaping() {
     let (mut port, kernel) = twin(128, 16);
-    let send = |port: &mut Port<MemoryRings>| {
-        for number in 0..16 {
-            let frame = port.copy_in(&[number; 60]).expect("128 frames are enough");
-            port.send(frame);
-        }
-        port.flush()
-    };
+    let send = |port: &mut Port<MemoryRings>| send_copies(port, 16);
     assert_eq!(send(&mut port), Flushed { sent: 16, refused: 0 });
     // Nothing was reaped: the completion ring is full, and so these stay on the TX ring.
     assert_eq!(send(&mut port), Flushed { sent: 16, refused: 0 });
@@ -199,7 +202,7 @@ fn late_completions_hold_frames_but_lose_none() {
     assert_eq!(forward(&mut port, &kernel, 16).sent, 16);
     assert!(port.kick_pending());
     port.reap();
-    assert_eq!(forward(&mut port, &kernel, 16), Flushed { sent: 0, refused: 16 });
+    assert_eq!(send_copies(&mut port, 16), Flushed { sent: 0, refused: 16 });
     assert_eq!(port.outstanding_tx(), 32);
     assert_eq!(port.reap(), 0);
     assert_eq!(kernel.complete(5), 5);
@@ -217,14 +220,82 @@ fn late_completions_hold_frames_but_lose_none() {
 }
 
 #[test]
-fn a_budget_needs_as_many_kicks_as_it_divides() {
+fn a_budget_costs_kicks_and_no_frames() {
+    for (budget, kicks) in [(16, 4), (32, 2), (64, 1)] {
+        let (mut port, kernel) = twin(256, 64);
+        kernel.budget(Some(budget));
+        assert_eq!(forward(&mut port, &kernel, 64), Flushed { sent: 64, refused: 0 });
+        assert_eq!((kernel.transmitted(), kernel.kicks()), (64, kicks), "budget {budget}");
+        assert!(!port.kick_pending());
+    }
+}
+
+#[test]
+fn a_kick_that_sends_nothing_is_repeated_in_the_next_turn() {
     let (mut port, kernel) = twin(256, 64);
-    kernel.budget(Some(32));
+    kernel.budget(Some(0));
     assert_eq!(forward(&mut port, &kernel, 64).sent, 64);
-    assert!(port.kick_pending());
-    assert_eq!(kernel.transmitted(), 32);
+    assert_eq!((kernel.kicks(), port.kick_pending()), (1, true));
+    kernel.budget(Some(4));
     assert_eq!(port.flush(), Flushed::default());
-    assert_eq!((kernel.transmitted(), port.kick_pending()), (64, false));
+    assert_eq!(kernel.kicks(), 1 + 1 + MOST_KICKS as u64, "a turn must end");
+    assert!(port.kick_pending());
+}
+
+/// Three times what can be sent: each turn sends what the ring holds, and what there is no room for
+/// stays with the kernel.
+#[test]
+fn under_overload_nothing_is_dropped_after_the_work_was_done() {
+    for budget in [1, 3, 16, 32] {
+        let (mut port, kernel) = twin(512, 128);
+        kernel.budget(Some(budget));
+        let mut received = 0;
+        for turn in 0..1_000 {
+            for number in 0..192 {
+                kernel.inject(&[number; 60]);
+            }
+            port.reap();
+            received += send_received(&mut port) as u64;
+            let Flushed { refused, .. } = port.flush();
+            assert_eq!(refused, 0, "budget {budget}, turn {turn}");
+        }
+        let sent = kernel.transmitted();
+        assert_eq!(port.counters().tx_full, 0);
+        assert!(received - sent <= 128, "budget {budget}: {received} received, {sent} sent");
+        let a_turn = (u64::from(budget) * (1 + MOST_KICKS as u64)).min(BURST as u64);
+        assert!(sent + 128 >= 1_000 * a_turn, "budget {budget}: {sent} sent");
+    }
+}
+
+#[test]
+fn what_cannot_leave_is_received_all_the_same() {
+    let (mut port, kernel) = twin(128, 16);
+    kernel.fail_kicks(Some(Errno::NETDOWN));
+    assert_eq!(forward(&mut port, &kernel, 16).sent, 16);
+    assert_eq!(port.link(), Link::Down(Errno::NETDOWN));
+    assert_eq!(forward(&mut port, &kernel, 10), Flushed { sent: 0, refused: 10 });
+}
+
+#[test]
+fn a_queue_that_swallows_frames_is_noticed() {
+    let (mut port, kernel) = twin(128, 32);
+    assert_eq!(port.way_out(), WayOut::Ring);
+    kernel.no_tx_queue(true);
+    assert_eq!(port.way_out(), WayOut::Ring, "nothing was sent yet");
+    assert_eq!(forward(&mut port, &kernel, 8), Flushed { sent: 8, refused: 0 });
+    assert_eq!((port.link(), port.kick_pending()), (Link::Up, false), "the kernel says success");
+    assert_eq!(port.way_out(), WayOut::None);
+    kernel.no_tx_queue(false);
+    assert_eq!(port.flush(), Flushed::default());
+    assert_eq!((port.way_out(), kernel.transmitted()), (WayOut::Ring, 8));
+    // What waits because a kick failed, or for a driver that needs no kick, is not swallowed.
+    kernel.fail_next_kicks([Errno::AGAIN]);
+    assert_eq!(forward(&mut port, &kernel, 8).sent, 8);
+    assert_eq!(port.way_out(), WayOut::Ring);
+    assert_eq!(port.flush(), Flushed::default());
+    kernel.needs_wakeup(false, false);
+    assert_eq!(forward(&mut port, &kernel, 8).sent, 8);
+    assert_eq!(port.way_out(), WayOut::Ring);
 }
 
 #[test]
