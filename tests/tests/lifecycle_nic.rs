@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use lab::{EchoResponder, Lab, Node, Pointsman, ProbeClient};
 use tests::close_books;
 use tests::lifecycle::{
-    attached, config, echo_everywhere, number, outcome, run, runs, status, udp, wait_for,
+    attached, config, echo_everywhere, named, number, outcome, run, runs, status, udp, wait_for,
 };
 
 #[test]
@@ -52,6 +52,34 @@ fn queues_that_are_added_are_served_and_none_is_taken_away() -> Result<()> {
     Ok(())
 }
 
+/// Queues without a TX queue of their number, as virtio-net adds them for XDP.
+#[test]
+fn with_fewer_tx_than_rx_queues_nothing_is_lost() -> Result<()> {
+    let lab = Lab::builder().backends(2).queues(4).build()?;
+    let echo = echo_everywhere(&lab)?;
+    let set_tx =
+        |count: &str| run(lab.balancer(0).netns(), &["ethtool", "-L", "eth0", "tx", count]);
+    set_tx("1")?;
+    let lb = lab.start_pointsman(0, &config(&udp(&lab)))?;
+    ensure!(packet_sockets(&lb)? == [false, true, true, true], "{:?}", packet_sockets(&lb)?);
+    all_are_answered(&lab, 400)?;
+    set_tx("4")?;
+    wait_for("TX queues are used", Duration::from_secs(2), || {
+        Ok(packet_sockets(&lb)? == [false; 4])
+    })?;
+    all_are_answered(&lab, 400)?;
+    ensure!(answered(&echo) == 800, "{} answered", answered(&echo));
+    ensure!(each_received(&lb)?.iter().all(|count| *count > 50), "{:?}", each_received(&lb)?);
+    let sockets = &status(&lb)?["workers"];
+    for worker in sockets.as_array().into_iter().flatten() {
+        for counter in ["tx_full", "tx_dropped", "tx_unsent", "tx_invalid"] {
+            ensure!(named(&worker["socket"], counter) == 0, "{counter}: {worker:#}");
+        }
+    }
+    close_books(&lb);
+    Ok(())
+}
+
 /// Queues that the configuration leaves out are not served, and what arrives there is counted.
 #[test]
 fn queues_that_are_left_out_may_go_and_are_counted() -> Result<()> {
@@ -67,8 +95,35 @@ fn queues_that_are_left_out_may_go_and_are_counted() -> Result<()> {
     set_queues(&lab, 2)?;
     wait_for("the count is followed", Duration::from_secs(2), || Ok(queues(&lb)? == [2, 1, 1]))?;
     sleep(Duration::from_millis(200));
-    ensure!(lb.ready()?, "not ready: {}", lb.http("/readyz")?.1);
+    // As long as they keep coming, clients are lost.
+    let refused = || Ok(lb.http("/readyz")?.1.contains("on queues without a socket"));
+    wait_for("not ready while frames are unbound", Duration::from_secs(5), refused)?;
     ensure!(spray.finish(&lb, 10)? > 0, "nothing was counted as unbound");
+    wait_for("ready again", Duration::from_secs(3), || Ok(lb.ready()?))?;
+    close_books(&lb);
+    Ok(())
+}
+
+/// The driver of a macvlan does not tell how many queues it has.
+#[test]
+fn all_queues_of_a_macvlan_are_served() -> Result<()> {
+    let lab = Lab::builder().backends(2).queues(4).build()?;
+    let _echo = echo_everywhere(&lab)?;
+    let node = lab.balancer(0);
+    node.netns().ip(&format!(
+        "link set eth0 promisc on\naddr flush dev eth0\n\
+         link add mv0 link eth0 numrxqueues 4 type macvlan mode private\nlink set mv0 up\n\
+         addr add {}/16 dev mv0\n",
+        node.address()
+    ))?;
+    let text = config(&udp(&lab)).replace("name = \"eth0\"", "name = \"mv0\"");
+    let lb = lab.start_pointsman(0, &text)?;
+    ensure!(queues(&lb)? == [4; 3], "{:?}", queues(&lb)?);
+    all_are_answered(&lab, 400)?;
+    let status = status(&lb)?;
+    ensure!(outcome(&status, "unbound") == 0, "{:#}", status["interfaces"]);
+    let used = each_received(&lb)?.iter().filter(|count| **count > 0).count();
+    ensure!(used >= 2, "{:?}", each_received(&lb)?);
     close_books(&lb);
     Ok(())
 }
@@ -217,6 +272,32 @@ impl Spray {
         ensure!(redirected + unbound >= sent - sent * missed / 100, "too many were not counted");
         Ok(unbound)
     }
+}
+
+/// Whether each queue's frames leave by a packet socket.
+fn packet_sockets(lb: &Pointsman) -> Result<Vec<bool>> {
+    let status = status(lb)?;
+    let workers = status["workers"].as_array().context("no workers")?;
+    Ok(workers.iter().map(|worker| worker["packet_socket"] == true).collect())
+}
+
+/// Sends datagrams from so many ports, and wants an answer to each.
+fn all_are_answered(lab: &Lab, count: u32) -> Result<()> {
+    let target = SocketAddr::new(lab.vip().into(), 53);
+    let body = move || -> Result<u32> {
+        let mut answered = 0;
+        for number in 0..count {
+            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+            socket.send_to(&number.to_be_bytes(), target)?;
+            answered += u32::from(socket.recv(&mut [0; 64]).is_ok());
+        }
+        Ok(answered)
+    };
+    let thread = lab.client(0).netns().spawn("questions", body)?;
+    let answered = thread.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+    ensure!(answered == count, "{answered} of {count} answered");
+    Ok(())
 }
 
 fn each_received(lb: &Pointsman) -> Result<Vec<u64>> {

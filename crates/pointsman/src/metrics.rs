@@ -85,6 +85,16 @@ impl Page {
             "1 for the mode that the XDP program is attached in.",
             &["interface", "mode"],
         )?;
+        let blind = self.gauge(
+            "interface_blind",
+            "1 when the card receives frames, the XDP program sees none, and no other mode is left.",
+            labels,
+        )?;
+        let fallbacks = self.counter(
+            "interface_fallbacks_total",
+            "Faster modes given up, since the XDP program saw nothing in them.",
+            labels,
+        )?;
         let queues = self.gauge("interface_queues", "RX queues of the device.", labels)?;
         let offloads = self.gauge(
             "interface_offloads_off",
@@ -112,6 +122,8 @@ impl Page {
             for mode in ["native", "generic"] {
                 native.with_label_values(&[name, mode]).set(flag(interface.xdp == mode));
             }
+            blind.with_label_values(&[name]).set(flag(interface.blind));
+            fallbacks.with_label_values(&[name]).inc_by(interface.fallbacks);
             queues.with_label_values(&[name]).set(f64::from(interface.queues));
             let off = u32::try_from(interface.offloads_off.len()).unwrap_or(u32::MAX);
             offloads.with_label_values(&[name]).set(f64::from(off));
@@ -129,6 +141,16 @@ impl Page {
         let bound = self.gauge("queue_bound", "1 when the queue has a bound socket.", labels)?;
         let zero_copy =
             self.gauge("queue_zero_copy", "1 when frames are shared with the driver.", labels)?;
+        let packet_socket = self.gauge(
+            "queue_packet_socket",
+            "1 when frames leave by a packet socket, for want of a TX queue of this number.",
+            labels,
+        )?;
+        let stalled = self.gauge(
+            "queue_stalled",
+            "1 when what the worker sends does not leave, though the kernel reports success.",
+            labels,
+        )?;
         let age = self.gauge(
             "worker_heartbeat_age_seconds",
             "Time since the worker was last seen alive.",
@@ -147,6 +169,8 @@ impl Page {
             let at = &[worker.interface.as_str(), &queue];
             bound.with_label_values(at).set(flag(worker.bound));
             zero_copy.with_label_values(at).set(flag(worker.zero_copy));
+            packet_socket.with_label_values(at).set(flag(worker.packet_socket));
+            stalled.with_label_values(at).set(flag(worker.stalled));
             age.with_label_values(at).set(worker.heartbeat_age_seconds);
             busy.with_label_values(at).set(worker.busy_ratio);
             flows.with_label_values(at).set(number(worker.flows));

@@ -29,7 +29,13 @@ pub(crate) fn command(argv: &[String]) -> io::Result<Command> {
 /// What execve(2) and its neighbours return.
 pub(crate) fn start(argv: &[String]) -> io::Result<Child> {
     let mut command = command(argv)?;
-    priority::ordinarily(|| command.spawn())
+    starting(|| command.spawn())
+}
+
+/// Runs `start`, which starts a program: the program inherits neither a raised priority nor
+/// descriptors, such as AF_XDP sockets, which would hold their queues for as long as it runs.
+pub(crate) fn starting<T>(start: impl FnOnce() -> T) -> T {
+    xsk::inheriting_nothing(|| priority::ordinarily(start))
 }
 
 /// Kills a program that is not reaped yet, and what it started: so its group has an id that is

@@ -77,6 +77,12 @@ pub struct Interface {
     /// Offloads that are off while the interface is served, as `device offload`.
     #[serde(default)]
     pub offloads_off: Vec<String>,
+    /// Whether the card receives frames, the XDP program sees none, and no other mode is left.
+    #[serde(default)]
+    pub blind: bool,
+    /// How often a faster mode was given up, since the program saw nothing in it.
+    #[serde(default)]
+    pub fallbacks: u64,
     /// RX queues that the device uses.
     pub queues: u32,
     /// RX queues that should be served.
@@ -105,6 +111,13 @@ pub struct Worker {
     pub error: Option<String>,
     /// Whether frames are shared with the driver.
     pub zero_copy: bool,
+    /// Whether frames leave by a packet socket: the device has no TX queue of this number, or none
+    /// that works.
+    #[serde(default)]
+    pub packet_socket: bool,
+    /// Whether what it sends does not leave, though the kernel reports success.
+    #[serde(default)]
+    pub stalled: bool,
     /// Seconds since it was last seen alive.
     pub heartbeat_age_seconds: f64,
     /// Share of time spent on frames, 0–1.

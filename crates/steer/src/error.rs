@@ -189,8 +189,8 @@ fn hint(error: &io::Error) -> &'static str {
             " (a veth needs as many RX queues as its peer has TX queues: see `ethtool -l`)"
         }
         Some(libc::ENOMEM) => {
-            " (virtio_net needs one more TX queue for every CPU: give the guest more queues, or \
-             use mode = \"generic\")"
+            " (the driver has no memory or no queues left for XDP: use fewer queues with `ethtool -L` or \
+             smaller rings with `ethtool -G`, or mode = \"generic\")"
         }
         _ => "",
     }

@@ -6,7 +6,7 @@ use control::health::Failure;
 use tokio::process::{Child, Command};
 
 use super::text::printable;
-use crate::{priority, process};
+use crate::process;
 
 /// Runs the program; when this is dropped before it ended, it is killed with all it started.
 pub(super) async fn probe(
@@ -17,7 +17,7 @@ pub(super) async fn probe(
     let mut command = process::command(argv).map_err(failed)?;
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     let mut command = Command::from(command);
-    let mut running = Running(priority::ordinarily(|| command.spawn()).map_err(failed)?);
+    let mut running = Running(process::starting(|| command.spawn()).map_err(failed)?);
     let status = running.0.wait().await.map_err(failed)?;
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(()),

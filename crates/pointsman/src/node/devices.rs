@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use control::nic::{ReceiveMode, ReceiveWatch, UnboundWatch};
 use control::{Event, Interface, Link, XdpMode, ZeroCopy};
 use dataplane::{Mac, PortId};
 use steer::{AttachMode, Attached, AttachedMode, Outcome};
@@ -44,6 +45,15 @@ pub(super) struct Device {
     pub(super) refused: Option<String>,
     /// Why frames are not seen as they were on the wire.
     pub(super) trouble: Option<String>,
+    /// Whether the program sees what the card receives.
+    pub(super) receive: ReceiveWatch,
+    /// Whether frames for active VIPs come in on queues without a socket.
+    pub(super) unbound: UnboundWatch,
+    /// The mode that is left of those that the configuration allows, after faster ones failed on
+    /// this very device.
+    pub(super) slowest: Option<ReceiveMode>,
+    /// How often a faster mode failed.
+    pub(super) fallbacks: u64,
     /// What programs counted that were attached before, by outcome.
     past: [u64; Outcome::COUNT],
 }
@@ -69,6 +79,10 @@ impl Device {
             failed: BTreeMap::new(),
             refused: None,
             trouble: None,
+            receive: ReceiveWatch::default(),
+            unbound: UnboundWatch::default(),
+            slowest: None,
+            fallbacks: 0,
             past: [0; Outcome::COUNT],
         }
     }
@@ -116,6 +130,9 @@ impl Device {
                  say mode = \"generic\" or leave it to mode = \"auto\"",
                 self.wanted.name
             ),
+            (XdpMode::Auto, _) if self.slowest == Some(ReceiveMode::Generic) => {
+                Ok(AttachMode::Generic)
+            }
             (XdpMode::Auto, kind) if kind.is_stacked() => Ok(AttachMode::Generic),
             (XdpMode::Auto, _) => Ok(AttachMode::Auto),
             (XdpMode::Native, _) => Ok(AttachMode::Native),
@@ -129,6 +146,7 @@ impl Device {
             mac,
             frames,
             zero_copy: match self.wanted.zero_copy {
+                ZeroCopy::Auto if self.slowest.is_some() => xsk::ZeroCopy::Off,
                 ZeroCopy::Auto => xsk::ZeroCopy::Auto,
                 ZeroCopy::On => xsk::ZeroCopy::On,
                 ZeroCopy::Off => xsk::ZeroCopy::Off,
@@ -192,6 +210,8 @@ impl Node {
         match (old, link) {
             (_, Some(new)) if old.is_none_or(|old| old.ifindex != new.ifindex) => {
                 info!(interface = %name, ifindex = new.ifindex, "interface appeared");
+                device.receive = ReceiveWatch::default();
+                device.slowest = None;
                 if old.is_some() {
                     device.offloads.forget();
                 }
@@ -275,7 +295,7 @@ impl Node {
     }
 
     /// Has queues bound anew: those of `only`, or all.
-    fn reopen(&mut self, index: usize, only: Option<&BTreeSet<u32>>) {
+    pub(super) fn reopen(&mut self, index: usize, only: Option<&BTreeSet<u32>>) {
         let frames = self.controller.desired().dataplane.frames;
         let patience = if self.vrrp.is_some() { PATIENCE } else { PATIENCE_AT_START };
         let device = &mut self.devices[index];

@@ -8,6 +8,7 @@ mod groups;
 mod health;
 mod health_view;
 mod hooks;
+mod nics;
 mod offloads;
 mod permission;
 mod report;
@@ -89,6 +90,7 @@ pub struct Inputs {
 #[derive(Clone, Copy, Debug, Default)]
 struct Schedule {
     queues: Tick,
+    nics: Tick,
     neighbours: Tick,
     reopen: Tick,
     systemd: Tick,
@@ -101,6 +103,7 @@ const PENDING_TICKS: usize = 1200;
 /// Ticks in which the persistence table is swept once: ten seconds' worth.
 const PERSISTENCE_TICKS: usize = 200;
 const QUEUES_EVERY: Duration = Duration::from_millis(100);
+const NICS_EVERY: Duration = Duration::from_millis(500);
 const NEIGHBOURS_EVERY: Duration = Duration::from_secs(5);
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
 
@@ -177,6 +180,9 @@ impl Node {
         }
         if due(&mut self.next.queues, now, QUEUES_EVERY) {
             self.look_at_queues().await;
+        }
+        if due(&mut self.next.nics, now, NICS_EVERY) {
+            self.look_at_nics(now);
         }
         if due(&mut self.next.reopen, now, REOPEN_EVERY) {
             self.reopen_failed();

@@ -68,6 +68,16 @@ impl Node {
             if let Some(trouble) = &device.trouble {
                 reasons.push(format!("interface {name}: {trouble}"));
             }
+            if device.receive.is_blind() {
+                reasons.push(format!(
+                    "interface {name}: the card receives frames and the XDP program sees none"
+                ));
+            }
+            if device.unbound.is_growing() {
+                reasons.push(format!(
+                    "interface {name}: frames for active VIPs come in on queues without a socket"
+                ));
+            }
             for queue in device.queues_wanted() {
                 if !device.bound.contains(&queue) {
                     let why = device.failed.get(&queue).map(|why| format!(": {why}"));
@@ -76,6 +86,11 @@ impl Node {
                 }
             }
         }
+        for (id, _) in self.pool.iter().filter(|(_, handle)| handle.shared.is_stalled()) {
+            let name = self.devices.get(id.port.index()).map_or("", |device| &device.wanted.name);
+            let queue = id.queue;
+            reasons.push(format!("interface {name}: what queue {queue} sends does not leave"));
+        }
         if !self.controller.all_steered() {
             reasons.push("not every VIP is steered yet".to_owned());
         }
@@ -83,7 +98,8 @@ impl Node {
     }
 
     fn worker(&self, id: WorkerId, handle: &Handle, now: Tick) -> Worker {
-        let Report { how, error, accounting, counters, statistics } = handle.shared.report();
+        let Report { how, error, packet_socket, unsent, accounting, counters, statistics } =
+            handle.shared.report();
         let totals = &handle.counters.totals;
         let socket = [
             ("rx_dropped", statistics.rx_dropped),
@@ -93,6 +109,8 @@ impl Node {
             ("fill_ring_empty", statistics.rx_fill_ring_empty_descs),
             ("tx_ring_empty", statistics.tx_ring_empty_descs),
             ("tx_full", counters.tx_full),
+            ("tx_dropped", statistics.tx_dropped),
+            ("tx_unsent", unsent),
             ("kicks", counters.kicks),
             ("rx_wakeups", counters.rx_wakeups),
         ];
@@ -110,6 +128,8 @@ impl Node {
             bound: handle.shared.bound.load(Relaxed),
             error,
             zero_copy: how.is_some_and(|bound| bound.zero_copy),
+            packet_socket,
+            stalled: handle.shared.is_stalled(),
             heartbeat_age_seconds: now.saturating_since(handle.shared.last_beat()).as_secs_f64(),
             busy_ratio: Duration::from_micros(handle.shared.busy_ppm.load(Relaxed)).as_secs_f64(),
             flows: handle.shared.flows.load(Relaxed),
@@ -251,6 +271,8 @@ fn interface(device: &Device) -> Interface {
         xdp: device.attached.as_ref().map(|a| mode_name(a.mode()).to_owned()).unwrap_or_default(),
         trouble: device.trouble.clone(),
         offloads_off: device.offloads.off().map(|(on, name)| format!("{on} {name}")).collect(),
+        blind: device.receive.is_blind(),
+        fallbacks: device.fallbacks,
         queues: device.queues,
         queues_wanted: u32::try_from(device.queues_wanted().len()).unwrap_or(u32::MAX),
         queues_bound: u32::try_from(device.bound.len()).unwrap_or(u32::MAX),

@@ -2,7 +2,6 @@
 //! control thread.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use control::vrrp::Block;
@@ -24,12 +23,13 @@ pub(super) struct Watch {
 struct Watched {
     port: PortId,
     shared: Arc<WorkerShared>,
-    unbound_since: Option<Tick>,
+    unable_since: Option<Tick>,
 }
 
 /// How often to look.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// A worker without a sign of life, or a queue without a socket, for this long cannot forward.
+/// A worker without a sign of life, or a queue without a socket or whose socket does not receive or
+/// send, for this long cannot forward.
 const DEAD_AFTER: Duration = Duration::from_millis(700);
 
 impl Watch {
@@ -38,8 +38,8 @@ impl Watch {
         let mut list = Vec::with_capacity(workers.len());
         for (port, shared) in workers {
             let old = self.workers.iter().find(|old| Arc::ptr_eq(&old.shared, &shared));
-            let unbound_since = old.and_then(|old| old.unbound_since);
-            list.push(Watched { port, shared, unbound_since });
+            let unable_since = old.and_then(|old| old.unable_since);
+            list.push(Watched { port, shared, unable_since });
         }
         self.workers = list;
     }
@@ -52,8 +52,8 @@ impl Watch {
         }
         self.last_look = Some(now);
         for worker in &mut self.workers {
-            let bound = worker.shared.bound.load(Relaxed);
-            worker.unbound_since = if bound { None } else { worker.unbound_since.or(Some(now)) };
+            let able = worker.shared.is_able();
+            worker.unable_since = if able { None } else { worker.unable_since.or(Some(now)) };
         }
     }
 
@@ -75,10 +75,10 @@ impl Watch {
         if mine().any(|worker| now.saturating_since(worker.shared.last_beat()) > DEAD_AFTER) {
             return Some(Block::Worker);
         }
-        let unbound = |worker: &Watched| {
-            worker.unbound_since.is_some_and(|since| now.saturating_since(since) > DEAD_AFTER)
+        let unable = |worker: &Watched| {
+            worker.unable_since.is_some_and(|since| now.saturating_since(since) > DEAD_AFTER)
         };
-        if mine().any(unbound) {
+        if mine().any(unable) {
             return Some(Block::Queue);
         }
         let silent = now.saturating_since(control_beat) > instance.control_timeout;
@@ -88,6 +88,8 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
     use dataplane::InstanceSlot;
 
     use super::*;
@@ -146,6 +148,20 @@ mod tests {
             bench.worker.bound.store(!(1500..2000).contains(&ms) && ms < 2200, Relaxed);
             let expected = (ms > 2900).then_some(Block::Queue);
             assert_eq!(bench.looks(ms, ms, ms), expected, "{ms}");
+        }
+    }
+
+    #[test]
+    fn a_queue_that_does_not_send_or_receive_blocks_as_one_without_a_socket() {
+        let mut bench = Bench::new();
+        let worker = Arc::clone(&bench.worker);
+        for (flag, from) in [(&worker.stalled, 1000), (&worker.blind, 5000)] {
+            worker.beat(at(from + 900));
+            flag.store(true, Relaxed);
+            assert_eq!(bench.looks(from, from + 700, from), None);
+            assert_eq!(bench.looks(from + 800, from + 800, from), Some(Block::Queue));
+            flag.store(false, Relaxed);
+            assert_eq!(bench.looks(from + 900, from + 900, from), None);
         }
     }
 

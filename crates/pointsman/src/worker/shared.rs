@@ -15,6 +15,10 @@ pub struct WorkerShared {
     pub acknowledged: AtomicU64,
     /// Whether its socket is bound.
     pub bound: AtomicBool,
+    /// Whether what it sends does not leave.
+    pub stalled: AtomicBool,
+    /// Whether the card receives and the XDP program sees nothing; written by the control thread.
+    pub blind: AtomicBool,
     /// Flows remembered.
     pub flows: AtomicU64,
     /// Share of time spent on frames in the last interval, in millionths.
@@ -29,6 +33,10 @@ pub struct Report {
     pub how: Option<Bound>,
     /// Why it is not bound.
     pub error: Option<String>,
+    /// Whether packets leave by a packet socket.
+    pub packet_socket: bool,
+    /// Frames that were given to the kernel and never left, on all sockets so far.
+    pub unsent: u64,
     /// Where the frames are.
     pub accounting: Accounting,
     /// What the port counted since the socket was bound.
@@ -46,6 +54,16 @@ impl WorkerShared {
     /// When the worker was last seen alive.
     pub fn last_beat(&self) -> Tick {
         Tick::from_nanos(self.heartbeat.load(Relaxed))
+    }
+
+    /// Whether its socket is bound and what it sends does not leave.
+    pub fn is_stalled(&self) -> bool {
+        self.bound.load(Relaxed) && self.stalled.load(Relaxed)
+    }
+
+    /// Whether it can forward, as far as is known.
+    pub fn is_able(&self) -> bool {
+        self.bound.load(Relaxed) && !self.stalled.load(Relaxed) && !self.blind.load(Relaxed)
     }
 
     /// Changes the report; never blocks the worker for longer than a copy takes.

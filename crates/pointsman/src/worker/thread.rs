@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use control::Poll;
+use control::nic::{SendReading, SendWatch};
 use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 use dataplane::{Mac, Mailbox, Snapshot, Tick};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, warn};
-use xsk::{KernelRings, OpenConfig, OpenError, Port, ZeroCopy};
+use xsk::{Counters, KernelRings, OpenConfig, OpenError, Port, WayOut, ZeroCopy};
 
 use super::shared::WorkerShared;
 use super::{Worker, WorkerId};
@@ -75,6 +76,14 @@ pub struct Binding {
     pub patience: Duration,
 }
 
+/// A queue that is bound.
+#[derive(Debug)]
+struct BoundQueue {
+    port: Port<KernelRings>,
+    binding: Binding,
+    watch: SendWatch,
+}
+
 /// What a worker tells the control thread.
 #[derive(Debug)]
 pub enum WorkerEvent {
@@ -106,28 +115,65 @@ impl WorkerThread {
             pin(cpu);
         }
         let mut snapshots = arc_swap::Cache::new(Arc::clone(&self.snapshots));
-        let mut port = None;
+        let mut queue = None;
         loop {
-            match self.next_command(port.is_some()) {
+            match self.next_command(queue.is_some()) {
                 Some(WorkerCommand::Open(binding)) => {
                     // One queue has one socket: the old one goes first.
-                    drop(port.take());
-                    port = self.open(&binding);
+                    drop(queue.take());
+                    queue = self.open(binding, false);
                 }
                 Some(WorkerCommand::Close) => {
                     self.shared.bound.store(false, Relaxed);
-                    port = None;
+                    queue = None;
                 }
                 Some(WorkerCommand::Stop) => break,
                 None => {}
             }
-            match &mut port {
-                Some(port) => self.serve(port, &mut snapshots),
+            match &mut queue {
+                Some(bound) => {
+                    self.serve(&mut bound.port, &mut snapshots);
+                    if let Some(packet_socket) = self.check_sending(bound) {
+                        let binding = queue.take().map(|bound| bound.binding);
+                        queue = binding.and_then(|binding| self.open(binding, packet_socket));
+                    }
+                }
                 None => self.idle(&mut snapshots),
             }
         }
         self.worker.end_all_flows(clock::now());
         self.shared.bound.store(false, Relaxed);
+    }
+
+    /// Whether what is sent leaves. If not, how the queue has to be bound anew: whether by all means
+    /// with a packet socket to send by.
+    fn check_sending(&self, queue: &mut BoundQueue) -> Option<bool> {
+        let BoundQueue { port, binding, watch } = queue;
+        let way_out = port.way_out();
+        let Counters { transmitted, completed, .. } = *port.counters();
+        let on_ring = port.on_tx_ring();
+        let link = port.link() == xsk::Link::Up;
+        let reading = SendReading { link, transmitted, completed, on_ring };
+        let stalled = watch.look(clock::now(), reading);
+        self.shared.stalled.store(stalled, Relaxed);
+        let (unsent, packet_socket) = match way_out {
+            WayOut::None => (on_ring, false),
+            WayOut::Ring if stalled => (port.outstanding_tx(), true),
+            WayOut::Ring | WayOut::PacketSocket => {
+                let packet_socket = way_out == WayOut::PacketSocket;
+                self.shared.update(|report| report.packet_socket = packet_socket);
+                return None;
+            }
+        };
+        warn!(
+            interface = binding.interface,
+            queue = self.id.queue,
+            unsent,
+            "what is sent does not leave, though the kernel reports success: binding the queue anew, \
+             to send by a packet socket"
+        );
+        self.shared.update(|report| report.unsent += unsent);
+        Some(packet_socket)
     }
 
     /// Waits for an order only while there is nothing else to do.
@@ -146,13 +192,15 @@ impl WorkerThread {
         }
     }
 
-    fn open(&mut self, binding: &Binding) -> Option<Port<KernelRings>> {
+    /// With `packet_socket`, packets leave by a packet socket even if there is a TX queue.
+    fn open(&mut self, binding: Binding, packet_socket: bool) -> Option<BoundQueue> {
         self.shared.bound.store(false, Relaxed);
         let config = OpenConfig {
             frames: binding.frames,
             zero_copy: binding.zero_copy,
             generic: binding.generic,
             busy_poll: self.poll == Poll::Busy,
+            packet_socket,
             busy_wait: binding.patience,
             ..OpenConfig::new(&binding.interface, self.id.queue)
         };
@@ -166,11 +214,13 @@ impl WorkerThread {
                 self.worker.forwarder_mut().set_mac(binding.mac);
                 self.shared.update(|report| {
                     report.how = Some(how);
+                    report.packet_socket = how.packet_socket;
                     report.error = None;
                 });
+                self.shared.stalled.store(false, Relaxed);
                 self.shared.bound.store(true, Relaxed);
                 self.tell(WorkerEvent::Bound(self.id, fd));
-                Some(port)
+                Some(BoundQueue { port, binding, watch: SendWatch::default() })
             }
             Err(refusal) => {
                 self.shared.update(|report| report.error = Some(refusal.text.clone()));

@@ -64,6 +64,8 @@ pub struct KernelRings {
     tests: u64,
     /// Another one waits there: the kernel did not read the ring.
     test_waits: bool,
+    /// Invalid descriptors that the kernel had read before it was put there.
+    read_before: u64,
 }
 
 impl KernelRings {
@@ -103,6 +105,7 @@ impl KernelRings {
             tx_entries: socket_config.tx_queue_size().get(),
             tests: 0,
             test_waits: false,
+            read_before: 0,
         })
     }
 
@@ -116,17 +119,18 @@ impl KernelRings {
         if self.zero_copy {
             return Ok(true);
         }
-        let before = self.kernel_statistics()?.tx_invalid_descs();
         if !self.test_waits {
+            self.read_before = self.kernel_statistics()?.tx_invalid_descs();
             let mut desc = self.homes[0];
             desc.set_options(INVALID_OPTIONS);
             // SAFETY: the kernel does not touch the chunk of a descriptor with unknown options, so it
             // does not matter to whom it belongs.
             self.test_waits = unsafe { self.tx.produce(&[desc]) } > 0;
         }
-        // The statistics tell whether the kernel read the ring; the result does not.
+        // The statistics tell whether the kernel read the ring, now or in a poll(2) since; the result
+        // does not.
         let _ = rustix::net::send(self.socket(), &[], SendFlags::DONTWAIT);
-        let read = self.kernel_statistics()?.tx_invalid_descs() > before;
+        let read = self.kernel_statistics()?.tx_invalid_descs() > self.read_before;
         if read {
             self.test_waits = false;
             self.tests += 1;
