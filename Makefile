@@ -14,7 +14,7 @@ MEASURING = $(basename $(notdir $(wildcard tests/tests/*.rs)))
 CARGO_DENY = 0.20.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lint test test-long bench build packages packages-build
+.PHONY: help demo lint test test-long test-kernels test-nic docs-nic bench build packages packages-build
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -43,7 +43,23 @@ test: packages ## all tests
 
 # The same with 20 runs of every timing test, and the long soaks.
 test-long: export POINTSMAN_LONG = 1
-test-long: test ## timing tests 20 times, soaks
+test-long: test test-kernels test-nic ## timing tests 20 times, soaks, all kernels and network cards
+
+# Guests under QEMU, one after the other; a summary at the end. POINTSMAN_ROWS=igb: only rows with that
+# text.
+MACHINES = $(CARGO) test --locked -p tests --test machines
+
+test-kernels: packages ## Debian's kernels in guests, and a take-over between two
+	$(CARGO) build --locked -p pointsman
+	$(MACHINES) -- --nocapture --test-threads=1 kernels takeover
+
+test-nic: packages ## emulated network cards in guests: modes, sizes, life cycle
+	$(CARGO) build --locked -p pointsman
+	$(MACHINES) -- --nocapture --test-threads=1 cards
+
+docs-nic: packages ## write docs/network-cards.md from a run of all network cards
+	$(CARGO) build --locked -p pointsman
+	POINTSMAN_DOCS=$(CURDIR)/docs $(MACHINES) -- --nocapture --exact cards
 
 bench: packages-build ## the packet path in memory
 	$(CARGO) bench --locked -p bench

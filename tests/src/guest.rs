@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use lab::{EchoResponder, Lab, LoadClient, NetNs, Nginx, ServiceText, files::Served, node::Role};
 
-use crate::{lifecycle, patient};
+use crate::lifecycle;
 
 /// The servers on the backends: nginx on port 80, a sink for uploads, an echo for datagrams.
 #[derive(Debug)]
@@ -65,12 +65,25 @@ pub fn forwards(lab: &Lab) -> Result<()> {
         set_offloads(lab, offloads)?;
         for vip in [IpAddr::V4(lab.vip()), IpAddr::V6(lab.vip_v6())] {
             let what = || format!("to {vip} with the client's offloads {offloads}");
-            downloads(lab, vip).with_context(what)?;
-            uploads(lab, vip).with_context(what)?;
-            datagrams(lab, vip).with_context(what)?;
+            all_ways(lab, vip, MUCH).with_context(what)?;
         }
     }
     Ok(())
+}
+
+/// The same with little traffic, over IPv4 and with the offloads as they are: whether it goes on after
+/// something happened.
+///
+/// # Errors
+/// With what was lost or garbled.
+pub fn forwards_again(lab: &Lab) -> Result<()> {
+    all_ways(lab, lab.vip().into(), LITTLE)
+}
+
+fn all_ways(lab: &Lab, vip: IpAddr, amount: Amount) -> Result<()> {
+    downloads(lab, vip, amount)?;
+    uploads(lab, vip, amount)?;
+    datagrams(lab, vip, amount)
 }
 
 /// Checksums and segmentation by the client's card: what it sends is then unfinished, or larger
@@ -83,41 +96,47 @@ pub fn set_offloads(lab: &Lab, state: &str) -> Result<()> {
     lifecycle::run(lab.client(0).netns(), &argv).map(drop)
 }
 
-fn downloads(lab: &Lab, vip: IpAddr) -> Result<()> {
+fn downloads(lab: &Lab, vip: IpAddr, amount: Amount) -> Result<()> {
     let file = lab.files().ensure("50k")?;
     let load = LoadClient::new(SocketAddr::new(vip, 80), &file)
         .verify(&file)
         .threads(2)
-        .sources(sources(lab, vip))
-        .requests(REQUESTS);
-    let report = patient(load).run(lab.client(0).netns())?;
-    ensure!(
-        report.done() as u64 == REQUESTS && report.failed() == 0,
-        "downloads of 50 KB: {report}"
-    );
+        .sources(sources(lab, vip, amount.sources))
+        .timeouts(amount.patience, amount.patience)
+        .requests(amount.sources.into());
+    let report = load.run(lab.client(0).netns())?;
+    let all = report.done() == usize::from(amount.sources) && report.failed() == 0;
+    ensure!(all, "downloads of 50 KB: {report}");
     Ok(())
 }
 
 /// Each over a connection of its own, from another source.
-fn uploads(lab: &Lab, vip: IpAddr) -> Result<()> {
+fn uploads(lab: &Lab, vip: IpAddr, amount: Amount) -> Result<()> {
     let file = lab.files().ensure("200k")?;
     let body = std::fs::read(lab.files().dir().join("200k"))?;
-    for (number, source) in sources(lab, vip).into_iter().take(UPLOADS).enumerate() {
+    for (number, source) in sources(lab, vip, amount.uploads).into_iter().enumerate() {
         let netns = lab.client(0).netns();
-        let answer = netns.enter(|| upload(source, SocketAddr::new(vip, UPLOAD), &body, &file))?;
+        let (to, patience) = (SocketAddr::new(vip, UPLOAD), amount.patience);
+        let answer = netns.enter(|| upload(source, to, &body, &file, patience))?;
         answer.with_context(|| format!("upload {number} of 200 KB"))?;
     }
     Ok(())
 }
 
-fn upload(from: IpAddr, to: SocketAddr, body: &[u8], file: &Served) -> Result<()> {
+fn upload(
+    from: IpAddr,
+    to: SocketAddr,
+    body: &[u8],
+    file: &Served,
+    patience: Duration,
+) -> Result<()> {
     let socket =
         socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(from, 0).into())?;
-    socket.connect_timeout(&to.into(), PATIENCE).context("connect")?;
+    socket.connect_timeout(&to.into(), patience).context("connect")?;
     let mut stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     let head = format!("POST / HTTP/1.0\r\nContent-Length: {}\r\n\r\n", body.len());
     stream.write_all(head.as_bytes())?;
     stream.write_all(body).context("send")?;
@@ -129,10 +148,10 @@ fn upload(from: IpAddr, to: SocketAddr, body: &[u8], file: &Served) -> Result<()
 }
 
 /// Each from another source. A datagram that is lost is sent once: there is no reason to lose one.
-fn datagrams(lab: &Lab, vip: IpAddr) -> Result<()> {
+fn datagrams(lab: &Lab, vip: IpAddr, amount: Amount) -> Result<()> {
     let content: Vec<u8> = (0..=250).cycle().take(1_400).collect();
     let to = SocketAddr::new(vip, DATAGRAMS);
-    let sources = sources(lab, vip);
+    let sources = sources(lab, vip, amount.sources);
     let equal = lab.client(0).netns().enter(|| -> Result<usize> {
         let sockets: Vec<UdpSocket> = sources
             .iter()
@@ -155,9 +174,20 @@ fn datagrams(lab: &Lab, vip: IpAddr) -> Result<()> {
     Ok(())
 }
 
-fn sources(lab: &Lab, vip: IpAddr) -> Vec<IpAddr> {
+fn sources(lab: &Lab, vip: IpAddr, count: u16) -> Vec<IpAddr> {
     let client = lab.client(0);
-    if vip.is_ipv4() { client.sources(SOURCES) } else { client.sources_v6(SOURCES) }
+    if vip.is_ipv4() { client.sources(count) } else { client.sources_v6(count) }
+}
+
+/// How much is sent each way.
+#[derive(Clone, Copy, Debug)]
+struct Amount {
+    /// Sources of one download and one datagram each.
+    sources: u16,
+    /// Sources of one upload each.
+    uploads: u16,
+    /// Time-out of every step of a connection.
+    patience: Duration,
 }
 
 /// Answers every upload with the SHA-256 of its body.
@@ -193,10 +223,11 @@ fn take(mut stream: TcpStream) -> Result<()> {
     }
 }
 
-const UPLOAD: u16 = 81;
-const DATAGRAMS: u16 = 5353;
-const SOURCES: u16 = 16;
-const REQUESTS: u64 = 16;
-const UPLOADS: usize = 8;
+/// Port of the sinks.
+pub const UPLOAD: u16 = 81;
+/// Port of the echoes.
+pub const DATAGRAMS: u16 = 5353;
 /// Emulated CPUs are slow, and the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(10);
+const MUCH: Amount = Amount { sources: 16, uploads: 8, patience: PATIENCE };
+const LITTLE: Amount = Amount { sources: 4, uploads: 2, patience: Duration::from_secs(3) };

@@ -95,7 +95,7 @@ impl Node {
     pub(crate) fn routes(&self) -> String {
         let (v4, v6) = self.ranges();
         let (via, via_v6) = (self.address(), self.address_v6());
-        format!("route add {v4} via {via}\nroute add {v6} via {via_v6}\n")
+        format!("route replace {v4} via {via}\nroute replace {v6} via {via_v6}\n")
     }
 
     /// The third byte of the ranges. At most 100 clients, see [`MAX_PER_ROLE`].

@@ -47,6 +47,9 @@ pub(crate) fn load<'o>(
 
     let mut open = SteerSkelBuilder::default().open(storage).map_err(failure)?;
     prepare(&mut open).map_err(failure)?;
+    if tracing::enabled!(target: "libbpf", tracing::Level::TRACE) {
+        open.progs.steer.set_log_level(VERIFIER_STATISTICS);
+    }
     open.load().map_err(failure)
 }
 
@@ -104,6 +107,9 @@ thread_local! {
 
 /// Enough for the instruction that the verifier refused and the way to it.
 const TAIL_LINES: usize = 20;
+
+/// `BPF_LOG_STATS`: how many instructions the verifier looked at, and for how long.
+const VERIFIER_STATISTICS: u32 = 4;
 
 /// libbpf writes this behind the verifier's log.
 const VERIFIER_LOG_END: &str = "-- END PROG LOAD LOG";

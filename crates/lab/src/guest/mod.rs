@@ -59,6 +59,7 @@ pub struct Guest {
     shell: Mutex<Shell>,
     qmp: Mutex<Qmp>,
     qemu: Mutex<Process>,
+    number: u8,
     name: String,
     release: String,
     dir: PathBuf,
@@ -84,8 +85,8 @@ impl Guest {
             "tuntap add dev {name} mode tap vnet_hdr{many}\nlink set {name} master br0 up\n"
         ))?;
         let qemu = start_qemu(lab, spec, &image, &dir)?;
-        let this = Self::connect(qemu, name, image.release, dir)?;
-        this.set_up(lab, spec)?;
+        let this = Self::connect(qemu, spec.number, image.release, dir)?;
+        this.configure(lab)?;
         Ok(this)
     }
 
@@ -154,10 +155,18 @@ impl Guest {
     /// As [`Guest::run`].
     pub fn respawn_pointsman(&self) -> Result<()> {
         self.run(&format!(
-            "rm -f {EXIT}\n(pointsman run --config {CONFIG} >>{LOG} 2>&1 & echo $! >{PID}; wait $!; \
+            "rm -f {EXIT}\n. {ENVIRONMENT}\n(pointsman run --config {CONFIG} >>{LOG} 2>&1 & echo $! >{PID}; wait $!; \
              echo $? >{EXIT}) &"
         ))
         .map(drop)
+    }
+
+    /// Gives the product an environment variable, from its next start on; for example `POINTSMAN_LOG`.
+    ///
+    /// # Errors
+    /// As [`Guest::run`].
+    pub fn set_env(&self, name: &str, value: &str) -> Result<()> {
+        self.run(&format!("echo \"export {name}='{value}'\" >>{ENVIRONMENT}")).map(drop)
     }
 
     /// Waits until `/readyz` says yes.
@@ -255,8 +264,11 @@ impl Guest {
     /// # Errors
     /// When the guest does not answer.
     pub fn http(&self, path: &str) -> Result<Option<(u16, String)>> {
+        // The pipe stays open at this end: the server gives up on a client that says no more.
         let text = self.run(&format!(
-            "printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' | nc -w 5 127.0.0.1 9477 2>/dev/null; true"
+            "rm -f /tmp/pipe; mkfifo /tmp/pipe; exec 3<>/tmp/pipe\n\
+             printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3\n\
+             nc -w 5 127.0.0.1 9477 <&3 2>/dev/null; true"
         ))?;
         let parsed = text.split_once("\r\n\r\n").and_then(|(head, body)| {
             let status = head.split_ascii_whitespace().nth(1)?.parse().ok()?;
@@ -307,7 +319,8 @@ impl Guest {
     }
 
     /// Waits for QEMU's sockets and the guest's shell.
-    fn connect(mut qemu: Process, name: String, release: String, dir: PathBuf) -> Result<Self> {
+    fn connect(mut qemu: Process, number: u8, release: String, dir: PathBuf) -> Result<Self> {
+        let name = node_name(Role::Balancer, number);
         let (monitor, serial) = (dir.join("qmp"), dir.join("shell"));
         qemu.wait_until("opens its sockets", STEP, |_| Ok(monitor.exists() && serial.exists()))?;
         // Before the guest writes: what it prints without a listener is lost.
@@ -319,12 +332,16 @@ impl Guest {
             detail: format!("{error}\n{}", kernel_log(&dir)),
         })?;
         let (shell, qmp, qemu) = (Mutex::new(shell), Mutex::new(qmp), Mutex::new(qemu));
-        Ok(Self { shell, qmp, qemu, name, release, dir })
+        Ok(Self { shell, qmp, qemu, number, name, release, dir })
     }
 
-    /// Addresses and routes, as a balancer in a namespace has them.
-    fn set_up(&self, lab: &Lab, spec: &GuestSpec) -> Result<()> {
-        let (v4, v6) = addresses_of(Role::Balancer, spec.number);
+    /// Gives `eth0` the addresses and routes of a balancer in a namespace: done at boot, and needed
+    /// again when a test has had the device made anew.
+    ///
+    /// # Errors
+    /// When there is no `eth0`, or it has no link within 20 s.
+    pub fn configure(&self, lab: &Lab) -> Result<()> {
+        let (v4, v6) = addresses_of(Role::Balancer, self.number);
         let routes: String = lab.nodes_of(Role::Client).map(Node::routes).collect();
         self.run(&format!(
             "hostname {name}\n\
@@ -333,17 +350,20 @@ impl Guest {
              echo 0 >$dir/accept_dad; echo 0 >$dir/accept_ra\n\
              echo 0 >$dir/dad_transmits; echo 0 >$dir/router_solicitations\n\
              done\n\
+             echo 1 >eth0/keep_addr_on_down\n\
              ip -batch - <<END\n\
              link set lo up\n\
              link set eth0 up\n\
-             addr add {v4}/16 dev eth0\n\
-             addr add {v6}/64 dev eth0 nodad\n\
-             END",
+             addr replace {v4}/16 dev eth0\n\
+             addr replace {v6}/64 dev eth0 nodad\n\
+             END\n\
+             touch {ENVIRONMENT}",
             name = self.name
         ))?;
         // Some cards take seconds for their link, and IPv6 wants it for a route by a neighbour.
         self.wait_link()?;
-        self.run(&format!("ip -batch - <<END\n{routes}END")).map(drop)
+        self.run(&format!("ip -batch - <<END\n{routes}END"))?;
+        Ok(())
     }
 
     /// Waits until the card has a link, at most 20 s.
@@ -353,6 +373,16 @@ impl Guest {
     pub fn wait_link(&self) -> Result<()> {
         self.run("until [ \"$(cat /sys/class/net/eth0/carrier)\" = 1 ]; do sleep 0.05; done")
             .map(drop)
+    }
+
+    /// QEMU's version, for example `7.2.22`.
+    ///
+    /// # Errors
+    /// When QEMU does not answer.
+    pub fn qemu_version(&self) -> Result<String> {
+        let version = lock(&self.qmp).execute("query-version", json!({}))?;
+        let numbers = ["major", "minor", "micro"].map(|part| version["qemu"][part].to_string());
+        Ok(numbers.join("."))
     }
 
     /// The process of QEMU, to be paused or killed.
@@ -451,6 +481,7 @@ fn kernel_log(dir: &Path) -> String {
 const CARD: &str = "card";
 const CONFIG: &str = "/tmp/pointsman.toml";
 const LOG: &str = "/tmp/pointsman.log";
+const ENVIRONMENT: &str = "/tmp/pointsman.env";
 const PID: &str = "/tmp/pointsman.pid";
 const EXIT: &str = "/tmp/pointsman.exit";
 
