@@ -33,23 +33,29 @@ fn every_errno_of_the_kick_costs_no_frame() {
     }
 }
 
+/// While the link is up, what cannot be sent is left with the kernel, which drops it before any work
+/// is done; without a link, where that does not help, it is dropped here.
 #[test]
 fn a_device_that_does_not_send_fills_its_ring_and_recovers() {
     for errno in ERRORS {
         let mut rig = Rig::new(Sizes { ring: 16, mailbox: 8, ..Sizes::default() });
         rig.seats[0].kernel.fail_kicks(Some(errno));
-        for _ in 0..10 {
-            rig.inject(0, many(16, web));
+        let mut accepted = 0;
+        for frame in many(160, web) {
+            accepted += u64::from(rig.seats[0].kernel.inject(&frame));
             rig.turn(0);
         }
         assert_eq!(rig.forwarded(0), 16, "{errno}: as many as the ring holds");
-        assert_eq!(rig.dropped(0, DropReason::TxFull), 144, "{errno}");
+        let dropped = rig.dropped(0, DropReason::TxFull);
+        let link = [Errno::AGAIN, Errno::BUSY, Errno::NOBUFS, Errno::INTR].contains(&errno);
+        let expected = if link { (32, 0) } else { (160, 144) };
+        assert_eq!((accepted, dropped), expected, "{errno}");
         rig.heal();
         rig.settle();
-        assert_eq!(rig.sent(0).len(), 16, "{errno}");
+        assert_eq!(rig.sent(0).len() as u64, accepted - dropped, "{errno}");
         rig.inject(0, many(16, web));
         rig.settle();
-        assert_eq!(rig.forwarded(0), 32, "{errno}: all is as before");
+        assert_eq!(rig.forwarded(0), accepted - dropped + 16, "{errno}: all is as before");
     }
 }
 
@@ -136,11 +142,11 @@ fn a_bounded_budget_and_late_completion_lose_nothing() {
     assert_eq!(rig.sent(0).len(), 320);
 }
 
-/// Twice as many frames as the other side takes, for a while.
+/// More frames than the other side takes, for a while: no work is done for those that cannot be sent.
 #[test]
 fn after_an_overload_everything_is_forwarded_again() {
     let mut rig = Rig::new(Sizes { frames: 256, mailbox: 8, ..Sizes::default() });
-    rig.seats[0].kernel.budget(Some(16));
+    rig.seats[0].kernel.budget(Some(2));
     let (mut offered, mut accepted) = (0, 0);
     for _ in 0..500 {
         for frame in many(64, web) {
@@ -150,8 +156,10 @@ fn after_an_overload_everything_is_forwarded_again() {
         rig.turn(0);
     }
     let lost = rig.dropped(0, DropReason::TxFull);
-    assert!(lost > 0, "{accepted} of {offered} were accepted: it was an overload");
-    assert_eq!(rig.forwarded(0) + lost, accepted);
+    assert_eq!(lost, 0, "{accepted} of {offered} were accepted");
+    assert!(accepted < offered, "it was no overload");
+    let waiting = rig.seats[0].port.accounting().rx;
+    assert_eq!(rig.forwarded(0) + waiting, accepted);
     rig.seats[0].kernel.budget(None);
     for _ in 0..3 {
         rig.turn(0);
