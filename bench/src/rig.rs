@@ -166,11 +166,7 @@ fn snapshot(shape: Shape) -> Snapshot {
         port: None,
     });
     let services = (0..shape.vips).map(|number| Arc::new(service(number, shape.backends)));
-    let backends = next_hops.iter().map(|next_hop| {
-        let [a, b, c, d, e, f, ..] = next_hop.macs;
-        (Mac([a, b, c, d, e, f]), address(next_hop.service.0))
-    });
-    let guard = LoopGuard::new([MAC], backends);
+    let guard = LoopGuard::new([MAC], next_hops.iter().map(NextHop::mac));
     Snapshot::new(1, services.collect(), vips.collect(), next_hops.clone(), guard, Vec::new())
 }
 

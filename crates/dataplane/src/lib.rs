@@ -32,7 +32,7 @@ pub use flow::{
     Orphan, TableFull, Timeouts, Transition,
 };
 pub use forward::{BURST, Burst, Forwarder, SharedTables};
-pub use guard::LoopGuard;
+pub use guard::{LoopGuard, Sender};
 pub use handshakes::Handshakes;
 pub use key::{FlowKey, Protocol, ServiceKey};
 pub use mailbox::{Mailbox, Message, Parcel};

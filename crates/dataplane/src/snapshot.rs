@@ -116,6 +116,13 @@ pub enum UnusableAction {
 }
 
 impl NextHop {
+    /// The backend's MAC.
+    #[inline]
+    pub const fn mac(&self) -> Mac {
+        let [a, b, c, d, e, f, ..] = self.macs;
+        Mac([a, b, c, d, e, f])
+    }
+
     /// The next hop of a slot that nobody has.
     pub const NONE: Self = Self {
         macs: [0; 12],

@@ -52,7 +52,7 @@ drop_reasons! {
     NoBackend => "no_backend", "The service has no backend that may take a new connection.";
     NoNeighbour => "no_neighbour", "The flow's backend has no known MAC address.";
     BackendDown => "backend_down", "The flow's backend is down and its client is not told (again).";
-    Loop => "loop", "The source MAC is our own, a peer's or that of a backend of the same VIP.";
+    Loop => "loop", "The source MAC is our own, or that of the backend that the frame would go to.";
     Unsupported => "unsupported", "Traffic to a VIP that is neither balanced nor answered.";
     NoFlow => "no_flow", "An ICMP error about a flow that no worker knows.";
     TxFull => "tx_full", "The transmit ring stayed full.";

@@ -150,12 +150,7 @@ impl Controller {
     fn build_guard(&self) -> LoopGuard {
         let own = self.reach.ports.iter().filter_map(|port| port.link).map(|link| link.mac);
         let backends = self.services.iter().flat_map(|service| {
-            let vip = Addr::from(service.wanted.vip);
-            let macs = service
-                .backends
-                .iter()
-                .filter_map(|backend| self.reach.mac(backend.wanted.address));
-            macs.map(move |mac| (mac, vip))
+            service.backends.iter().filter_map(|backend| self.reach.mac(backend.wanted.address))
         });
         LoopGuard::new(own, backends)
     }

@@ -4,7 +4,7 @@ mod slow_start;
 
 use std::time::Duration;
 
-use dataplane::{Mac, Protocol, SchedulerKind, Timeouts};
+use dataplane::{Mac, Protocol, SchedulerKind, Sender, Timeouts};
 
 use super::*;
 use crate::desired::{self, Backend, Dataplane, Interface, Poll, XdpMode, ZeroCopy};
@@ -177,8 +177,8 @@ fn a_new_mac_changes_the_hop_and_rebuilds_no_service() {
     let slot = controller.services().next().unwrap().backends[1].slot.unwrap();
     assert_eq!(after.next_hop(slot).macs[..6], moved.0);
     assert_eq!(after.next_hop(slot).macs[6..], OWN.0);
-    assert!(after.guard.refuses(moved, ip(100).into()));
-    assert!(!after.guard.refuses(RS2, ip(100).into()), "the old MAC may be a client's now");
+    assert_eq!(after.guard.sender(moved), Sender::Backend);
+    assert_eq!(after.guard.sender(RS2), Sender::Client, "the old MAC may be a client's now");
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub(super) struct ServiceMatch<'a> {
     connection: PendingKey,
     /// Input of the scheduler: of the source prefix, else of the 5-tuple.
     pub(super) hash: u64,
+    /// The station that the frame came from: a new connection does not go back there.
+    sender: Mac,
 }
 
 impl<'a> ServiceMatch<'a> {
@@ -66,6 +68,7 @@ impl<'a> ServiceMatch<'a> {
                     pending: tables.pending.source_key(service.slot, source),
                     connection,
                     hash: scheduler::source_hash(source),
+                    sender: Mac::default(),
                 }
             }
             None => Self {
@@ -74,14 +77,32 @@ impl<'a> ServiceMatch<'a> {
                 pending: connection,
                 connection,
                 hash: scheduler::flow_hash(key),
+                sender: Mac::default(),
             },
         }
+    }
+
+    /// The same, of a frame that came from this station.
+    pub(super) const fn from(self, sender: Mac) -> Self {
+        Self { sender, ..self }
+    }
+
+    /// Whether the frame came from the backend itself.
+    fn is_sender(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
+        snapshot.next_hop(backend).mac() == self.sender
+    }
+
+    /// The deterministic choice: that of the scheduler's hash, unless the frame came from there.
+    pub(super) fn stable(&self, snapshot: &Snapshot) -> Option<BackendSlot> {
+        self.service.scheduler.stable_but(self.hash, &|slot| self.is_sender(snapshot, slot))
     }
 
     /// Whether the backend belongs to this service and may take a new connection.
     pub(super) fn eligible(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
         let next_hop = snapshot.next_hop(backend);
-        next_hop.eligible && next_hop.service == self.service.slot
+        next_hop.eligible
+            && next_hop.service == self.service.slot
+            && !self.is_sender(snapshot, backend)
     }
 
     /// Whether the backend belongs to this service and can be reached.
@@ -101,7 +122,9 @@ impl<'a> ServiceMatch<'a> {
     fn returns_to(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
         let sticky = self.service.persistence.is_some_and(|p| p.sticky_when_drained);
         if sticky {
-            self.usable(snapshot, backend) && !snapshot.next_hop(backend).avoid_existing_clients
+            self.usable(snapshot, backend)
+                && !snapshot.next_hop(backend).avoid_existing_clients
+                && !self.is_sender(snapshot, backend)
         } else {
             self.eligible(snapshot, backend)
         }
@@ -194,8 +217,14 @@ impl Forwarder {
     /// A SYN: the template's backend, else a pending choice, else the scheduler's.
     #[cold]
     #[inline(never)]
-    pub(super) fn open_tcp(&mut self, ctx: &BurstContext<'_>, key: &FlowKey) -> Decision {
+    pub(super) fn open_tcp(
+        &mut self,
+        ctx: &BurstContext<'_>,
+        work: &Work,
+        key: &FlowKey,
+    ) -> Decision {
         let matched = ServiceMatch::find(&self.shared, ctx.snapshot, key)?;
+        let matched = matched.from(work.source.mac());
         let Choice { backend, fresh } = self.choose(ctx, &matched)?;
         if ctx.active(matched.service.instance) {
             let noted = self.counters.watch(backend).attempt(matched.connection.tag(), ctx.now);
@@ -210,10 +239,11 @@ impl Forwarder {
     pub(super) fn open_udp(
         &mut self,
         ctx: &BurstContext<'_>,
-        hash: FlowHash,
+        work: &Work,
         key: &FlowKey,
     ) -> Decision {
         let matched = ServiceMatch::find(&self.shared, ctx.snapshot, key)?;
+        let (hash, matched) = (work.hash, matched.from(work.source.mac()));
         let known = [matched.connection, matched.pending]
             .map(|choice| self.shared.pending.lookup(choice, ctx.now));
         let Choice { backend, .. } = self.choose(ctx, &matched)?;
@@ -280,9 +310,11 @@ impl Forwarder {
     fn schedule(&self, ctx: &BurstContext<'_>, matched: &ServiceMatch<'_>) -> Option<BackendSlot> {
         let scheduler = &matched.service.scheduler;
         if matched.template.is_some() && !self.shared.persistence.has_room(ctx.now) {
-            return scheduler.stable(matched.hash);
+            return matched.stable(ctx.snapshot);
         }
-        scheduler.choose(matched.hash, &|slot| load(ctx.snapshot, slot))
+        let choice = scheduler.choose(matched.hash, &|slot| load(ctx.snapshot, slot))?;
+        let back = matched.is_sender(ctx.snapshot, choice);
+        if back { matched.stable(ctx.snapshot) } else { Some(choice) }
     }
 
     /// A packet that is not a SYN and belongs to no flow of this worker.
@@ -296,6 +328,7 @@ impl Forwarder {
         tcp: TcpFields,
     ) -> Decision {
         let matched = ServiceMatch::find(&self.shared, ctx.snapshot, key)?;
+        let matched = matched.from(work.source.mac());
         let Some((backend, history)) = self.history(ctx, &matched) else {
             self.counters.service(matched.service.slot).dropped.add(1);
             return drop_for(DropReason::NoBackend);
@@ -358,7 +391,7 @@ impl Forwarder {
         };
         let known = |backend| matched.usable(snapshot, backend) || matched.lost(snapshot, backend);
         found.filter(|(backend, _)| known(*backend)).or_else(|| {
-            let backend = matched.service.scheduler.stable(matched.hash)?;
+            let backend = matched.stable(snapshot)?;
             self.counters.totals.picked_up.add(1);
             Some((backend, History::None))
         })

@@ -2,6 +2,7 @@
 
 use super::{Burst, BurstContext, Forwarder, Work};
 use crate::counters::WorkerCounters;
+use crate::guard::Sender;
 use crate::packet::{self, EthernetSource, Packet};
 use crate::slots::ServiceSlot;
 use crate::snapshot::NextHop;
@@ -43,10 +44,11 @@ impl Forwarder {
         len: usize,
     ) -> Option<&'a NextHop> {
         if run.source != work.source {
-            if ctx.snapshot.guard.may_refuse(work.source.mac()) {
+            let sender = ctx.snapshot.guard.sender(work.source.mac());
+            if sender == Sender::Own {
                 return None;
             }
-            run.source = work.source;
+            (run.source, run.from_backend) = (work.source, sender == Sender::Backend);
         }
         let backend = if let Packet::Tcp(key, tcp) = &work.packet {
             self.flows.hit(work.hash, key, Some(*tcp), ctx.now)?
@@ -56,7 +58,7 @@ impl Forwarder {
             return None;
         };
         let next_hop = ctx.snapshot.next_hops().get(backend.index())?;
-        if !next_hop.usable {
+        if !next_hop.usable || (run.from_backend && next_hop.mac() == work.source.mac()) {
             return None;
         }
         if run.service != next_hop.service {
@@ -78,8 +80,10 @@ impl Forwarder {
 /// What was found out about one frame and holds for the next ones as well: who may send, and which
 /// service is active. Packets of one service in a row are booked at once.
 struct Run {
-    /// Not refused by the loop guard. None at first: no frame's source and type are all zero.
+    /// Not our own. None at first: no frame's source and type are all zero.
     source: EthernetSource,
+    /// Whether the source is a backend, to which its frames must not go.
+    from_backend: bool,
     /// An active one, or none.
     service: ServiceSlot,
     packets: u64,
@@ -88,7 +92,8 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        Self { source: EthernetSource::default(), service: ServiceSlot::NONE, packets: 0, bytes: 0 }
+        let (source, service) = (EthernetSource::default(), ServiceSlot::NONE);
+        Self { source, from_backend: false, service, packets: 0, bytes: 0 }
     }
 
     #[inline]

@@ -22,13 +22,13 @@ impl Forwarder {
                 self.asked_for(ctx, target)
             }
             Packet::IcmpError(key) => {
-                super::refuse_loop(ctx, source, &key)?;
-                self.icmp_error(ctx, &key)
+                super::refuse_own(ctx, source)?;
+                self.icmp_error(ctx, source, &key)
             }
             Packet::Fragment { src, dst, protocol } => {
                 let key = portless(src, dst, protocol);
-                super::refuse_loop(ctx, source, &key)?;
-                self.fragment(ctx, &key)
+                super::refuse_own(ctx, source)?;
+                self.fragment(ctx, source, &key)
             }
             Packet::OtherHost => drop_for(DropReason::OtherHost),
             Packet::Malformed => drop_for(DropReason::Malformed),
@@ -51,22 +51,22 @@ impl Forwarder {
 
     /// To the backend of the flow that the error is about. The error's own RSS hash is not the
     /// flow's: with one connection per schedule, only the worker that holds the flow knows.
-    fn icmp_error(&self, ctx: &BurstContext<'_>, key: &FlowKey) -> Decision {
+    fn icmp_error(&self, ctx: &BurstContext<'_>, source: Mac, key: &FlowKey) -> Decision {
         if let Some(backend) = self.flow_backend(ctx, key) {
             return usable(ctx.snapshot, backend);
         }
-        let matched = ServiceMatch::find(&self.shared, ctx.snapshot, key)?;
+        let matched = ServiceMatch::find(&self.shared, ctx.snapshot, key)?.from(source);
         if let Some(backend) = self.remembered(ctx, &matched) {
             return usable(ctx.snapshot, backend);
         }
         if ctx.snapshot.workers.len() > 1 {
             return Err(Verdict::HandOver);
         }
-        matched.service.scheduler.stable(matched.hash).ok_or(Verdict::Drop(DropReason::NoFlow))
+        matched.stable(ctx.snapshot).ok_or(Verdict::Drop(DropReason::NoFlow))
     }
 
     /// A later fragment has no ports: it follows its source when that leaves one answer.
-    fn fragment(&self, ctx: &BurstContext<'_>, key: &FlowKey) -> Decision {
+    fn fragment(&self, ctx: &BurstContext<'_>, source: Mac, key: &FlowKey) -> Decision {
         let services = || ctx.snapshot.services_of(key.dst, key.protocol);
         let Some(first) = services().next() else {
             let is_vip = ctx.snapshot.vip(key.dst).is_some();
@@ -83,11 +83,11 @@ impl Forwarder {
                 drop_for(DropReason::Fragment)
             };
         }
-        let matched = ServiceMatch::of(&self.shared, first, key);
+        let matched = ServiceMatch::of(&self.shared, first, key).from(source);
         if matched.template.is_none() || services().count() > 1 {
             return drop_for(DropReason::Fragment);
         }
-        matched.service.scheduler.stable(matched.hash).ok_or(Verdict::Drop(DropReason::Fragment))
+        matched.stable(ctx.snapshot).ok_or(Verdict::Drop(DropReason::Fragment))
     }
 
     fn flow_backend(&self, ctx: &BurstContext<'_>, key: &FlowKey) -> Option<BackendSlot> {
@@ -129,7 +129,8 @@ impl Forwarder {
             | Packet::OtherHost
             | Packet::Malformed => drop_for(DropReason::NoFlow),
         };
-        match self.settle(&ctx, frame.len(), decision) {
+        let sender = packet::source_mac(frame).unwrap_or_default();
+        match self.settle(&ctx, frame.len(), sender, decision) {
             Ok(next_hop) => {
                 packet::rewrite_macs(frame, &next_hop.macs);
                 Verdict::Forward(next_hop.port)

@@ -22,6 +22,7 @@ use self::reset::{Limits, Walk};
 use crate::addr::Mac;
 use crate::counters::WorkerCounters;
 use crate::flow::{EndedFlow, FlowHash, FlowTable, Found, Timeouts};
+use crate::guard::Sender;
 use crate::key::FlowKey;
 use crate::packet::{self, EthernetSource, Packet, TcpFields};
 use crate::pending::PendingTable;
@@ -251,7 +252,7 @@ impl Forwarder {
     ) -> Verdict {
         let decision = self.decide(ctx, work);
         let frame = frames.frame(index);
-        match self.settle(ctx, frame.len(), decision) {
+        match self.settle(ctx, frame.len(), work.source.mac(), decision) {
             Ok(next_hop) => {
                 packet::rewrite_macs(frame, &next_hop.macs);
                 Verdict::Forward(next_hop.port)
@@ -265,12 +266,12 @@ impl Forwarder {
     fn decide(&mut self, ctx: &BurstContext<'_>, work: &Work) -> Decision {
         match &work.packet {
             Packet::Tcp(key, tcp) => {
-                refuse_loop(ctx, work.source.mac(), key)?;
+                refuse_own(ctx, work.source.mac())?;
                 self.tcp(ctx, work, key, *tcp)
             }
             Packet::Udp(key) => {
-                refuse_loop(ctx, work.source.mac(), key)?;
-                self.udp(ctx, work.hash, key)
+                refuse_own(ctx, work.source.mac())?;
+                self.udp(ctx, work, key)
             }
             other @ (Packet::Fragment { .. }
             | Packet::IcmpError(_)
@@ -300,12 +301,16 @@ impl Forwarder {
                 return decision;
             }
         }
-        if tcp.opens() { self.open_tcp(ctx, key) } else { self.resume_tcp(ctx, work, key, tcp) }
+        if tcp.opens() {
+            self.open_tcp(ctx, work, key)
+        } else {
+            self.resume_tcp(ctx, work, key, tcp)
+        }
     }
 
     /// UDP: the first packets of a flow, or one whose backend cannot be reached any more.
-    fn udp(&mut self, ctx: &BurstContext<'_>, hash: FlowHash, key: &FlowKey) -> Decision {
-        if let Some(Found { id, backend }) = self.flows.find(hash, key, ctx.now) {
+    fn udp(&mut self, ctx: &BurstContext<'_>, work: &Work, key: &FlowKey) -> Decision {
+        if let Some(Found { id, backend }) = self.flows.find(work.hash, key, ctx.now) {
             if ctx.snapshot.next_hop(backend).usable {
                 self.flows.observe(id, None, ctx.now);
                 return Ok(backend);
@@ -313,20 +318,26 @@ impl Forwarder {
             // UDP has nothing to reset: the flow starts anew on a backend that can be reached.
             self.let_go(ctx.now, id);
         }
-        self.open_udp(ctx, hash, key)
+        self.open_udp(ctx, work, key)
     }
 
-    /// Checks the lease and counts. The next hop that the frame leaves by, or why it does not.
+    /// Checks the lease, and that the frame would not go back to its sender, and counts. The next
+    /// hop that the frame leaves by, or why it does not.
     fn settle<'a>(
         &self,
         ctx: &BurstContext<'a>,
         len: usize,
+        sender: Mac,
         decision: Decision,
     ) -> Result<&'a NextHop, Verdict> {
         let verdict = match decision {
             Ok(backend) => {
                 let next_hop = ctx.snapshot.next_hop(backend);
-                if ctx.active(next_hop.instance) {
+                if next_hop.mac() == sender {
+                    Verdict::Drop(DropReason::Loop)
+                } else if !ctx.active(next_hop.instance) {
+                    Verdict::Drop(DropReason::Inactive)
+                } else {
                     let to_backend = self.counters.backend(backend);
                     to_backend.packets.add(1);
                     to_backend.bytes.add(len as u64);
@@ -335,7 +346,6 @@ impl Forwarder {
                     to_service.bytes.add(len as u64);
                     return Ok(next_hop);
                 }
-                Verdict::Drop(DropReason::Inactive)
             }
             Err(verdict) => verdict,
         };
@@ -407,9 +417,12 @@ fn parse_stray(frame: &[u8]) -> Packet {
     if is_question || packet == Packet::Malformed { packet } else { Packet::OtherHost }
 }
 
-#[inline]
-fn refuse_loop(ctx: &BurstContext<'_>, source: Mac, key: &FlowKey) -> Result<(), Verdict> {
-    if ctx.snapshot.guard.refuses(source, key.dst) { drop_for(DropReason::Loop) } else { Ok(()) }
+/// A frame that we have sent ourselves came back.
+fn refuse_own(ctx: &BurstContext<'_>, source: Mac) -> Result<(), Verdict> {
+    match ctx.snapshot.guard.sender(source) {
+        Sender::Own => drop_for(DropReason::Loop),
+        Sender::Client | Sender::Backend => Ok(()),
+    }
 }
 
 fn drop_for<T>(reason: DropReason) -> Result<T, Verdict> {

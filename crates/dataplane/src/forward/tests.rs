@@ -8,6 +8,7 @@ mod full;
 mod handshakes;
 mod kit;
 mod lifecycle;
+mod loops;
 mod moves;
 mod other_hosts;
 mod properties;

@@ -29,6 +29,17 @@ pub fn flow_hash(key: &FlowKey) -> u64 {
     hasher.finish()
 }
 
+/// Other hashes that follow from one, as SplitMix64 does it; the first is the hash itself.
+pub(super) const fn nth(hash: u64, at: u64) -> u64 {
+    if at == 0 {
+        return hash;
+    }
+    let mixed = hash.wrapping_add(at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
 /// The hash of a backend in a service; `purpose` makes it several independent ones.
 pub(super) fn backend_hash(service: &ServiceKey, backend: Addr, purpose: u8) -> u64 {
     let mut hasher = hasher();

@@ -147,6 +147,20 @@ impl Scheduler {
         self.stable.lookup_hash(hash)
     }
 
+    /// The same, but never one that is `refused`: then the next one that the hash leads to.
+    pub fn stable_but(
+        &self,
+        hash: u64,
+        refused: &impl Fn(BackendSlot) -> bool,
+    ) -> Option<BackendSlot> {
+        let taken = |slot: &BackendSlot| !refused(*slot);
+        let mut tries = (0..STABLE_TRIES).map_while(|at| self.stable(hash::nth(hash, at)));
+        tries.find(taken).or_else(|| {
+            // Nearly all the weight is that of the one that is refused.
+            self.members.iter().map(|member| member.slot).find(taken)
+        })
+    }
+
     /// Which scheduler this is.
     pub const fn kind(&self) -> SchedulerKind {
         self.kind
@@ -180,6 +194,10 @@ impl fmt::Debug for Scheduler {
             .finish_non_exhaustive()
     }
 }
+
+/// Entries of the table that are looked at for a backend that is not refused: with two of equal
+/// weights, all of them are refused once in 2³².
+const STABLE_TRIES: u64 = 32;
 
 /// The members that can be chosen, in an order that every node agrees on.
 fn eligible(members: &[Member]) -> Vec<Member> {

@@ -178,11 +178,9 @@ impl Site {
     }
 
     fn guard(&self) -> LoopGuard {
-        let of_vip = |(slot, backend): (usize, &Backend)| {
-            (backend_mac(slot_of(slot)), self.offers[backend.service].key.vip)
-        };
+        let backends = (0..self.backends.len()).map(|slot| backend_mac(slot_of(slot)));
         let own = [own_mac(PortId(0)), own_mac(PortId(1))];
-        LoopGuard::new(own, self.backends.iter().enumerate().map(of_vip))
+        LoopGuard::new(own, backends)
     }
 }
 

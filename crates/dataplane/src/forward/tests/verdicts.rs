@@ -164,17 +164,6 @@ fn every_reason_that_bytes_can_give() {
             dropped("FIN without a backend", to(EMPTY).fin(), NoBackend),
             dropped("our own frame", web().mac(own_mac(PortId(0))).syn(), Loop),
             dropped("our own other port's", web().mac(own_mac(PortId(1))).udp(), Loop),
-            dropped("SYN of a backend", web().mac(backend_mac(BackendSlot(0))).syn(), Loop),
-            dropped(
-                "fragment of a backend",
-                web().mac(backend_mac(BackendSlot(1))).fragment(IpNumber::UDP),
-                Loop,
-            ),
-            dropped(
-                "error of a backend",
-                web6().mac(backend_mac(BackendSlot(2))).too_big(IpNumber::TCP),
-                Loop,
-            ),
             dropped("SCTP", web().other(IpNumber::SCTP), Unsupported),
             dropped("OSPF over IPv6", web6().other(IpNumber::OSPFIGP), Unsupported),
             dropped("GRE fragment", web().fragment(IpNumber::GRE), Unsupported),
