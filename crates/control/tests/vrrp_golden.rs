@@ -32,7 +32,7 @@ impl Machine {
         let router = |config: &Config| Router::new(config.clone()).expect("valid configuration");
         match configs {
             [one] => Self::One(Box::new(router(one))),
-            many => Self::Many(Group::new(many.iter().map(router).collect())),
+            many => Self::Many(Group::new(many.iter().map(router).collect(), 0)),
         }
     }
 

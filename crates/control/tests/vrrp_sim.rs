@@ -3,8 +3,9 @@
 //! `POINTSMAN_SEED=n` replays one hour with a trace, `POINTSMAN_SEEDS=n` runs another number.
 
 use seeds::{number, run_all};
-use sim::{BrokenPromise, SECOND, Sabotage, Stats, Violation, run};
+use sim::{BrokenPromise, Liar, SECOND, Sabotage, Stats, Violation, run};
 
+mod crossed;
 mod seeds;
 mod sim;
 
@@ -12,13 +13,14 @@ const HOUR: u64 = 3600 * SECOND;
 
 /// Runs seeds `0..count`.
 fn hours(count: u64, sabotage: Sabotage) -> Result<Stats, Box<Violation>> {
-    run_all(count, |seed| run(seed, HOUR, sabotage, false), Stats::add)
+    run_all(count, |seed| run(seed, HOUR, sabotage, Liar::AnyTime, false), Stats::add)
 }
 
 #[test]
 fn no_promise_is_broken_in_ten_thousand_hours() {
     if let Some(seed) = number("POINTSMAN_SEED") {
-        run(seed, HOUR, Sabotage::None, true).unwrap_or_else(|violation| panic!("{violation}"));
+        run(seed, HOUR, Sabotage::None, Liar::AnyTime, true)
+            .unwrap_or_else(|violation| panic!("{violation}"));
         return;
     }
     let count = number("POINTSMAN_SEEDS").unwrap_or(10_000);
@@ -30,6 +32,7 @@ fn no_promise_is_broken_in_ten_thousand_hours() {
     assert!(stats.activations > 20 * count, "{stats:?}");
     assert!(stats.lapses > 5 * count, "{stats:?}");
     assert!(stats.rejected > 5 * count, "{stats:?}");
+    assert!(stats.lies > 100 * count, "{stats:?}");
     assert!(stats.faults > 100 * count, "{stats:?}");
     assert!(stats.quiet_ns / SECOND > 900 * count, "{stats:?}");
 }
@@ -37,9 +40,32 @@ fn no_promise_is_broken_in_ten_thousand_hours() {
 #[test]
 fn a_run_is_a_function_of_its_seed() {
     for seed in 0..20 {
-        let runs = [(); 2].map(|()| run(seed, HOUR, Sabotage::None, false).unwrap());
+        let runs = [(); 2].map(|()| run(seed, HOUR, Sabotage::None, Liar::AnyTime, false).unwrap());
         assert_eq!(format!("{:?}", runs[0]), format!("{:?}", runs[1]));
     }
+}
+
+/// A sender of lower priority than the Active that is followed changes nothing: neither now nor when
+/// that Active dies later is anything different from the same hour without it.
+#[test]
+fn a_liar_that_is_outranked_changes_nothing() {
+    let replay = number("POINTSMAN_SEED");
+    let compare = |seed| {
+        let runs = [Liar::None, Liar::BehindAdverts].map(|liar| {
+            run(seed, HOUR, Sabotage::None, liar, replay.is_some())
+                .unwrap_or_else(|v| panic!("{v}"))
+        });
+        let [without, with] = runs;
+        assert_eq!(Stats { lies: 0, ..with }, without, "seed {seed}");
+        Ok::<_, Box<Violation>>(with)
+    };
+    if let Some(seed) = replay {
+        compare(seed).expect("compared above");
+        return;
+    }
+    let count = number("POINTSMAN_SEEDS").unwrap_or(10_000) / 20;
+    let stats = run_all(count, compare, Stats::add).expect("compared above");
+    assert!(stats.lies > 200 * count, "{stats:?}");
 }
 
 /// What a driver with this mistake breaks first.

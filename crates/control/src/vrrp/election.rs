@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::action::{Action, Announce, Heard, Reason};
 use super::config::Handover;
+use super::foreign::{Foreign, Goodbye};
 use super::router::Router;
 use super::state::{Active, Backup, State};
 use super::timers;
@@ -54,6 +55,7 @@ impl Router {
     /// Enters Backup with the own interval, as §6.4.1 does, knowing nothing of others.
     pub(super) fn listen(&mut self, reason: Reason, now: Instant) {
         self.listening_since = Some(now);
+        self.foreign = Foreign::default();
         self.active_interval = self.config.interval;
         let backup = self.backup(now);
         self.transition(State::Backup(backup), reason, now);
@@ -70,8 +72,12 @@ impl Router {
             self.state = State::Backup(Backup { preempt_at: backup.preempt_at, ..restarted });
             return;
         }
-        let alive = self.claimed_until().is_some_and(|until| until > now);
-        let cause = if alive { Reason::Preempt } else { backup.cause };
+        if let Some((heard, at)) = self.succeed(now)
+            && self.follow(backup, heard, (at, now))
+        {
+            return;
+        }
+        let cause = if self.foreign_is_active(now) { Reason::Preempt } else { backup.cause };
         if self.gated {
             self.state = State::Backup(Backup { down_at: None, cause, ..backup });
         } else {
@@ -105,10 +111,12 @@ impl Router {
         match (self.state, heard.priority) {
             // §6.4.1: Initialize waits for Startup; a packet still in the socket is no event.
             (State::Initialize, _) => {}
-            (State::Backup(backup), 0) => self.goodbye_heard_in_backup(backup, now),
+            (State::Backup(backup), 0) => self.goodbye_heard_in_backup(backup, heard, now),
             (State::Backup(backup), _) => self.heard_in_backup(backup, heard, now),
             (State::Active(_), 0) => {
-                self.plan_activation();
+                if self.dismiss(heard.source) == Goodbye::Vacant {
+                    self.plan_activation();
+                }
                 // §6.4.3: answer, so that nobody else thinks the VIPs are free.
                 self.reply(now);
                 // It was Active, too (a healed partition): hosts that it told of its address must
@@ -120,31 +128,45 @@ impl Router {
     }
 
     /// §6.4.2: the Active leaves, so wait `Skew_Time` only.
-    fn goodbye_heard_in_backup(&mut self, mut backup: Backup, now: Instant) {
-        // An Active that yields says goodbye too; of a successor's silence the timer will tell.
-        if self.claimed_until().is_some_and(|until| until > now) {
+    fn goodbye_heard_in_backup(&mut self, mut backup: Backup, heard: Heard, now: Instant) {
+        // An Active that yields says goodbye too; of its successor's silence the timer will tell.
+        if self.dismiss(heard.source) == Goodbye::Irrelevant {
             return;
         }
-        if backup.down_at.is_some() {
+        if let Some((heard, at)) = self.succeed(now)
+            && self.follow(backup, heard, (at, now))
+        {
+            return;
+        }
+        if let Some(down_at) = backup.down_at {
             let version = self.config.version;
             let skew = timers::skew(version, self.effective(), self.active_interval);
-            backup.down_at = Some(now + skew);
+            // Never later than without it: goodbyes in a row postpone nothing.
+            backup.down_at = Some(down_at.min(now + skew));
             backup.cause = Reason::Goodbye;
             self.state = State::Backup(backup);
         }
     }
 
-    /// §6.4.2: follow a better Active, or any one without preemption; a worse one is
-    /// not heard and the timer runs on.
-    fn heard_in_backup(&mut self, mut backup: Backup, heard: Heard, now: Instant) {
+    fn heard_in_backup(&mut self, backup: Backup, heard: Heard, now: Instant) {
+        if self.admit(heard, now) {
+            self.learn_style(heard.checksum);
+            self.follow(backup, heard, (now, now));
+        }
+    }
+
+    /// §6.4.2: follow a better Active, or any one without preemption; a worse one is not heard and
+    /// the timer runs on. `at` is when the Active was heard. Returns whether it is followed.
+    fn follow(&mut self, mut backup: Backup, heard: Heard, (at, now): (Instant, Instant)) -> bool {
         let worse = heard.priority < self.effective();
         if worse && self.may_preempt(&mut backup, now) {
             self.state = State::Backup(backup);
-            return;
+            return false;
         }
         self.active_interval = heard.interval;
         let preempt_at = backup.preempt_at.filter(|_| worse);
-        self.state = State::Backup(Backup { preempt_at, ..self.backup(now) });
+        self.state = State::Backup(Backup { preempt_at, ..self.backup(at) });
+        true
     }
 
     /// §6.4.3: a better Active wins, a worse one is answered at once.
@@ -156,13 +178,20 @@ impl Router {
             // §6.4.3: as unsigned integers in network byte order.
             Reason::HigherAddress
         } else {
-            if !active.activated {
+            // Before the own advert is out, each router that advertises may hold a lease.
+            let silent = active.heralded_at.is_none();
+            if !active.activated && (silent || self.is_predecessor(&heard)) {
+                self.accept_active(heard, now);
                 self.plan_activation();
             }
+            // The answer must be one that the sender can read.
+            self.learn_style(heard.checksum);
             self.reply(now);
             self.announce_again(Announce::LowerPriority, now);
             return;
         };
+        self.accept_active(heard, now);
+        self.learn_style(heard.checksum);
         self.active_interval = heard.interval;
         let backup = self.backup(now);
         self.leave(State::Backup(backup), reason, now);
@@ -241,6 +270,7 @@ impl Router {
             return;
         }
         active.activated = true;
+        self.foreign = Foreign::default();
         active.announce_at = Some((now, Announce::Taken));
         let until = active.lease_until;
         self.actions.push(Action::Activate { until });
@@ -306,32 +336,27 @@ impl Router {
         now >= *backup.preempt_at.get_or_insert(now + delay)
     }
 
-    /// When the lease of every Active that was heard is over.
-    fn claimed_until(&self) -> Option<Instant> {
-        let active = self.peers().filter(|peer| peer.last.priority != 0);
-        active.map(|peer| peer.at + self.foreign_lease(peer.last.interval)).max()
-    }
-
-    /// The same of one whose last advert came before this thread listened. An owner need not mind.
+    /// When the lease is over of an Active whose last advert came before this thread listened. An
+    /// owner need not mind.
     fn unheard_until(&self) -> Option<Instant> {
         self.listening_since.map(|since| since + self.foreign_lease(self.config.interval))
     }
 
-    fn foreign_lease(&self, interval: Duration) -> Duration {
-        timers::foreign_lease(interval, self.config.down_adverts)
-    }
-
-    /// When the VIPs may become active: when everybody had the time to object to the first advert,
-    /// and no lease of a predecessor can be running.
+    /// When the VIPs may become active: when every other Active had the time to object to the first
+    /// advert, and no lease of a predecessor can be running. An Active that has this advert renews its
+    /// lease no more, so a lease after it none is left.
     pub(super) fn plan_activation(&mut self) {
         let claimed = match self.config.handover {
             Handover::Lease => self.claimed_until().max(self.unheard_until()),
             Handover::AtOnce => None,
         };
         let settle = timers::settle(self.config.interval);
+        let longest = self.foreign_lease(self.config.interval);
         if let State::Active(active) = &mut self.state {
-            active.activate_at =
-                active.heralded_at.map(|at| (at + settle).max(claimed.unwrap_or(at)));
+            active.activate_at = active.heralded_at.map(|at| {
+                let free = claimed.map_or(at, |until| until.min(at + longest));
+                free.max(at + settle)
+            });
         }
     }
 

@@ -9,7 +9,8 @@
 //! | `filter`, `reject` | which messages are believed, and why others are not |
 //! | `config` | one instance, checked |
 //! | `router`, `state`, `action` | the machine and its contract |
-//! | `election`, `timers`, `peers` | its rules: RFC 9568 §6.4 and the lease |
+//! | `election`, `timers` | its rules: RFC 9568 §6.4 and the lease |
+//! | `foreign`, `peers` | which senders may move it; who was heard |
 //! | `group` | instances that are Active together or not at all |
 //! | `track`, `script` | effective priority and its reasons |
 //! | `announce` | gratuitous ARP and unsolicited neighbour advertisements |
@@ -30,7 +31,11 @@
 //! * One that has not listened for as long as a lease (just started, or stalled) activates them only
 //!   then, even if it became Active early because somebody said goodbye. Owners (255) do not wait.
 //! * An advert whose sending ended after the lease extends nothing: nobody heard it in time.
-//! * A goodbye in Backup is no news while another router is known to be Active.
+//! * One Active moves a router: the one that it follows or is to preempt. An advert or a goodbye of
+//!   any other sender changes no timer, no interval and no activation; an Active answers it, as the
+//!   RFC says.
+//! * A predecessor's lease is waited for while that one may still be renewing it: not longer than a
+//!   lease after the advert that told it to yield.
 //! * A Backup whose timer is late by more than an interval was not listening, and waits again.
 //!
 //! Together: crashes and frozen processes alone never give two owners; a network that loses packets
@@ -76,6 +81,7 @@ mod checksum;
 mod config;
 mod election;
 mod filter;
+mod foreign;
 mod group;
 pub mod guard;
 mod packet;

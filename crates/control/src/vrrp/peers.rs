@@ -14,6 +14,8 @@ pub struct Peer {
     pub at: Instant,
     /// How many came.
     pub adverts: u64,
+    /// Until then its adverts move nothing: it advertised although a better Active was alive.
+    pub ignored_until: Option<Instant>,
 }
 
 /// Up to eight peers.
@@ -28,10 +30,25 @@ impl Peers {
             peer.last = heard;
             peer.at = now;
             peer.adverts = peer.adverts.saturating_add(1);
+            if heard.priority == 0 {
+                peer.ignored_until = None;
+            }
         } else if let Some(place) = self.0.iter_mut().min_by_key(|place| place.map(|p| p.at)) {
-            // `None` sorts first: a free place is taken before anybody is forgotten.
-            *place = Some(Peer { last: heard, at: now, adverts: 1 });
+            // `None` sorts first: a free place is taken before a peer is forgotten.
+            *place = Some(Peer { last: heard, at: now, adverts: 1, ignored_until: None });
         }
+    }
+
+    /// The adverts of this peer are to be ignored until then.
+    pub(super) fn ignore(&mut self, source: IpAddr, until: Instant) {
+        if let Some(peer) = self.known(source) {
+            peer.ignored_until = peer.ignored_until.max(Some(until));
+        }
+    }
+
+    pub(super) fn is_ignored(&self, source: IpAddr, now: Instant) -> bool {
+        let peer = self.iter().find(|peer| peer.last.source == source);
+        peer.and_then(|peer| peer.ignored_until).is_some_and(|until| now < until)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::action::{Action, Announce, Block, Event, Heard, Queue, Reason};
 use super::config::{ChecksumMode, Config, ConfigError};
 use super::filter;
+use super::foreign::Foreign;
 use super::packet::{ChecksumStyle, EncodeError, Envelope, MAX_MESSAGE_LEN, Outgoing, encode};
 use super::peers::{Peer, Peers};
 use super::reject::Reject;
@@ -43,8 +44,9 @@ pub struct Router {
     pub(super) gated: bool,
     pub(super) stalls: u64,
     pub(super) actions: Queue,
+    pub(super) foreign: Foreign,
+    pub(super) peers: Peers,
     style: ChecksumStyle,
-    peers: Peers,
 }
 
 /// What `pointsman vrrp` shows.
@@ -95,6 +97,7 @@ impl Router {
                 ChecksumMode::Auto => ChecksumStyle::Plain,
                 ChecksumMode::Fixed(style) => style,
             },
+            foreign: Foreign::default(),
             peers: Peers::default(),
             config,
         })
@@ -172,7 +175,6 @@ impl Router {
             }
             Event::Heard(heard) => {
                 self.peers.note(heard, now);
-                self.learn_style(heard.checksum);
                 self.heard(heard, now);
             }
             Event::SetPriority(priority) => {
@@ -247,6 +249,12 @@ impl Router {
             self.actions.push(Action::Renew { until });
         } else if active.heralded_at.is_none() {
             active.heralded_at = Some(now);
+            // A Backup that did not hear of this router in time may be Active by now.
+            if now.saturating_duration_since(active.advertised_at)
+                > timers::settle(self.config.interval)
+            {
+                self.listening_since = Some(now);
+            }
             self.plan_activation();
         }
     }
@@ -273,7 +281,8 @@ impl Router {
         if self.block.is_some() { 0 } else { self.priority }
     }
 
-    fn learn_style(&mut self, heard: ChecksumStyle) {
+    /// So that the sender believes the next advert.
+    pub(super) fn learn_style(&mut self, heard: ChecksumStyle) {
         if self.config.checksum == ChecksumMode::Auto {
             self.style = heard;
         }

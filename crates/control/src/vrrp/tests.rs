@@ -18,6 +18,8 @@
 //! | only a node that forwards advertises | cells `* cannot forward`, `* priority 0 set` |
 //! | sync groups: all or none | `tests/vrrp/group-*.txt` |
 //! | a goodbye is no news while another router is Active | cell `following, priority 0 of another` |
+//! | a sender that is outranked moves nothing | `an_outranked_sender_*`, `tests/vrrp_sim.rs` |
+//! | a claim is never longer than a lease after the own advert | `a_sender_that_never_yields_*` |
 //! | nothing is activated before a lease was listened for | `tests/vrrp/goodbye-just-after-start.txt` |
 //! | any events in any order: no panic, no spinning, contract kept | `tests/vrrp_events.rs` |
 //! | rejected input changes nothing | `tests/vrrp_codec.rs`, `tests/vrrp_sim.rs` |
@@ -236,6 +238,54 @@ fn checksum_auto_follows_the_peer() {
     let mut bench = Bench::backup(Config { checksum: fixed, ..config() });
     bench.event(Event::Heard(pseudo));
     assert_eq!(bench.router.status().checksum, ChecksumStyle::Plain);
+}
+
+#[test]
+fn an_outranked_sender_moves_neither_timer_nor_take_over() {
+    let mut with = Bench::backup(config());
+    let mut without = Bench::backup(config());
+    let seconds = [1, 2, 3];
+    for bench in [&mut with, &mut without] {
+        bench.event(heard(ip(9), 200, 1000));
+    }
+    for second in seconds {
+        // Of any interval, a goodbye too, before and after the Active's own advert.
+        for (priority, interval) in [(1, 40_950), (199, 10), (0, 40_950), (1, 40_950)] {
+            with.wait(200).event(heard(ip(8), priority, interval));
+        }
+        with.wait(200);
+        without.wait(1000);
+        let outcomes = [&mut with, &mut without].map(|b| b.event(heard(ip(9), 200, 1000)));
+        assert_eq!(outcomes, ["backup 3609.375"; 2], "{second}");
+    }
+    // The Active dies, and the liar goes on.
+    for wait in [300, 3000] {
+        with.wait(wait).event(heard(ip(8), 1, 40_950));
+        without.wait(wait);
+    }
+    for step in ["advert 100; (silent) active 62.5", "on 2437.5; announce 5 taken; active 937.5"] {
+        assert_eq!([with.next(), without.next()], [step; 2]);
+    }
+}
+
+#[test]
+fn a_sender_that_never_yields_delays_a_take_over_by_one_lease_at_most() {
+    let mut bench = Bench::backup(config());
+    let begin = bench.now;
+    let mut heralded = None;
+    while bench.router.lease_until().is_none() {
+        assert!(bench.now < begin + Duration::from_secs(10), "never activated");
+        bench.event(heard(ip(8), 1, 40_950));
+        bench.wait(100);
+        if bench.router.next_deadline().is_some_and(|at| at <= bench.now) {
+            bench.timeout();
+        }
+        if bench.router.state() == StateName::Active {
+            heralded = heralded.or(Some(bench.now));
+        }
+    }
+    let waited = bench.now - heralded.expect("Active");
+    assert!(waited <= Duration::from_millis(3100), "{waited:?}");
 }
 
 #[test]

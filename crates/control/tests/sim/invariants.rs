@@ -17,6 +17,8 @@ pub(crate) enum Broken {
     UnableOwner,
     /// A rejected packet changed the router.
     RejectedInput,
+    /// A sender of the lowest priority changed the state or postponed something.
+    LiarMoved,
 }
 
 /// A broken promise, with what is needed to see it again.

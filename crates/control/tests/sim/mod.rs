@@ -20,10 +20,12 @@ use crate::seeds::rng::{self, Rng};
 mod clock;
 mod faults;
 mod invariants;
+mod liar;
 mod link;
 mod node;
 
 pub(crate) use invariants::{Broken as BrokenPromise, Violation};
+pub(crate) use liar::Liar;
 
 pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const SECOND: u64 = 1000 * MS;
@@ -48,7 +50,7 @@ pub(crate) enum Sabotage {
 }
 
 /// What a run went through.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stats {
     pub(crate) adverts: u64,
     pub(crate) delivered: u64,
@@ -57,6 +59,7 @@ pub(crate) struct Stats {
     pub(crate) lapses: u64,
     pub(crate) rejected: u64,
     pub(crate) faults: u64,
+    pub(crate) lies: u64,
     pub(crate) quiet_ns: u64,
 }
 
@@ -69,6 +72,7 @@ impl Stats {
         self.lapses += other.lapses;
         self.rejected += other.rejected;
         self.faults += other.faults;
+        self.lies += other.lies;
         self.quiet_ns += other.quiet_ns;
     }
 }
@@ -83,6 +87,7 @@ enum Due {
     TellUnable(usize),
     Able(usize),
     SendsWork(usize),
+    Lie(usize),
 }
 
 struct World {
@@ -101,6 +106,9 @@ struct World {
     actives: Watch,
     owners: Watch,
     sabotage: Sabotage,
+    liar: Liar,
+    /// Apart from the world's, so that a lie that moves nothing leaves the rest as it is.
+    lies: Rng,
     stats: Stats,
     violation: Option<Violation>,
     trace: bool,
@@ -111,9 +119,11 @@ pub(crate) fn run(
     seed: u64,
     length: u64,
     sabotage: Sabotage,
+    liar: Liar,
     trace: bool,
 ) -> Result<Stats, Box<Violation>> {
     let mut world = World::new(seed, sabotage, trace);
+    world.liar = liar;
     while world.violation.is_none() && world.step(length) {}
     match world.violation {
         Some(violation) => Err(Box::new(violation)),
@@ -148,6 +158,8 @@ impl World {
             actives: Watch::actives(),
             owners: Watch::owners(),
             sabotage,
+            liar: Liar::None,
+            lies: Rng::new(seed ^ 0x11a2),
             stats: Stats::default(),
             violation: None,
             trace,
@@ -236,6 +248,7 @@ impl World {
                 }
                 return;
             }
+            Due::Lie(at) => return self.lie_now(at),
             Due::Start(at) => self.start(at),
             Due::Thaw(at) => self.thaw(at),
             Due::TellUnable(at) => {
@@ -355,6 +368,7 @@ impl World {
             Ok(heard) => {
                 self.log(at, || format!("hears {} from {}", heard.priority, heard.source));
                 self.drain(at);
+                self.lie(at, &heard);
             }
             Err(reject) => {
                 let detail = format!("a good packet was rejected: {}", reject.name());
@@ -377,7 +391,14 @@ impl World {
             2 => {
                 envelope.source = node.config.vips[0];
                 // The source is in the pseudo-header of IPv6.
-                if envelope.source.is_ipv4() { Reject::Source } else { Reject::Checksum }
+                if envelope.source.is_ipv6() {
+                    Reject::Checksum
+                } else if node.config.peers.is_empty() {
+                    envelope.source = node.config.primary;
+                    Reject::Own
+                } else {
+                    Reject::Source
+                }
             }
             _ => {
                 bytes[2] ^= 1 << self.rng.range(0, 8);

@@ -117,11 +117,13 @@ pub(crate) fn fleet(origin: Instant, rng: &mut Rng, sabotage: Sabotage) -> Vec<N
     let preempt = rng.chance(700);
     let preempt_delay = Duration::from_secs(rng.pick(&[0, 0, 0, 5]));
     let addresses: Vec<IpAddr> = (1..=3).take(count).map(|last| address(last, v6)).collect();
+    // Without a list any sender on the link is heard.
+    let listed = rng.chance(500);
     let hasty = sabotage == Sabotage::HastyHandover;
     let handover = if hasty { Handover::AtOnce } else { Handover::Lease };
     let mut nodes = Vec::new();
     for &own in &addresses {
-        let peers = addresses.iter().copied().filter(|&peer| peer != own).collect();
+        let peers = addresses.iter().copied().filter(|&peer| listed && peer != own).collect();
         let config = Config {
             version,
             priority: rng.pick(&[50, 100, 100, 150, 200, 254]),
@@ -138,7 +140,7 @@ pub(crate) fn fleet(origin: Instant, rng: &mut Rng, sabotage: Sabotage) -> Vec<N
     nodes
 }
 
-fn address(last: u8, v6: bool) -> IpAddr {
+pub(crate) fn address(last: u8, v6: bool) -> IpAddr {
     if v6 {
         IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, u16::from(last)])
     } else {

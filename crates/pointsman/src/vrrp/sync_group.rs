@@ -8,6 +8,7 @@ use control::vrrp::{Action, Config, ConfigError, Event, Group, Guard, Router, St
 use super::advert_socket::AdvertSocket;
 use super::thread::ThreadContext;
 use super::{Command, EventKind};
+use crate::worker::pool;
 
 /// A group of routers and the socket of each. Built by the control thread.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl SyncGroup {
             routers.push(Router::new(config)?);
             list.push(Member { instance, socket, guard, since: Instant::now(), failing: false });
         }
-        Ok(Self { group: Group::new(routers), members: list })
+        Ok(Self { group: Group::new(routers, pool::seed()), members: list })
     }
 
     /// The command that runs it in the place of group `index`.
