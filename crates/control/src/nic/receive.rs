@@ -17,6 +17,8 @@ pub struct ReceiveWatch {
     /// Windows in a row in which the card received and the program saw nothing.
     blind_windows: u32,
     settled_at: Option<Tick>,
+    /// The program has seen no frame since it was attached, and may still be blind.
+    doubtful: bool,
     blind: bool,
 }
 
@@ -76,9 +78,15 @@ impl ReceiveWatch {
         self.blind
     }
 
+    /// Whether it is too early to say that the program sees what the card receives: it has seen no
+    /// frame yet. On a card that receives nothing the doubt ends after three seconds.
+    pub const fn is_doubtful(&self) -> bool {
+        self.doubtful
+    }
+
     /// Begins anew: the device is another one or was reset.
     pub fn restart(&mut self) {
-        *self = Self { blind: self.blind, ..Self::default() };
+        *self = Self { blind: self.blind, doubtful: self.doubtful, ..Self::default() };
     }
 
     /// A reading; to be called at least once a second.
@@ -92,6 +100,18 @@ impl ReceiveWatch {
             self.restart();
             return None;
         }
+        let action = self.judge(now, reading, allowed);
+        let idle = self.blind_windows == 0 && self.settled_at.is_some_and(|at| now >= at + WINDOW);
+        self.doubtful = reading.seen == 0 && !idle;
+        action
+    }
+
+    fn judge(
+        &mut self,
+        now: Tick,
+        reading: ReceiveReading,
+        allowed: Fallbacks,
+    ) -> Option<ReceiveAction> {
         if now < *self.settled_at.get_or_insert(now + SETTLE) {
             return None;
         }
@@ -226,6 +246,32 @@ mod tests {
         for one_in in [1, 10, 100] {
             let mut card = Card::new(ReceiveMode::ZeroCopy);
             assert_eq!(card.run(60_000, 100, one_in, ANY), []);
+        }
+    }
+
+    #[test]
+    fn doubt_ends_with_the_first_frame_or_on_a_quiet_network_after_three_seconds() {
+        let mut card = Card::new(ReceiveMode::Copy);
+        card.run(100, 0, 0, ANY);
+        assert!(card.watch.is_doubtful());
+        card.run(2_900, 0, 0, ANY);
+        assert!(card.watch.is_doubtful());
+        card.run(100, 0, 0, ANY);
+        assert!(!card.watch.is_doubtful());
+        let mut card = Card::new(ReceiveMode::Copy);
+        card.run(1_000, 10, 10, ANY);
+        assert!(!card.watch.is_doubtful());
+        // Neither a flap nor a new binding brings it back.
+        card.reading.serving = false;
+        card.run(500, 0, 0, ANY);
+        card.reading.serving = true;
+        card.run(500, 10, 0, ANY);
+        assert!(!card.watch.is_doubtful());
+        // A blind card stays doubtful in every mode.
+        let mut card = Card::new(ReceiveMode::ZeroCopy);
+        for _ in 0..120 {
+            card.run(100, 100, 0, ANY);
+            assert!(card.watch.is_doubtful() || card.watch.is_blind());
         }
     }
 

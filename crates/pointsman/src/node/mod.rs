@@ -181,7 +181,8 @@ impl Node {
         if due(&mut self.next.queues, now, QUEUES_EVERY) {
             self.look_at_queues().await;
         }
-        if due(&mut self.next.nics, now, NICS_EVERY) {
+        let doubtful = self.devices.iter().any(|device| device.receive.is_doubtful());
+        if due(&mut self.next.nics, now, if doubtful { TICK } else { NICS_EVERY }) {
             self.look_at_nics(now);
         }
         if due(&mut self.next.reopen, now, REOPEN_EVERY) {

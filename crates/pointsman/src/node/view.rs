@@ -73,6 +73,9 @@ impl Node {
                     "interface {name}: the card receives frames and the XDP program sees none"
                 ));
             }
+            if device.attached.is_some() && device.receive.is_doubtful() {
+                reasons.push(format!("interface {name}: the XDP program has seen no frame yet"));
+            }
             if device.unbound.is_growing() {
                 reasons.push(format!(
                     "interface {name}: frames for active VIPs come in on queues without a socket"
