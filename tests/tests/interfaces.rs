@@ -1,10 +1,14 @@
 //! Requirement: frames are seen as they were on the wire, whatever the card or the kernel would
 //! make of them, and never cross into another VLAN; afterwards the interface is as it was.
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use lab::{Lab, Node};
+use lab::{Lab, Node, Pointsman};
+use tests::close_books;
+use tests::guest::{self, Servers, forwards, set_offloads};
 use tests::lifecycle::{config, echo_everywhere, run, udp, wait_for};
 
 const TAGS: &str = "rx-vlan-offload";
@@ -27,6 +31,54 @@ fn offloads_are_off_while_the_interface_is_served_and_on_again_afterwards() -> R
     let after = offloads(node)?;
     ensure!(after == before, "before:\n{before}\nafter:\n{after}");
     Ok(())
+}
+
+/// Senders on this host leave the checksum to a card: no frame may reach a backend like that.
+#[test]
+fn checksums_that_local_senders_left_to_a_card_are_finished() -> Result<()> {
+    let lab = Lab::builder().backends(2).queues(2).build()?;
+    let _servers = Servers::start(&lab)?;
+    let lb = lab.start_pointsman(0, &guest::config(&lab, "mode = \"native\""))?;
+    // The kernel keeps the other end of a veth with a native program from merging packets.
+    forwards(&lab)?;
+    ensure!(finished(&lb)? > 0.0, "{}", lb.log());
+    let said = || lb.log().matches("leave checksums to a card").count();
+    wait_for("the log says so", Duration::from_secs(3), || Ok(said() > 0))?;
+    ensure!(said() == 1, "{}", lb.log());
+    close_books(&lb);
+    Ok(())
+}
+
+/// In generic mode the kernel keeps nobody from merging packets: what cannot be sent on is counted,
+/// and the log says once what to do.
+#[test]
+fn merged_packets_are_counted_and_the_remedy_works() -> Result<()> {
+    let lab = Lab::builder().backends(2).queues(2).build()?;
+    let _servers = Servers::start(&lab)?;
+    let lb = lab.start_pointsman(0, &guest::config(&lab, "mode = \"generic\""))?;
+    set_offloads(&lab, "on")?;
+    // More than one packet at once, from a socket that nobody waits for.
+    let merged = lab.client(0).netns().enter(|| -> Result<TcpStream> {
+        let mut stream = TcpStream::connect((lab.vip(), 81))?;
+        stream.write_all(&[0; 50_000])?;
+        Ok(stream)
+    })??;
+    wait_for("the log says so", Duration::from_secs(3), || {
+        Ok(lb.log().contains("frames longer than the MTU were dropped"))
+    })?;
+    ensure!(lb.log().contains("tso off gso off"), "{}", lb.log());
+    drop(merged);
+    // What the log says: at the sender, segmentation off. Checksums may stay as they are.
+    run(lab.client(0).netns(), &["ethtool", "-K", "eth0", "tso", "off", "gso", "off"])?;
+    guest::forwards_again(&lab)?;
+    ensure!(finished(&lb)? > 0.0, "{}", lb.log());
+    ensure!(lb.log().matches("longer than the MTU").count() == 1, "{}", lb.log());
+    close_books(&lb);
+    Ok(())
+}
+
+fn finished(lb: &Pointsman) -> Result<f64> {
+    Ok(lb.metrics()?.sum("pointsman_checksums_finished_total", &[]))
 }
 
 /// All offloads.

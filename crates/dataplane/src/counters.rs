@@ -84,6 +84,9 @@ pub struct Totals {
     pub answered: Counter,
     /// Frames copied to another worker's mailbox.
     pub handed_over: Counter,
+    /// Frames whose checksum the sender had left to a card and the worker finished: no part of the
+    /// equation.
+    pub checksums_finished: Counter,
     /// Resets that nobody asked for put on the TX ring: no part of the equation.
     pub originated: Counter,
     /// The same that the TX ring refused.

@@ -38,7 +38,8 @@ pub use key::{FlowKey, Protocol, ServiceKey};
 pub use mailbox::{Mailbox, Message, Parcel};
 pub use packet::{
     ANSWER_GROWTH, EthernetSource, MAX_EXTENSIONS, Packet, RESET_LEN, TcpFields, answer,
-    ethernet_source, parse, parse_into, reset, rewrite_macs, source_mac, unreachable, write_reset,
+    ethernet_source, finish_checksum, parse, parse_into, reset, rewrite_macs, source_mac,
+    unreachable, write_reset,
 };
 pub use pending::{Choice, PendingKey, PendingTable};
 pub use persistence::{

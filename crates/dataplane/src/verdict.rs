@@ -44,6 +44,7 @@ macro_rules! drop_reasons {
 
 drop_reasons! {
     Malformed => "malformed", "A header is cut off or contradicts itself.";
+    TooLong => "too_long", "Longer than the MTU: an offload of the sender or below merged packets.";
     Inactive => "inactive", "The VIP's lease ran out before the frame was looked at.";
     NotVip => "not_vip", "The destination is not a configured VIP (a change was under way).";
     NotVipPort => "not_vip_port", "No service listens on this port or protocol of the VIP.";

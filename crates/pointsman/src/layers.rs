@@ -68,9 +68,9 @@ impl Kind {
         self.is_stacked() && !matches!(self, Self::Vlan)
     }
 
-    /// Whether frames may arrive with a checksum that their sender left to a card they never met.
-    /// In generic mode any frame may: it may have come from another device of this host.
-    pub const fn unfinished_checksums(self, generic: bool) -> bool {
+    /// Whether frames may come from senders on this very host, and so with a checksum that they left
+    /// to a card. In generic mode that is so on any device, a virtual machine's card among them.
+    pub const fn has_local_senders(self, generic: bool) -> bool {
         generic || matches!(self, Self::Veth | Self::Tap)
     }
 

@@ -199,6 +199,11 @@ impl Page {
             "Packets forwarded without a flow entry of their own history.",
             &["interface", "queue", "kind"],
         )?;
+        let finished = self.counter(
+            "checksums_finished_total",
+            "Frames whose checksum their sender, on this host, had left to a card.",
+            &["interface", "queue"],
+        )?;
         let mut sockets: std::collections::BTreeMap<&str, CounterVec> =
             std::collections::BTreeMap::new();
         for worker in workers {
@@ -223,6 +228,7 @@ impl Page {
             {
                 unplaced.with_label_values(&[at[0], at[1], kind]).inc_by(value);
             }
+            finished.with_label_values(&at).inc_by(counters.checksums_finished);
             for count in &worker.socket {
                 if !sockets.contains_key(count.name.as_str()) {
                     let name = format!("xsk_{}_total", count.name);

@@ -152,6 +152,9 @@ pub struct WorkerCounters {
     pub flow_table_full: u64,
     /// Mid-stream packets placed by the deterministic hash.
     pub picked_up: u64,
+    /// Frames whose checksum the sender had left to a card and the worker finished.
+    #[serde(default)]
+    pub checksums_finished: u64,
     /// Resets sent unasked for backends that are down: no part of the equation.
     #[serde(default)]
     pub originated: u64,

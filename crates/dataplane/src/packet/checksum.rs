@@ -12,14 +12,18 @@ impl Sum {
     /// One form serves both families: the sum is the same in any order, and what makes an IPv4
     /// address a mapped one adds 0xffff, which is nothing in one's complement.
     pub(super) fn upper(src: Addr, dst: Addr, protocol: u8, message: &[u8]) -> Self {
+        Self::pseudo(src, dst, protocol, message.len()).add(message)
+    }
+
+    /// The pseudo header alone, for a message of `len` bytes.
+    pub(super) fn pseudo(src: Addr, dst: Addr, protocol: u8, len: usize) -> Self {
         // No message from a frame is longer than 32 bits can say.
-        let len = u32::try_from(message.len()).unwrap_or(u32::MAX);
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
         Self::default()
             .add(&src.octets())
             .add(&dst.octets())
             .add(&len.to_be_bytes())
             .add(&[0, protocol])
-            .add(message)
     }
 
     /// Adds bytes; a part of odd length must be the last.

@@ -165,7 +165,7 @@ pub(super) const fn addresses(header: &[u8; HEADER]) -> (Addr, Addr) {
 }
 
 /// More-fragments or an offset.
-const fn is_fragment(header: &[u8; HEADER]) -> bool {
+pub(super) const fn is_fragment(header: &[u8; HEADER]) -> bool {
     fragment_field(header, 0x3fff)
 }
 

@@ -68,9 +68,14 @@ pub(super) fn quoted(bytes: &[u8]) -> Quote {
 
 /// What is behind the headers of a packet that [`parse`] took.
 pub(super) fn upper(bytes: &[u8]) -> Option<(&[u8], Extent)> {
+    upper_protocol(bytes).map(|(_, body, extent)| (body, extent))
+}
+
+/// The same with its protocol number.
+pub(super) fn upper_protocol(bytes: &[u8]) -> Option<(u8, &[u8], Extent)> {
     let header = bytes.first_chunk::<HEADER>()?;
     match walk(header[6], bytes.get(HEADER..packet_len(bytes)?)?) {
-        Walk::Upper { body, extent, .. } => Some((body, extent)),
+        Walk::Upper { protocol, body, extent } => Some((protocol, body, extent)),
         Walk::LaterFragment { .. } | Walk::Unwalkable | Walk::Malformed => None,
     }
 }

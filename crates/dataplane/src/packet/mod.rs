@@ -1,6 +1,7 @@
 //! What the packet path knows about a frame, and the three things it may do to one: read it
 //! ([`parse`]), point it at a backend ([`rewrite_macs`]), turn it into an answer ([`answer()`],
-//! [`reset()`], [`unreachable()`]).
+//! [`reset()`], [`unreachable()`]). And it may finish what a sender on the same host left to a card
+//! ([`finish_checksum`]).
 //!
 //! No bytes can cause a panic: headers are read through `&[u8; N]`, whose type proves the bounds,
 //! and the lints below refuse everything else. Lengths come from the IP header, never from the
@@ -25,6 +26,7 @@ mod neighbour;
 mod reset;
 mod rewrite;
 mod transport;
+mod unfinished;
 mod unreachable;
 
 pub use answer::answer;
@@ -33,6 +35,7 @@ pub(crate) use ipv4::plain_tcp;
 pub use reset::{RESET_LEN, reset, write_reset};
 pub use rewrite::{EthernetSource, ethernet_source, rewrite_macs, source_mac};
 pub(crate) use rewrite::{is_sent_to, is_sent_to_group};
+pub use unfinished::finish_checksum;
 pub use unreachable::unreachable;
 
 use crate::addr::Addr;

@@ -13,6 +13,7 @@ use steer::{AttachMode, Attached, AttachedMode, Outcome};
 use tracing::{error, info, warn};
 
 use super::Node;
+use super::local_senders::Said;
 use super::offloads::Offloads;
 use crate::layers::{Kind, Layers};
 use crate::worker::WorkerId;
@@ -54,6 +55,8 @@ pub(super) struct Device {
     pub(super) slowest: Option<ReceiveMode>,
     /// How often a faster mode failed.
     pub(super) fallbacks: u64,
+    /// What was said once about senders on this host.
+    pub(super) said: Said,
     /// What programs counted that were attached before, by outcome.
     past: [u64; Outcome::COUNT],
 }
@@ -83,6 +86,7 @@ impl Device {
             unbound: UnboundWatch::default(),
             slowest: None,
             fallbacks: 0,
+            said: Said::default(),
             past: [0; Outcome::COUNT],
         }
     }
@@ -114,6 +118,11 @@ impl Device {
         }
     }
 
+    /// Whether the program is attached, in generic mode.
+    pub(super) fn is_generic(&self) -> bool {
+        self.attached.as_ref().is_some_and(|attached| attached.mode() == AttachedMode::Generic)
+    }
+
     /// What it is and what it stands on, as far as its index is known.
     pub(super) fn see_layers(&mut self, layers: &Layers) {
         let Some(link) = self.link else { return };
@@ -141,6 +150,7 @@ impl Device {
     }
 
     fn binding(&self, mac: Mac, frames: u32, patience: Duration) -> Binding {
+        let generic = self.is_generic();
         Binding {
             interface: self.wanted.name.clone(),
             mac,
@@ -151,10 +161,8 @@ impl Device {
                 ZeroCopy::On => xsk::ZeroCopy::On,
                 ZeroCopy::Off => xsk::ZeroCopy::Off,
             },
-            generic: self
-                .attached
-                .as_ref()
-                .is_some_and(|attached| attached.mode() == AttachedMode::Generic),
+            generic,
+            local_senders: self.kind.has_local_senders(generic),
             patience,
         }
     }

@@ -8,6 +8,7 @@ mod groups;
 mod health;
 mod health_view;
 mod hooks;
+mod local_senders;
 mod nics;
 mod offloads;
 mod permission;
@@ -189,6 +190,7 @@ impl Node {
             self.reopen_failed();
             self.follow_groups();
             self.look_at_offloads();
+            self.look_at_local_senders();
             // An interface that could not be used is only taken up when it is looked at.
             self.stale |= self.devices.iter().any(|device| device.refused.is_some());
         }

@@ -148,6 +148,7 @@ impl Node {
                     .sum(),
                 flow_table_full: totals.flow_table_full.value(),
                 picked_up: totals.picked_up.value(),
+                checksums_finished: totals.checksums_finished.value(),
                 originated: totals.originated.value(),
                 originated_lost: totals.originated_lost.value(),
             },

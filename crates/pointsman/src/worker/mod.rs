@@ -4,6 +4,7 @@
 //! the kernel's rings and over their twin in plain memory alike. The thread around it, with its
 //! clock, its sleep and its re-binding, is [`thread`].
 
+mod local_senders;
 pub mod pool;
 pub mod shared;
 pub mod thread;
@@ -25,6 +26,8 @@ pub struct Worker {
     forwarder: Forwarder,
     counters: Arc<WorkerCounters>,
     mailbox: Arc<Mailbox>,
+    /// Where senders may be on this very host: the longest frame, bytes.
+    local_senders: Option<usize>,
     /// Sent in this turn, by kind, until the flush tells how many were refused.
     sent: Sent,
 }
@@ -60,7 +63,7 @@ impl Worker {
         counters: Arc<WorkerCounters>,
         mailbox: Arc<Mailbox>,
     ) -> Self {
-        Self { id, forwarder, counters, mailbox, sent: Sent::default() }
+        Self { id, forwarder, counters, mailbox, local_senders: None, sent: Sent::default() }
     }
 
     /// One burst: takes what came, decides, sends. Returns how much it did: frames and messages, and
@@ -75,7 +78,10 @@ impl Worker {
         port.reap();
         let mut batch = Batch::new();
         let received = port.receive(&mut batch);
-        if received > 0 {
+        if let Some(longest) = self.local_senders {
+            self.mend(port, &mut batch, longest);
+        }
+        if !batch.is_empty() {
             let mut verdicts = ArrayVec::new();
             let mut frames = Frames { port, batch: &mut batch };
             let onwards = self.forwarder.burst(now, snapshot, leases, &mut frames, &mut verdicts);

@@ -16,6 +16,7 @@ use xsk::{Errno, MemoryConfig, MemoryKernel, MemoryRings, memory_port};
 
 use super::*;
 
+mod local_senders;
 mod mailbox;
 mod properties;
 mod resets;

@@ -72,6 +72,8 @@ pub struct Binding {
     pub zero_copy: ZeroCopy,
     /// Whether the XDP program runs in generic mode.
     pub generic: bool,
+    /// Whether frames may come from senders on this very host.
+    pub local_senders: bool,
     /// How long to try a queue that another socket holds. The worker does nothing else meanwhile.
     pub patience: Duration,
 }
@@ -212,6 +214,8 @@ impl WorkerThread {
         match opened {
             Ok(((port, how), fd)) => {
                 self.worker.forwarder_mut().set_mac(binding.mac);
+                let longest = binding.local_senders.then(|| how.longest_frame());
+                self.worker.set_local_senders(longest);
                 self.shared.update(|report| {
                     report.how = Some(how);
                     report.packet_socket = how.packet_socket;

@@ -126,6 +126,13 @@ pub struct Bound {
     pub packet_socket: bool,
 }
 
+impl Bound {
+    /// The longest frame that a link of this MTU carries, with two VLAN tags, bytes.
+    pub const fn longest_frame(&self) -> usize {
+        (self.mtu + LINK_HEADERS) as usize
+    }
+}
+
 /// A configuration that was checked, and what follows from it.
 #[derive(Debug)]
 struct Plan<'a> {
