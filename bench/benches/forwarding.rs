@@ -54,7 +54,7 @@ const OTHERS: [(&str, Make); 12] = [
     ("bytes part alone, 1 k flows", |name| bytes_part(name, 1_000)),
     ("bytes part alone, 1 M flows", |name| bytes_part(name, 1_000_000)),
     ("turn, template hits", |name| Contestant::new(name, TemplateHits::new()).short()),
-    ("turn, new flows: SYN and first ACK", |name| Contestant::new(name, NewFlows::new()).short()),
+    ("turn, new flows: SYN, ACK, request", |name| Contestant::new(name, NewFlows::new()).short()),
 ];
 
 /// More than seven, so that quartiles mean something.

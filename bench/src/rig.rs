@@ -118,7 +118,7 @@ impl Rig {
     fn establish(&mut self) {
         for first in (0..self.shape.flows).step_by(BURST) {
             let flows = first..self.shape.flows.min(first.saturating_add(64));
-            for flags in [Flags::Syn, Flags::Ack] {
+            for flags in [Flags::Syn, Flags::Ack, Flags::Data] {
                 for flow in flows.clone() {
                     self.inject(flow, flags);
                 }
@@ -155,6 +155,7 @@ fn snapshot(shape: Shape) -> Snapshot {
             usable: true,
             eligible: true,
             avoid_existing_clients: false,
+            suspicion: dataplane::Suspicion::None,
             when_unusable: dataplane::UnusableAction::Unreachable,
         }
     };

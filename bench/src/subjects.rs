@@ -119,7 +119,7 @@ impl TemplateHits {
     /// Over `CLIENTS` clients, each with one flow.
     pub fn new() -> Self {
         let mut rig = Rig::new(Shape { flows: 0, vips: 1, backends: 10 });
-        for flags in [Flags::Syn, Flags::Ack] {
+        for flags in [Flags::Syn, Flags::Ack, Flags::Data] {
             for client in 0..CLIENTS {
                 rig.inject(client * FLOWS_PER_CLIENT, flags);
                 rig.turn();
@@ -163,8 +163,8 @@ impl Subject for TemplateHits {
     }
 }
 
-/// Whole turns over the SYN and the first ACK of new connections of new clients; counted per
-/// connection, which is two packets.
+/// Whole turns over the SYN, the first ACK and a request of new connections of new clients; counted
+/// per connection, which is three packets.
 #[derive(Debug)]
 pub struct NewFlows {
     rig: Rig,
@@ -191,13 +191,13 @@ impl Subject for NewFlows {
             self.next
         });
         let clients: Vec<u32> = numbers.map(|n| n.wrapping_mul(SCATTER) % NEW_CLIENTS).collect();
-        let [syns, acks] = [Flags::Syn, Flags::Ack].map(|flags| {
+        let blocks = [Flags::Syn, Flags::Ack, Flags::Data].map(|flags| {
             for client in &clients {
                 self.rig.inject(client * FLOWS_PER_CLIENT, flags);
             }
             take_turns(&mut self.rig)
         });
-        (syns.0 + acks.0, syns.1)
+        (blocks.iter().map(|block| block.0).sum(), blocks[0].1)
     }
 
     fn rest(&mut self) {

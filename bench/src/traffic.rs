@@ -15,6 +15,8 @@ pub enum Flags {
     Syn = 0x02,
     /// Everything after that.
     Ack = 0x10,
+    /// The same, with numbers ahead of it.
+    Data = 0x18,
 }
 
 /// A flow's 5-tuple by number. Four flows have one client, as a browser's connections do; flows go
@@ -55,6 +57,7 @@ impl Tuple {
         frame[26..30].copy_from_slice(&self.client.to_be_bytes());
         frame[30..34].copy_from_slice(&self.vip.to_be_bytes());
         frame[34..36].copy_from_slice(&self.port.to_be_bytes());
+        frame[45] = if matches!(flags, Flags::Data) { 2 } else { 1 };
         frame[47] = flags as u8;
     }
 }

@@ -4,10 +4,11 @@
 //! The packet equation, per worker and in sum:
 //! `received + adopted = forwarded + answered + Σ dropped[reason] + handed_over`.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
 
+use crate::flow::FlowState;
 use crate::handshakes::{HandshakeWatch, Handshakes};
 use crate::slots::{BackendSlot, ServiceSlot};
 use crate::verdict::DropReason;
@@ -34,15 +35,15 @@ impl Counter {
     }
 }
 
-/// A number with one writer that goes both ways. One worker's share may be negative (a choice made
+/// A number with one writer that goes both ways, of up to 31 bits. One worker's share may be negative (a choice made
 /// on one queue and confirmed on another): only the sum over workers means something.
 #[derive(Debug, Default)]
-pub struct Gauge(AtomicI64);
+pub struct Gauge(AtomicI32);
 
 impl Gauge {
     /// Adds; only the owning worker may call this.
     #[inline]
-    pub fn add(&self, by: i64) {
+    pub fn add(&self, by: i32) {
         self.0.store(self.0.load(Relaxed).wrapping_add(by), Relaxed);
     }
 
@@ -55,7 +56,7 @@ impl Gauge {
 
     /// The value, possibly a moment old.
     pub fn value(&self) -> i64 {
-        self.0.load(Relaxed)
+        self.0.load(Relaxed).into()
     }
 }
 
@@ -111,8 +112,10 @@ pub struct BackendCounters {
     pub active: Gauge,
     /// Flows that ended but are still remembered (ip_vs: InActConn).
     pub inactive: Gauge,
-    /// Scheduler choices not yet confirmed by an ACK; abandoned ones decay.
+    /// Scheduler choices whose connection is not proven yet; abandoned ones decay.
     pub half_open: Gauge,
+    /// Flows that nothing proves to be connections.
+    pub unproven: Gauge,
     /// New connections tried: SYNs, but for the retransmissions that were recognised.
     pub attempts: Counter,
     /// Resets to its clients on its behalf, as answers and unasked: also those that could not be
@@ -123,7 +126,19 @@ pub struct BackendCounters {
 impl BackendCounters {
     /// Whether this worker still remembers a flow or a choice of the backend.
     pub fn in_use(&self) -> bool {
-        self.active.value() != 0 || self.inactive.value() != 0 || self.half_open.value() != 0
+        let gauges = [&self.active, &self.inactive, &self.half_open, &self.unproven];
+        gauges.iter().any(|gauge| gauge.value() != 0)
+    }
+
+    /// Where flows in this state are counted.
+    pub(crate) const fn flows(&self, state: FlowState) -> &Gauge {
+        if state.is_live() {
+            &self.active
+        } else if state.is_unproven() {
+            &self.unproven
+        } else {
+            &self.inactive
+        }
     }
 }
 

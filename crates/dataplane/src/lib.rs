@@ -48,6 +48,8 @@ pub use persistence::{
 };
 pub use scheduler::{Load, MaglevTable, Member, Scheduler, SchedulerKind, flow_hash, source_hash};
 pub use slots::{BackendSlot, InstanceSlot, PortId, ServiceSlot};
-pub use snapshot::{NextHop, Persistence, Service, Snapshot, UnusableAction, Vip, WorkerLink};
+pub use snapshot::{
+    NextHop, Persistence, Service, Snapshot, Suspicion, UnusableAction, Vip, WorkerLink,
+};
 pub use tick::Tick;
 pub use verdict::{DropReason, Verdict};

@@ -25,6 +25,8 @@ pub struct Mailbox {
 pub enum Message {
     /// Forward it if its flow is yours, else drop it.
     Adopt(Parcel),
+    /// Forward it to its flow's backend if that is yours, else to where a flow without an entry is.
+    Place(Parcel),
     /// Already rewritten: transmit it on your port.
     Transmit(Parcel),
     /// The flow moved to another queue: let it go.
@@ -80,7 +82,7 @@ impl Mailbox {
                 self.rouse();
                 true
             }
-            Err(Message::Adopt(parcel) | Message::Transmit(parcel)) => {
+            Err(Message::Adopt(parcel) | Message::Place(parcel) | Message::Transmit(parcel)) => {
                 self.recycle(parcel);
                 false
             }

@@ -64,12 +64,12 @@ impl PendingTable {
 
     /// The key of a source of a service with persistence; `source` is masked to the prefix.
     pub fn source_key(&self, service: ServiceSlot, source: Addr) -> PendingKey {
-        PendingKey(self.hash.source(service, source))
+        PendingKey::new(self.hash.source(service, source))
     }
 
     /// The key of a single connection.
     pub fn flow_key(&self, key: &FlowKey) -> PendingKey {
-        PendingKey(self.hash.flow(key))
+        PendingKey::new(self.hash.flow(key))
     }
 
     /// The key's choice if it has one that is `valid`, made to last longer; else `choose` is called
@@ -90,14 +90,14 @@ impl PendingTable {
             let seen = Word(set.home(key)?.load(Acquire));
             let good = |word: Word| clock.is_good(word) && valid(word.backend());
             if let Some((way, word)) = set.search(key, good) {
-                clock.refresh(way, word);
+                clock.refresh(way, word, key);
                 return Some(Choice { backend: word.backend(), fresh: false });
             }
             if let Some(choose) = choose.take() {
                 backend = Some(choose()?);
             }
             let backend = backend?;
-            if set.publish(key, seen, Word::new(key.tag(), backend, clock.now), clock) {
+            if set.publish(key, seen, Word::new(key.tag(), backend, clock.stamp(key)), clock) {
                 return Some(Choice { backend, fresh: true });
             }
         }
@@ -106,9 +106,29 @@ impl PendingTable {
 
     /// The key's choice, whether it is still valid or not.
     pub fn lookup(&self, key: PendingKey, now: Tick) -> Option<BackendSlot> {
+        Some(self.find(key, now)?.backend)
+    }
+
+    /// The same, and whether it is held.
+    pub fn find(&self, key: PendingKey, now: Tick) -> Option<Found> {
         let clock = self.clock(now);
         let (_, word) = self.set(key)?.search(key, |word| clock.is_good(word))?;
-        Some(word.backend())
+        Some(Found { backend: word.backend(), held: clock.age(word) < -SKEW })
+    }
+
+    /// Makes `backend` the key's choice, for `longer` than other choices are good for: of a
+    /// connection that has no other memory which all workers see. Repeat it in time.
+    pub fn hold(&self, key: PendingKey, backend: BackendSlot, longer: Duration, now: Tick) {
+        let lasting = self.lifetime.load(Relaxed).saturating_add(coarse_units(longer));
+        let key = PendingKey { lasting, ..key };
+        self.choose_or_join(key, now, || Some(backend), |other| other == backend);
+    }
+
+    /// Makes a choice that was held one that is not, so that it is soon forgotten.
+    pub fn release(&self, key: PendingKey, now: Tick) {
+        if let Some(backend) = self.take(key, now) {
+            self.choose_or_join(key, now, || Some(backend), |_| true);
+        }
     }
 
     /// The key's choice as [`lookup`](Self::lookup) has it, which is forgotten: the handshake is
@@ -127,7 +147,7 @@ impl PendingTable {
 
     /// Clears what is expired from the next `sets` sets of seven, round robin.
     ///
-    /// The coarse clock wraps: sweeps must come round once in 18 minutes, or a dead choice seems
+    /// The coarse clock wraps: sweeps must come round once in 36 minutes, or a dead choice seems
     /// young again.
     pub fn sweep(&self, now: Tick, sets: usize) {
         let clock = self.clock(now);
@@ -159,7 +179,7 @@ impl PendingTable {
 
     fn set(&self, key: PendingKey) -> Option<&Set> {
         let sets = u32::try_from(self.sets.len()).unwrap_or(u32::MAX);
-        self.sets.get(reduce(high(key.0), sets) as usize)
+        self.sets.get(reduce(high(key.hash), sets) as usize)
     }
 
     fn clock(&self, now: Tick) -> Clock {
@@ -167,21 +187,46 @@ impl PendingTable {
     }
 }
 
-/// What a choice is for, as a keyed hash.
+/// What a choice is for, as a keyed hash, and how long it is to last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PendingKey(u64);
+pub struct PendingKey {
+    hash: u64,
+    /// Coarse units; the table's own lifetime if that is longer.
+    lasting: u16,
+}
 
 impl PendingKey {
+    const fn new(hash: u64) -> Self {
+        Self { hash, lasting: 0 }
+    }
+
+    /// The same key, whose choice is good for so long when it is made and whenever it is joined, if
+    /// that is longer than `half_open`. At most 72 minutes and `half_open`.
+    #[must_use]
+    pub fn lasting(self, lasting: Duration) -> Self {
+        Self { lasting: coarse_units(lasting), ..self }
+    }
+
     /// Never 0, so that no choice looks like an empty word.
     pub(crate) const fn tag(self) -> u32 {
-        let tag = low(self.0);
+        let tag = low(self.hash);
         if tag == 0 { 1 } else { tag }
     }
 
     /// The place of its home word in the set: bits that neither the tag nor the set depends on.
     const fn home(self) -> usize {
-        (high(self.0) as usize) % WAYS
+        (high(self.hash) as usize) % WAYS
     }
+}
+
+/// What [`PendingTable::find`] returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Where the connection goes.
+    pub backend: BackendSlot,
+    /// It was [held](PendingTable::hold) of late, or lasts longer for another reason: a connection,
+    /// not a handshake.
+    pub held: bool,
 }
 
 /// What [`PendingTable::choose_or_join`] returns.
@@ -239,16 +284,12 @@ impl Set {
     /// Never over another copy of the same choice, which may be about to be overwritten by a worker
     /// that made a copy too: as each makes its own first, one is always left.
     fn keep(&self, word: Word, home: usize, clock: Clock) -> bool {
-        let staleness = |other: Word| match clock.is_good(other) {
-            true => clock.age(other),
-            false => i16::MAX,
-        };
         let others = self.words.iter().enumerate().filter(|&(way, _)| way != home);
         let stalest = others
             .map(|(_, way)| (way, Word(way.load(Acquire))))
             .filter(|&(_, other)| other.tag() != word.tag())
-            .max_by_key(|&(_, other)| staleness(other))
-            .filter(|&(_, other)| staleness(other) >= clock.age(word));
+            .max_by_key(|&(_, other)| clock.staleness(other))
+            .filter(|&(_, other)| clock.staleness(other) >= clock.staleness(word));
         let Some((way, other)) = stalest else { return true };
         let copied = way.compare_exchange(other.0, word.0, AcqRel, Relaxed).is_ok();
         self.moves.fetch_add(1, AcqRel);
@@ -288,7 +329,8 @@ struct Clock {
 }
 
 impl Clock {
-    /// Below 0 for what a worker wrote that read the clock a little later.
+    /// Below 0 for a choice that lasts longer than others, and for one of a worker that read the
+    /// clock a little later.
     const fn age(self, word: Word) -> i16 {
         self.now.wrapping_sub(word.time()).cast_signed()
     }
@@ -297,25 +339,45 @@ impl Clock {
         word.tag() != 0 && self.age(word) < self.lifetime.cast_signed()
     }
 
+    /// The time of the key's choice: ahead, if that is to last longer than others.
+    fn stamp(self, key: PendingKey) -> u16 {
+        let ahead = key.lasting.saturating_sub(self.lifetime).min(MAX_AHEAD);
+        self.now.wrapping_add(ahead)
+    }
+
+    /// What gives way first, the highest: what is over, old choices of handshakes, choices that last
+    /// longer than others, the choices of the last second.
+    const fn staleness(self, word: Word) -> i16 {
+        match self.age(word) {
+            _ if !self.is_good(word) => i16::MAX,
+            age if age < -SKEW => PATIENCE,
+            age => age,
+        }
+    }
+
     /// Makes a choice last from now on.
-    fn refresh(self, way: &AtomicU64, word: Word) {
-        if self.age(word) > 0 {
-            let fresh = Word::new(word.tag(), word.backend(), self.now);
+    fn refresh(self, way: &AtomicU64, word: Word, key: PendingKey) {
+        let stamp = self.stamp(key);
+        if stamp.wrapping_sub(word.time()).cast_signed() > 0 {
+            let fresh = Word::new(word.tag(), word.backend(), stamp);
             // Who is faster refreshed it, moved it or replaced it; all of that may stand.
             let _ = way.compare_exchange(word.0, fresh.0, AcqRel, Relaxed);
         }
     }
 }
 
-/// The coarse clock: units of 2^26 ns (67 ms), wrapping after 73 minutes.
+/// The coarse clock: units of 2^27 ns (134 ms), wrapping after 146 minutes.
 const fn coarse(now: Tick) -> u16 {
     low16(now.as_nanos() >> UNIT_SHIFT)
 }
 
 /// So many units that a choice lives no shorter than asked for, and at most two units longer.
 fn units(half_open: Duration) -> u16 {
-    let units = (half_open.as_nanos() >> UNIT_SHIFT) + 2;
-    u16::try_from(units).unwrap_or(u16::MAX).min(MAX_UNITS)
+    coarse_units(half_open).min(MAX_UNITS)
+}
+
+fn coarse_units(duration: Duration) -> u16 {
+    u16::try_from((duration.as_nanos() >> UNIT_SHIFT) + 2).unwrap_or(u16::MAX)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the lower bits are what is asked for")]
@@ -323,11 +385,22 @@ const fn low16(bits: u64) -> u16 {
     bits as u16
 }
 
-const UNIT_SHIFT: u32 = 26;
+const UNIT_SHIFT: u32 = 27;
 
-/// A quarter of the coarse clock's range, 18 minutes: half of it tells past from future, and what
+/// A quarter of the coarse clock's range, 36 minutes: half of it tells past from future, and what
 /// is left is the time in which a sweep must come by.
 const MAX_UNITS: u16 = 1 << 14;
+
+/// How far ahead the time of a choice may lie: not quite half of the range, for workers read the
+/// clock at different times.
+const MAX_AHEAD: u16 = (1 << 15) - (1 << 9);
+
+/// What lies further ahead than this, two seconds, does so on purpose.
+const SKEW: i16 = 16;
+
+/// Choices that last long are as stale as others are after so many units, one second: by then the
+/// ACK of a handshake is there, or late.
+const PATIENCE: i16 = 8;
 
 /// Words in one cache line, beside the count of moves.
 const WAYS: usize = 7;

@@ -99,8 +99,24 @@ pub struct NextHop {
     /// Whether its own clients, too, are to connect elsewhere, although it is usable: it is
     /// suspected, or down and keeps its flows. Then it is not eligible.
     pub avoid_existing_clients: bool,
+    /// Why it is not eligible, if nothing but a suspicion speaks against it.
+    pub suspicion: Suspicion,
     /// What becomes of its flows while it is not usable.
     pub when_unusable: UnusableAction,
+}
+
+/// What makes a backend suspected that would be eligible otherwise. No suspicion makes a template
+/// give way: that takes a verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Suspicion {
+    /// It is not suspected.
+    #[default]
+    None,
+    /// Unanswered SYNs alone, which anybody can forge: sources whose template names it come back
+    /// all the same, but for a SYN that they had to send again.
+    Syns,
+    /// A check failed: new connections of all sources go elsewhere.
+    Checks,
 }
 
 /// What becomes of the flows of a backend that is not usable.
@@ -132,6 +148,7 @@ impl NextHop {
         usable: false,
         eligible: false,
         avoid_existing_clients: false,
+        suspicion: Suspicion::None,
         when_unusable: UnusableAction::Unreachable,
     };
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dataplane::{BackendSlot, Tick, UnusableAction};
+use dataplane::{BackendSlot, Suspicion, Tick, UnusableAction};
 
 use super::ramp::{Ramp, STEPS};
 use super::reach::Path;
@@ -61,6 +61,8 @@ struct Health {
     condition: Condition,
     /// Whether a check has said so, or there is none.
     known: bool,
+    /// Whether nothing but unanswered SYNs speaks against it.
+    unanswered_only: bool,
     why: String,
 }
 
@@ -69,7 +71,7 @@ impl Health {
         let checked = role == Role::Member && !service.health.is_empty();
         let starts_up = service.health.iter().all(|check| check.starts_up);
         let condition = if checked && !starts_up { Condition::Down } else { Condition::Up };
-        Self { condition, known: !checked, why: String::new() }
+        Self { condition, known: !checked, unanswered_only: false, why: String::new() }
     }
 }
 
@@ -121,6 +123,7 @@ impl BackendRuntime {
         self.health = Health {
             condition: transition.to.condition(),
             known: transition.to != health::State::Checking,
+            unanswered_only: transition.reason.is_unanswered_only(),
             why: transition.reason.to_string(),
         };
     }
@@ -162,7 +165,7 @@ impl BackendRuntime {
     }
 
     fn state_now(&self) -> (BackendState, String) {
-        let Health { condition, known, why } = &self.health;
+        let Health { condition, known, why, .. } = &self.health;
         if matches!(self.role, Role::Leaving(_)) {
             return (BackendState::Draining, "removed from the configuration".to_owned());
         }
@@ -218,6 +221,15 @@ impl BackendRuntime {
             Condition::Down => !policy.inhibit,
         };
         (leaves || unwell) && !self.eligible && self.is_usable(policy)
+    }
+
+    /// What makes it suspected, if nothing else keeps new connections away.
+    pub(super) fn suspicion(&self) -> Suspicion {
+        match self.health.unanswered_only {
+            _ if self.eligible || !self.can_take(Condition::Suspected) => Suspicion::None,
+            true => Suspicion::Syns,
+            false => Suspicion::Checks,
+        }
     }
 
     /// What becomes of its flows while it is not usable.

@@ -1,6 +1,7 @@
 mod failure;
 mod leaving;
 mod slow_start;
+mod suspicion;
 
 use std::time::Duration;
 

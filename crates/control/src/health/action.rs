@@ -120,6 +120,17 @@ pub enum Reason {
     Unconfirmed,
 }
 
+impl Reason {
+    /// Whether nothing but unanswered SYNs speaks against the backend, which anybody can forge.
+    pub fn is_unanswered_only(&self) -> bool {
+        let Self::Failing(troubles) = self else { return false };
+        let only = |trouble: &Trouble| {
+            trouble.unanswered && !trouble.sentinel && trouble.failure.is_none()
+        };
+        !troubles.is_empty() && troubles.iter().all(only)
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

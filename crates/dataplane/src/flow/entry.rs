@@ -34,6 +34,27 @@ impl Tags {
     }
 }
 
+/// Entries of a bucket.
+pub(super) struct Positions {
+    pub(super) bucket: u32,
+    /// As [`Tags::matching`] has them.
+    pub(super) mask: u32,
+}
+
+impl Iterator for Positions {
+    type Item = u32;
+
+    #[inline]
+    fn next(&mut self) -> Option<u32> {
+        if self.mask == 0 {
+            return None;
+        }
+        let way = self.mask.trailing_zeros();
+        self.mask &= self.mask - 1;
+        Some(self.bucket * BUCKET + way)
+    }
+}
+
 /// All that is known of a flow, in one line. Fields in the order that leaves no gaps.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -44,8 +65,9 @@ pub(super) struct Record {
     pub(super) last_seen: u32,
     last_ack: u32,
     template: Option<Epoch>,
-    /// When a packet of the ended flow was last reported, in the unit of `last_seen`.
-    pub(super) trailed: u32,
+    /// Of an unproven flow: [`TcpFields::next`] of its last segment. Of one that ended: when a packet
+    /// of it was last reported, in the unit of `last_seen`.
+    pub(super) mark: u32,
     src_port: u16,
     dst_port: u16,
     pub(super) backend: BackendSlot,
@@ -66,7 +88,7 @@ impl Record {
         last_seen: 0,
         last_ack: 0,
         template: None,
-        trailed: 0,
+        mark: 0,
         src_port: 0,
         dst_port: 0,
         backend: BackendSlot(0),
@@ -81,7 +103,8 @@ impl Record {
             src: key.src,
             dst: key.dst,
             last_seen: now,
-            last_ack: new.last_ack.unwrap_or(0),
+            last_ack: new.tcp.map_or(0, |tcp| tcp.ack),
+            mark: new.tcp.map_or(0, |tcp| tcp.next),
             src_port: key.src_port,
             dst_port: key.dst_port,
             backend: new.backend,
@@ -132,9 +155,21 @@ impl Record {
         self.prefix_len = template.prefix_len;
     }
 
+    /// Its template is another one by now.
+    pub(super) const fn leave(&mut self) {
+        self.template = None;
+    }
+
     pub(super) fn template(&self) -> Option<TemplateRef> {
         let key = TemplateKey::new(self.service, self.src, self.prefix_len);
         self.template.map(|epoch| TemplateRef { key, epoch })
+    }
+
+    /// Whether the segment's numbers lie ahead of those of the flow's last one, as they do when the
+    /// client sent or received something in between. By no more than a window: one that has nothing
+    /// to do with the flow, with numbers of any kind, is told apart from it in 127 of 128 cases.
+    pub(super) const fn advances(&self, tcp: TcpFields) -> bool {
+        is_ahead(tcp.ack, self.last_ack) || is_ahead(tcp.next, self.mark)
     }
 
     /// Takes note of the segment's acknowledgment number.
@@ -150,7 +185,9 @@ impl Record {
 
     /// Where a reset to the client would go, and its sequence number; `None` if it cannot be sent.
     pub(super) fn resettable(&self) -> Option<(Mac, u32)> {
-        let open = matches!(self.state, Some(FlowState::PickedUp | FlowState::Established));
+        let open = self.state.is_some_and(|state| {
+            state.protocol() == Protocol::Tcp && (state.is_live() || state.is_unproven())
+        });
         (open && self.client.is_unicast()).then_some((self.client, self.last_ack))
     }
 
@@ -164,6 +201,16 @@ impl Record {
         }
     }
 }
+
+/// Whether a sequence number is ahead of another, by no more than the largest windows in use.
+const fn is_ahead(number: u32, other: u32) -> bool {
+    let ahead = number.wrapping_sub(other);
+    0 < ahead && ahead <= MAX_ADVANCE
+}
+
+/// 16 MiB. More cannot be under way at once: the send and receive buffers of common systems are
+/// smaller.
+const MAX_ADVANCE: u32 = 1 << 24;
 
 const _: () = assert!(size_of::<Tags>() == WAYS);
 const _: () = assert!(size_of::<Record>() == 64 && align_of::<Record>() == 64);

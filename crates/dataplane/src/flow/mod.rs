@@ -30,6 +30,7 @@ pub use timeouts::Timeouts;
 
 use crate::addr::Mac;
 use crate::key::FlowKey;
+use crate::packet::TcpFields;
 use crate::persistence::{Epoch, TemplateRef};
 use crate::slots::{BackendSlot, ServiceSlot};
 use crate::tick::Tick;
@@ -82,9 +83,8 @@ pub struct NewFlow {
     pub backend: BackendSlot,
     /// How it came to be known.
     pub origin: Origin,
-    /// The acknowledgment number of its first packet. `None` for UDP: a segment without one makes
-    /// no flow that lives.
-    pub last_ack: Option<u32>,
+    /// Its first segment, which acknowledges something; `None` for UDP.
+    pub tcp: Option<TcpFields>,
     /// Where a reset to the client would go: the Ethernet source of its first packet. All zero if
     /// no frame can simply be sent there.
     pub client: Mac,
@@ -128,12 +128,17 @@ pub struct EndedFlow {
     pub at: Tick,
     /// The template whose live flows it has to leave; `None` when it left before.
     pub template: Option<TemplateRef>,
+    /// It made room for another flow before its time.
+    pub evicted: bool,
 }
 
 /// Both buckets of the key are full of flows that live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no room in the flow table for this 5-tuple")]
-pub struct TableFull;
+pub struct TableFull {
+    /// That was known: it was so less than a second ago, and nothing was looked at.
+    pub again: bool,
+}
 
 #[cfg(test)]
 mod tests;

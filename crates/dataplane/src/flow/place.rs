@@ -1,9 +1,12 @@
 //! Where a new flow goes.
 
+use std::cmp::Reverse;
+
 use crate::key::FlowKey;
 use crate::tick::Tick;
 
 use super::entry::{BUCKET, Record};
+use super::hash::{high, low};
 use super::state::FlowState;
 use super::table::FlowTable;
 use super::timeouts::millis_since;
@@ -13,13 +16,16 @@ impl FlowTable {
     /// Inserts a flow; what makes room for it is reported as ended first.
     ///
     /// Takes the first of these that there is: the entry of the same 5-tuple (it is expired, or the
-    /// caller did not look), a free one, an expired one, the longest idle unconfirmed pick-up.
+    /// caller did not look), a free one, an expired one, the one that is missed least
+    /// ([`Worth`]). A flow that was picked up pushes out nothing but ended and picked-up ones; no
+    /// flow pushes out one that lives.
     ///
-    /// The flow lives from here on. The flags of its first packet are not looked at: give a FIN or
-    /// RST to [`observe`](Self::observe) as well.
+    /// The flow of a handshake or pick-up is unproven, that of UDP lives from here on. The flags of
+    /// its first packet are not looked at.
     ///
     /// # Errors
-    /// [`TableFull`]: the flow is to be served without an entry.
+    /// [`TableFull`]: the flow is to be served without an entry. It is looked for room for it once
+    /// a second.
     pub fn insert(
         &mut self,
         hash: FlowHash,
@@ -28,22 +34,28 @@ impl FlowTable {
         now: Tick,
         ended: &mut impl FnMut(EndedFlow),
     ) -> Result<FlowId, TableFull> {
-        let at = self
+        if self.refused.is_known(hash, now) {
+            return Err(TableFull { again: true });
+        }
+        let room = self
             .position(hash, key)
             .or_else(|| self.free(hash))
-            .or_else(|| self.candidates(hash).find(|&at| self.is_expired_at(at, now)))
-            .or_else(|| self.unconfirmed(hash, now))
-            .ok_or(TableFull)?;
+            .or_else(|| self.candidates(hash).find(|&at| self.is_expired_at(at, now)));
+        let victim = room.or_else(|| self.victim(hash, new.origin, now));
+        let Some(at) = victim else {
+            self.refused.note(hash, now);
+            return Err(TableFull { again: false });
+        };
         if let Some(flow) = self.take(at, now) {
-            ended(flow);
+            ended(EndedFlow { evicted: room.is_none(), ..flow });
         }
         let state = match new.origin {
-            Origin::Handshake => FlowState::Established,
+            Origin::Handshake => FlowState::Opening,
             Origin::PickUp => FlowState::PickedUp,
             Origin::Udp => FlowState::Udp,
         };
         let record = Record::new(key, state, new, now.wrapping_millis());
-        self.put(at, hash.tag(), record).ok_or(TableFull)
+        self.put(at, hash.tag(), record).ok_or(TableFull { again: false })
     }
 
     /// A free entry: in the first bucket unless that is nearly full and the second is emptier.
@@ -62,13 +74,24 @@ impl FlowTable {
         self.tags.get(bucket as usize).map_or(0, |tags| tags.matching(0))
     }
 
-    fn unconfirmed(&self, hash: FlowHash, now: Tick) -> Option<u32> {
+    /// The entry that is missed least: of those of one kind one in the bucket that has more of them,
+    /// which keeps the others even, and there the longest idle one.
+    fn victim(&self, hash: FlowHash, origin: Origin, now: Tick) -> Option<u32> {
+        let most = match origin {
+            Origin::PickUp => Worth::PickedUp,
+            Origin::Handshake | Origin::Udp => Worth::EndingDownload,
+        };
         let now = now.wrapping_millis();
-        self.candidates(hash)
-            .filter_map(|at| Some((at, self.records.get(at as usize)?)))
-            .filter(|(_, record)| record.state == Some(FlowState::PickedUp))
-            .max_by_key(|(_, record)| millis_since(now, record.last_seen))
-            .map(|(at, _)| at)
+        let in_bucket = |bucket: u32| {
+            let entries = (bucket * BUCKET..(bucket + 1) * BUCKET)
+                .filter_map(|at| Some((at, Worth::of(self.records.get(at as usize)?, now)?)))
+                .filter(|&(_, (worth, _))| worth <= most);
+            let (at, (worth, _)) =
+                entries.clone().min_by_key(|&(_, (worth, idle))| (worth, Reverse(idle)))?;
+            Some((worth, Reverse(entries.count()), at))
+        };
+        let buckets = [hash.first, self.second(hash)].into_iter();
+        buckets.filter_map(in_bucket).min().map(|(_, _, at)| at)
     }
 
     /// All entries where a key may lie.
@@ -77,6 +100,74 @@ impl FlowTable {
         ways(hash.first).chain(ways(self.second(hash)))
     }
 }
+
+/// How much an entry is missed that is not expired, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Worth {
+    /// The client sent RST.
+    Reset,
+    /// The client sent FIN, and nothing more of late.
+    Closed,
+    /// Unproven, and its SYN was not seen.
+    PickedUp,
+    /// Unproven.
+    Opening,
+    /// The client sent FIN, and still acknowledges.
+    EndingDownload,
+}
+
+impl Worth {
+    /// With the milliseconds for which it has been idle; `None` for a flow that lives.
+    fn of(record: &Record, now: u32) -> Option<(Self, u32)> {
+        let idle = millis_since(now, record.last_seen);
+        let worth = match record.state? {
+            FlowState::Reset => Self::Reset,
+            FlowState::Closing if idle >= QUIET_MILLIS => Self::Closed,
+            FlowState::Closing => Self::EndingDownload,
+            FlowState::PickedUp => Self::PickedUp,
+            FlowState::Opening => Self::Opening,
+            FlowState::Established | FlowState::Udp => return None,
+        };
+        Some((worth, idle))
+    }
+}
+
+/// Where room was sought in vain of late: a direct-mapped table of keys and seconds.
+#[derive(Debug)]
+pub(super) struct Refusals(Box<[(u32, u32)]>);
+
+impl Refusals {
+    pub(super) fn new() -> Self {
+        Self(vec![(0, u32::MAX); REFUSALS].into_boxed_slice())
+    }
+
+    fn is_known(&self, hash: FlowHash, now: Tick) -> bool {
+        let (index, key) = Self::place(hash);
+        self.0.get(index) == Some(&(key, second(now)))
+    }
+
+    fn note(&mut self, hash: FlowHash, now: Tick) {
+        let (index, key) = Self::place(hash);
+        if let Some(refusal) = self.0.get_mut(index) {
+            *refusal = (key, second(now));
+        }
+    }
+
+    const fn place(hash: FlowHash) -> (usize, u32) {
+        (low(hash.bits) as usize % REFUSALS, high(hash.bits))
+    }
+}
+
+/// Wraps after 49 days; [`u32::MAX`] is none.
+const fn second(now: Tick) -> u32 {
+    now.wrapping_millis() / 1000
+}
+
+/// Connections that are not looked at again within the second: 32 KiB.
+const REFUSALS: usize = 4096;
+
+/// A client that acknowledges a download does so more often than this.
+const QUIET_MILLIS: u32 = 2000;
 
 /// Entries that are left free in a key's first bucket while its second is emptier.
 const KEPT_FREE: u32 = 4;

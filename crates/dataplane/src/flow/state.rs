@@ -2,15 +2,16 @@
 
 use crate::key::Protocol;
 
-/// Where a flow stands, as ip_vs keeps it in direct routing: only the client's packets are seen
-/// (`ip_vs_proto_tcp.c`, the input-only table).
+/// Where a flow stands. In direct routing only the client's packets are seen, as in ip_vs
+/// (`ip_vs_proto_tcp.c`, the input-only table), and anybody can send those of a handshake from a
+/// forged address. So a TCP flow is *unproven* until a second segment's numbers advance; until then
+/// it makes room for others, holds no template and is no load to its backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum FlowState {
-    /// A packet from the middle of a connection without history. Idles out as half-open does, and
-    /// makes room for others when its buckets are full.
+    /// Unproven: a packet from the middle of a connection whose SYN was not seen here.
     PickedUp = 1,
-    /// The client acknowledged the handshake, or a picked-up flow sent a second packet.
+    /// Proven: the numbers of the client's segments advance.
     Established = 2,
     /// The client sent FIN; it may still acknowledge a long download.
     Closing = 3,
@@ -18,23 +19,30 @@ pub enum FlowState {
     Reset = 4,
     /// UDP has no states.
     Udp = 5,
+    /// Unproven: the client acknowledged the handshake.
+    Opening = 6,
 }
 
 impl FlowState {
-    /// Whether the flow lives: it holds its persistence template.
+    /// Whether the flow lives: it is proven and not over. It may hold a persistence template.
     #[inline]
     pub const fn is_live(self) -> bool {
-        match self {
-            Self::PickedUp | Self::Established | Self::Udp => true,
-            Self::Closing | Self::Reset => false,
-        }
+        matches!(self, Self::Established | Self::Udp)
+    }
+
+    /// Whether nothing proves that the flow is a connection.
+    #[inline]
+    pub const fn is_unproven(self) -> bool {
+        matches!(self, Self::PickedUp | Self::Opening)
     }
 
     /// The protocol of a flow in this state.
     #[inline]
     pub const fn protocol(self) -> Protocol {
         match self {
-            Self::PickedUp | Self::Established | Self::Closing | Self::Reset => Protocol::Tcp,
+            Self::PickedUp | Self::Opening | Self::Established | Self::Closing | Self::Reset => {
+                Protocol::Tcp
+            }
             Self::Udp => Protocol::Udp,
         }
     }
@@ -47,6 +55,7 @@ impl FlowState {
             Self::Closing => "closing",
             Self::Reset => "reset",
             Self::Udp => "udp",
+            Self::Opening => "opening",
         }
     }
 }
@@ -54,14 +63,20 @@ impl FlowState {
 /// What a packet changed about its flow that others want to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transition {
-    /// A picked-up flow sent its second packet: it is a connection, not a stray packet.
-    Confirmed,
+    /// An unproven flow turned out to be a connection, and lives from here on. Where the packet is
+    /// its last one as well, the end is reported when it is observed once more.
+    Proven {
+        /// Whether its SYN was not seen here.
+        picked_up: bool,
+    },
     /// FIN or RST: the flow's life is over. Reported once; [`EndedFlow`](super::EndedFlow) does
     /// not name the template again when the entry goes.
     Ended,
+    /// FIN or RST of an unproven flow.
+    Abandoned,
     /// A packet of a flow whose life is over, at most once per second and flow.
     Trailing,
-    /// A SYN on an established connection: forged, or of a client that knows nothing of it.
+    /// A SYN on a flow whose handshake was seen: forged, or of a client that knows nothing of it.
     Repeated,
     /// A SYN that begins a new connection on this 5-tuple. The entry is as it was: remove it.
     NewConnection,
@@ -104,8 +119,8 @@ pub(super) enum Step {
     /// The same, but worth a thought.
     Repeat,
     /// To `Established`.
-    Confirm,
-    /// From a live state to this one.
+    Prove,
+    /// From a live or unproven state to this one.
     End(FlowState),
     /// Over before, and now in this state.
     Trail(FlowState),
@@ -115,23 +130,22 @@ pub(super) enum Step {
 
 /// ```text
 ///              ACK          FIN         RST        SYN
-/// PickedUp     Established  Closing !   Reset !    new connection
+/// PickedUp     stay *       Closing *   Reset      new connection
+/// Opening      stay *       Closing *   Reset      repeated
 /// Established  stay         Closing !   Reset !    repeated
 /// Closing      stay         stay        Reset      new connection
 /// Reset        stay         stay        stay       new connection
 /// ```
-/// `!` ends the flow's life.
+/// `*` to `Established` if its numbers advance. `!` ends the flow's life.
 #[inline]
-pub(super) const fn step(state: FlowState, segment: Segment) -> Step {
-    use FlowState::{Closing, Established, PickedUp, Reset, Udp};
+pub(super) const fn step(state: FlowState, segment: Segment, advances: bool) -> Step {
+    use FlowState::{Closing, Established, Opening, PickedUp, Reset, Udp};
     match (state, segment) {
-        (Established, Segment::Ack | Segment::Other) | (PickedUp, Segment::Other) | (Udp, _) => {
-            Step::Stay
-        }
-        (Established, Segment::Syn) => Step::Repeat,
-        (PickedUp, Segment::Ack) => Step::Confirm,
-        (PickedUp | Established, Segment::Fin) => Step::End(Closing),
-        (PickedUp | Established, Segment::Rst) => Step::End(Reset),
+        (PickedUp | Opening, Segment::Ack | Segment::Fin) if advances => Step::Prove,
+        (PickedUp | Opening | Established, Segment::Ack | Segment::Other) | (Udp, _) => Step::Stay,
+        (Opening | Established, Segment::Syn) => Step::Repeat,
+        (PickedUp | Opening | Established, Segment::Fin) => Step::End(Closing),
+        (PickedUp | Opening | Established, Segment::Rst) => Step::End(Reset),
         (PickedUp | Closing | Reset, Segment::Syn) => Step::Renew,
         (Closing, Segment::Rst) => Step::Trail(Reset),
         (Closing | Reset, _) => Step::Trail(state),
@@ -149,32 +163,47 @@ mod tests {
 
     #[test]
     fn every_state_and_segment() {
-        use FlowState::{Closing, Established, PickedUp, Reset, Udp};
-        use Step::{Confirm, End, Renew, Repeat, Stay, Trail};
+        use FlowState::{Closing, Established, Opening, PickedUp, Reset, Udp};
+        use Step::{End, Prove, Renew, Repeat, Stay, Trail};
         let segments = [Segment::Ack, Segment::Fin, Segment::Rst, Segment::Syn, Segment::Other];
         let table = [
-            (PickedUp, [Confirm, End(Closing), End(Reset), Renew, Stay]),
-            (Established, [Stay, End(Closing), End(Reset), Repeat, Stay]),
-            (Closing, [Trail(Closing), Trail(Closing), Trail(Reset), Renew, Trail(Closing)]),
-            (Reset, [Trail(Reset), Trail(Reset), Trail(Reset), Renew, Trail(Reset)]),
-            (Udp, [Stay; 5]),
+            (PickedUp, [Stay, End(Closing), End(Reset), Renew, Stay], [Prove, Prove]),
+            (Opening, [Stay, End(Closing), End(Reset), Repeat, Stay], [Prove, Prove]),
+            (Established, [Stay, End(Closing), End(Reset), Repeat, Stay], [Stay, End(Closing)]),
+            (
+                Closing,
+                [Trail(Closing), Trail(Closing), Trail(Reset), Renew, Trail(Closing)],
+                [Trail(Closing), Trail(Closing)],
+            ),
+            (
+                Reset,
+                [Trail(Reset), Trail(Reset), Trail(Reset), Renew, Trail(Reset)],
+                [Trail(Reset), Trail(Reset)],
+            ),
+            (Udp, [Stay; 5], [Stay; 2]),
         ];
-        for (state, expected) in table {
-            let got = segments.map(|segment| step(state, segment));
+        for (state, expected, [ack, fin]) in table {
+            let got = segments.map(|segment| step(state, segment, false));
             assert_eq!(got, expected, "{state:?}");
+            let [_, _, rst, syn, other] = expected;
+            let got = segments.map(|segment| step(state, segment, true));
+            assert_eq!(got, [ack, fin, rst, syn, other], "{state:?}, advancing");
         }
     }
 
     #[test]
-    fn only_live_states_end() {
-        use FlowState::{Closing, Established, PickedUp, Reset, Udp};
-        for state in [PickedUp, Established, Closing, Reset, Udp] {
-            for flags in 0..=u8::MAX {
-                match step(state, Segment::of(flags)) {
-                    Step::End(to) => assert!(state.is_live() && !to.is_live()),
-                    Step::Trail(to) => assert!(!state.is_live() && !to.is_live()),
-                    Step::Stay | Step::Confirm | Step::Repeat => assert!(state.is_live()),
-                    Step::Renew => assert_ne!(state, Established),
+    fn only_live_and_unproven_states_end() {
+        use FlowState::{Closing, Established, Opening, PickedUp, Reset, Udp};
+        for state in [PickedUp, Opening, Established, Closing, Reset, Udp] {
+            let is_over = !state.is_live() && !state.is_unproven();
+            assert!(!(state.is_live() && state.is_unproven()));
+            for (flags, advances) in (0..=u8::MAX).flat_map(|f| [(f, false), (f, true)]) {
+                match step(state, Segment::of(flags), advances) {
+                    Step::End(to) => assert!(!is_over && !to.is_live() && !to.is_unproven()),
+                    Step::Trail(to) => assert!(is_over && !to.is_live() && !to.is_unproven()),
+                    Step::Prove => assert!(state.is_unproven() && advances),
+                    Step::Stay | Step::Repeat => assert!(!is_over),
+                    Step::Renew => assert!(!state.is_live()),
                 }
             }
         }

@@ -9,8 +9,9 @@ use crate::packet::TcpFields;
 use crate::slots::BackendSlot;
 use crate::tick::Tick;
 
-use super::entry::{BUCKET, Record, Tags, WAYS};
+use super::entry::{BUCKET, Positions, Record, Tags, WAYS};
 use super::hash::{self, KeyedHash};
+use super::place::Refusals;
 use super::state::{self, FlowState, Segment, Step, Transition};
 use super::timeouts::{IdleMillis, Timeouts, is_over, millis_since};
 use super::{EndedFlow, Flow, FlowHash, FlowId, Found, Membership};
@@ -49,7 +50,9 @@ pub struct FlowTable {
     capacity: usize,
     len: usize,
     live: usize,
+    unproven: usize,
     sweep_at: u32,
+    pub(super) refused: Refusals,
 }
 
 impl FlowTable {
@@ -67,7 +70,9 @@ impl FlowTable {
             capacity,
             len: 0,
             live: 0,
+            unproven: 0,
             sweep_at: 0,
+            refused: Refusals::new(),
         }
     }
 
@@ -139,7 +144,7 @@ impl FlowTable {
             Some(_) => FlowState::Established,
             None => FlowState::Udp,
         };
-        let (now, idle) = (now.wrapping_millis(), self.idle.of(state));
+        let (now, idle) = (now.wrapping_millis(), self.idle.of(state, false));
         let record = self.records.get_mut(hash.likely as usize)?;
         let known = record.state == Some(state) && record.is_between(key);
         if !known || is_over(idle, record.last_seen, now) {
@@ -187,7 +192,8 @@ impl FlowTable {
             record.acknowledge(tcp);
             return None;
         }
-        let step = state::step(state, segment);
+        let advances = state.is_unproven() && record.advances(tcp);
+        let step = state::step(state, segment, advances);
         self.take_step(id, step, tcp, now)
     }
 
@@ -209,14 +215,29 @@ impl FlowTable {
 
     /// Reports and removes what is expired in the next `buckets` buckets of 16, round robin.
     pub fn sweep(&mut self, now: Tick, buckets: usize, ended: &mut impl FnMut(EndedFlow)) {
+        self.sweep_and_visit(now, buckets, ended, &mut |_, _| true);
+    }
+
+    /// The same, and shows all other flows to `visit`, which says whether a flow still holds its
+    /// template: one that does not is a member of none from then on.
+    pub fn sweep_and_visit(
+        &mut self,
+        now: Tick,
+        buckets: usize,
+        ended: &mut impl FnMut(EndedFlow),
+        visit: &mut impl FnMut(&FlowKey, &Flow) -> bool,
+    ) {
         for _ in 0..buckets.min(self.tags.len()) {
             let first = self.sweep_at * BUCKET;
             self.sweep_at = if self.sweep_at + 1 < self.buckets { self.sweep_at + 1 } else { 0 };
             for at in first..first + BUCKET {
-                if self.is_expired_at(at, now)
-                    && let Some(flow) = self.take(at, now)
+                if self.is_expired_at(at, now) {
+                    self.take(at, now).into_iter().for_each(&mut *ended);
+                } else if let Some(record) = self.records.get_mut(at as usize)
+                    && let Some(state) = record.state
+                    && !visit(&record.key(), &record.view(state))
                 {
-                    ended(flow);
+                    record.leave();
                 }
             }
         }
@@ -277,6 +298,11 @@ impl FlowTable {
         self.live
     }
 
+    /// Entries whose flow is unproven, expired ones included until they are swept.
+    pub const fn unproven(&self) -> usize {
+        self.unproven
+    }
+
     /// The number of flows that the table was made for.
     pub const fn capacity(&self) -> usize {
         self.capacity
@@ -302,31 +328,59 @@ impl FlowTable {
         }
         let record = self.records.get_mut(id.index())?;
         record.last_seen = now;
+        let state = record.state?;
         if tcp.flags & state::ACK != 0 {
             record.acknowledge(tcp);
+            if state.is_unproven() {
+                record.mark = tcp.next;
+            }
         }
         match step {
             Step::Stay | Step::Renew => None,
             Step::Repeat => Some(Transition::Repeated),
-            Step::Confirm => {
+            Step::Prove => {
                 record.state = Some(FlowState::Established);
-                Some(Transition::Confirmed)
+                self.unproven -= 1;
+                self.live += 1;
+                Some(Transition::Proven { picked_up: state == FlowState::PickedUp })
             }
             Step::End(to) => {
                 record.state = Some(to);
-                record.trailed = now;
+                record.mark = now;
+                if state.is_unproven() {
+                    self.unproven -= 1;
+                    return Some(Transition::Abandoned);
+                }
                 self.live -= 1;
                 Some(Transition::Ended)
             }
             Step::Trail(to) => {
                 record.state = Some(to);
-                let due = millis_since(now, record.trailed) >= TRAILING_MILLIS;
+                let due = millis_since(now, record.mark) >= TRAILING_MILLIS;
                 if due {
-                    record.trailed = now;
+                    record.mark = now;
                 }
                 due.then_some(Transition::Trailing)
             }
         }
+    }
+
+    /// Counts an entry of this state more, or less.
+    const fn count(&mut self, state: FlowState, more: bool) {
+        let counter = if state.is_live() {
+            &mut self.live
+        } else if state.is_unproven() {
+            &mut self.unproven
+        } else {
+            return;
+        };
+        *counter = if more { *counter + 1 } else { *counter - 1 };
+    }
+
+    /// Whether so many flows are unproven that none may stay so for long.
+    #[inline]
+    pub(super) const fn is_crowded(&self) -> bool {
+        self.unproven > self.capacity / FEW_PART
     }
 
     /// Empties an entry and says what was in it.
@@ -336,9 +390,7 @@ impl FlowTable {
         let gone = std::mem::replace(record, Record::FREE);
         self.set_tag(at, 0);
         self.len -= 1;
-        if state.is_live() {
-            self.live -= 1;
-        }
+        self.count(state, false);
         Some(EndedFlow {
             key: gone.key(),
             service: gone.service,
@@ -346,6 +398,7 @@ impl FlowTable {
             state,
             at: self.end_of(&gone, state, now),
             template: gone.template().filter(|_| state.is_live()),
+            evicted: false,
         })
     }
 
@@ -354,8 +407,8 @@ impl FlowTable {
         *self.records.get_mut(at as usize)? = record;
         self.set_tag(at, tag);
         self.len += 1;
-        if record.state.is_some_and(FlowState::is_live) {
-            self.live += 1;
+        if let Some(state) = record.state {
+            self.count(state, true);
         }
         Some(FlowId(at))
     }
@@ -370,7 +423,7 @@ impl FlowTable {
     /// The moment its timeout passed if it did, else now.
     fn end_of(&self, record: &Record, state: FlowState, now: Tick) -> Tick {
         let idle_ms = millis_since(now.wrapping_millis(), record.last_seen);
-        let overdue_ms = u64::from(idle_ms.saturating_sub(self.idle.of(state)));
+        let overdue_ms = u64::from(idle_ms.saturating_sub(self.idle.of(state, self.is_crowded())));
         Tick::from_nanos(now.as_nanos().saturating_sub(overdue_ms * 1_000_000))
     }
 
@@ -402,7 +455,7 @@ impl FlowTable {
 
     #[inline]
     const fn is_expired(&self, record: &Record, state: FlowState, now: u32) -> bool {
-        is_over(self.idle.of(state), record.last_seen, now)
+        is_over(self.idle.of(state, self.is_crowded()), record.last_seen, now)
     }
 }
 
@@ -423,30 +476,13 @@ impl FlowHash {
     }
 }
 
-/// Entries of a bucket.
-struct Positions {
-    bucket: u32,
-    /// As [`Tags::matching`] has them.
-    mask: u32,
-}
-
-impl Iterator for Positions {
-    type Item = u32;
-
-    #[inline]
-    fn next(&mut self) -> Option<u32> {
-        if self.mask == 0 {
-            return None;
-        }
-        let way = self.mask.trailing_zeros();
-        self.mask &= self.mask - 1;
-        Some(self.bucket * BUCKET + way)
-    }
-}
-
 /// A fourth more entries than `capacity`, so that it can be filled: at this load fewer than 1 in
 /// 100,000 is refused.
 const SPARE_PART: usize = 4;
+
+/// Up to one in so many flows may stay unproven for as long as others are remembered: connections
+/// on which nothing was sent yet.
+const FEW_PART: usize = 16;
 
 /// No entry's index.
 const NOWHERE: u32 = u32::MAX;

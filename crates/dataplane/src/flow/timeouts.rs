@@ -10,9 +10,10 @@ use super::state::FlowState;
 /// taken as that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// SYN seen, no ACK yet; also a connection picked up from its middle, until its second packet.
+    /// SYN seen, no ACK yet; also a connection that is not proven, unless its SYN was seen and few
+    /// are.
     pub half_open: Duration,
-    /// The client acknowledged the handshake.
+    /// The connection is proven.
     pub established: Duration,
     /// The client sent FIN.
     pub closing: Duration,
@@ -37,7 +38,7 @@ impl Default for Timeouts {
 /// [`Timeouts`] in milliseconds, by state.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IdleMillis {
-    picked_up: u32,
+    half_open: u32,
     established: u32,
     closing: u32,
     reset: u32,
@@ -47,7 +48,7 @@ pub(super) struct IdleMillis {
 impl IdleMillis {
     pub(super) fn new(timeouts: &Timeouts) -> Self {
         Self {
-            picked_up: millis(timeouts.half_open),
+            half_open: millis(timeouts.half_open),
             established: millis(timeouts.established),
             closing: millis(timeouts.closing),
             reset: millis(timeouts.reset),
@@ -55,11 +56,13 @@ impl IdleMillis {
         }
     }
 
+    /// `crowded`: many flows are not proven.
     #[inline]
-    pub(super) const fn of(&self, state: FlowState) -> u32 {
+    pub(super) const fn of(&self, state: FlowState, crowded: bool) -> u32 {
         match state {
-            FlowState::PickedUp => self.picked_up,
-            FlowState::Established => self.established,
+            FlowState::PickedUp => self.half_open,
+            FlowState::Opening if crowded => self.half_open,
+            FlowState::Opening | FlowState::Established => self.established,
             FlowState::Closing => self.closing,
             FlowState::Reset => self.reset,
             FlowState::Udp => self.udp,
@@ -97,14 +100,16 @@ mod tests {
     fn idle_times_follow_the_states() {
         let idle = IdleMillis::new(&Timeouts::default());
         let table = [
-            (FlowState::PickedUp, 60_000),
-            (FlowState::Established, 900_000),
-            (FlowState::Closing, 120_000),
-            (FlowState::Reset, 10_000),
-            (FlowState::Udp, 300_000),
+            (FlowState::PickedUp, [60_000; 2]),
+            (FlowState::Opening, [900_000, 60_000]),
+            (FlowState::Established, [900_000; 2]),
+            (FlowState::Closing, [120_000; 2]),
+            (FlowState::Reset, [10_000; 2]),
+            (FlowState::Udp, [300_000; 2]),
         ];
         for (state, expected) in table {
-            assert_eq!(idle.of(state), expected, "{state:?}");
+            let got = [false, true].map(|crowded| idle.of(state, crowded));
+            assert_eq!(got, expected, "{state:?}");
         }
     }
 

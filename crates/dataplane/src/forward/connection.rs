@@ -1,148 +1,31 @@
-//! Frames without a usable flow: new connections, and flows that arrive mid-stream.
+//! New connections, and what becomes of a known flow whose packet is more than one more.
 //!
-//! Only a SYN (for UDP: a first packet) schedules. What it chose is pending until the client's next
-//! packet proves that the client exists; only then is there a flow entry and a template. Whatever
-//! else misses the flow table takes its own SYN's choice, else the template, else its source's
-//! pending choice, else the deterministic hash that all workers and both nodes share.
+//! Only a SYN (for UDP: a first packet) schedules. What it chose is pending; the client's next
+//! packet makes a flow entry, and once its numbers advance, the flow is proven and joins or makes
+//! the source's template. Whatever else misses the flow table takes its own SYN's choice, else the
+//! template, else its source's pending choice, else the deterministic hash that all workers and both
+//! nodes share: it is a flow that was picked up.
 //!
 //! With persistence a SYN leaves its choice twice: for its source, whose other connections join
 //! it, and for its own 5-tuple. The source's may be replaced while handshakes are under way (its
 //! backend is suspected, perhaps falsely): their ACKs and their retransmissions still go where
 //! their SYNs went. Where a flood of SYNs overwrote one of the two, the ACK takes the other.
+//!
+//! A connection for which the flow table has no room is known by its own choice alone, which its
+//! packets renew.
 
-use std::sync::Arc;
-
-use super::reset::unreachable_for;
-use super::{BurstContext, Decision, Forwarder, SharedTables, Work, drop_for};
+use super::service_match::ServiceMatch;
+use super::{BurstContext, Decision, Forwarder, Work};
 use crate::addr::Mac;
-use crate::flow::{FlowHash, FlowId, Found, Membership, NewFlow, Origin, Transition};
+use crate::flow::{FlowHash, FlowId, Membership, NewFlow, Origin, TableFull, Transition};
 use crate::key::{FlowKey, Protocol};
 use crate::packet::TcpFields;
-use crate::pending::{Choice, PendingKey};
-use crate::persistence::TemplateKey;
-use crate::scheduler::{self, Load};
+use crate::pending::Choice;
+use crate::scheduler::Load;
 use crate::slots::BackendSlot;
-use crate::snapshot::{Service, Snapshot};
+use crate::snapshot::{Snapshot, Suspicion};
 use crate::tick::Tick;
-use crate::verdict::{DropReason, Verdict};
-
-/// Who asks: the service, and the source as the service tells sources apart.
-pub(super) struct ServiceMatch<'a> {
-    pub(super) service: &'a Arc<Service>,
-    /// The template's key and prefix length; `None` without persistence.
-    pub(super) template: Option<(TemplateKey, u8)>,
-    pub(super) pending: PendingKey,
-    /// The 5-tuple's own: where its SYN went, whatever became of its source's choice since. Without
-    /// persistence it is the same as `pending`.
-    connection: PendingKey,
-    /// Input of the scheduler: of the source prefix, else of the 5-tuple.
-    pub(super) hash: u64,
-    /// The station that the frame came from: a new connection does not go back there.
-    sender: Mac,
-}
-
-impl<'a> ServiceMatch<'a> {
-    /// Finds the service that `key` goes to.
-    pub(super) fn find(
-        tables: &SharedTables,
-        snapshot: &'a Snapshot,
-        key: &FlowKey,
-    ) -> Result<Self, Verdict> {
-        match snapshot.service(key.dst, key.protocol, key.dst_port) {
-            Some(service) => Ok(Self::of(tables, service, key)),
-            None if snapshot.vip(key.dst).is_some() => drop_for(DropReason::NotVipPort),
-            None => drop_for(DropReason::NotVip),
-        }
-    }
-
-    /// The match of a known service.
-    pub(super) fn of(tables: &SharedTables, service: &'a Arc<Service>, key: &FlowKey) -> Self {
-        let connection = tables.pending.flow_key(key);
-        match &service.persistence {
-            Some(persistence) => {
-                let len = persistence.prefix_len(key.src);
-                let source = key.src.masked(len);
-                Self {
-                    service,
-                    template: Some((TemplateKey { service: service.slot, source }, len)),
-                    pending: tables.pending.source_key(service.slot, source),
-                    connection,
-                    hash: scheduler::source_hash(source),
-                    sender: Mac::default(),
-                }
-            }
-            None => Self {
-                service,
-                template: None,
-                pending: connection,
-                connection,
-                hash: scheduler::flow_hash(key),
-                sender: Mac::default(),
-            },
-        }
-    }
-
-    /// The same, of a frame that came from this station.
-    pub(super) const fn from(self, sender: Mac) -> Self {
-        Self { sender, ..self }
-    }
-
-    /// Whether the frame came from the backend itself.
-    fn is_sender(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
-        snapshot.next_hop(backend).mac() == self.sender
-    }
-
-    /// The deterministic choice: that of the scheduler's hash, unless the frame came from there.
-    pub(super) fn stable(&self, snapshot: &Snapshot) -> Option<BackendSlot> {
-        self.service.scheduler.stable_but(self.hash, &|slot| self.is_sender(snapshot, slot))
-    }
-
-    /// Whether the backend belongs to this service and may take a new connection.
-    pub(super) fn eligible(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
-        let next_hop = snapshot.next_hop(backend);
-        next_hop.eligible
-            && next_hop.service == self.service.slot
-            && !self.is_sender(snapshot, backend)
-    }
-
-    /// Whether the backend belongs to this service and can be reached.
-    pub(super) fn usable(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
-        let next_hop = snapshot.next_hop(backend);
-        next_hop.usable && next_hop.service == self.service.slot
-    }
-
-    /// Whether the backend belongs to this service and is down: what went to it is lost.
-    fn lost(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
-        let next_hop = snapshot.next_hop(backend);
-        next_hop.service == self.service.slot
-            && unreachable_for(next_hop) == DropReason::BackendDown
-    }
-
-    /// Whether a client whose template names this backend goes there with a new connection.
-    fn returns_to(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
-        let sticky = self.service.persistence.is_some_and(|p| p.sticky_when_drained);
-        if sticky {
-            self.usable(snapshot, backend)
-                && !snapshot.next_hop(backend).avoid_existing_clients
-                && !self.is_sender(snapshot, backend)
-        } else {
-            self.eligible(snapshot, backend)
-        }
-    }
-}
-
-/// Where a mid-stream packet's backend was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum History {
-    /// The pending choice of its SYN: this is the handshake's ACK.
-    Pending,
-    /// The same, and its source's template names another backend.
-    Detour,
-    /// The template: the flow came from another queue, or its pending choices were overwritten.
-    Template,
-    /// None: placed by the deterministic hash.
-    None,
-}
+use crate::verdict::Verdict;
 
 impl Forwarder {
     /// A known flow whose packet was more than one more: `None` means "treat it as unknown".
@@ -155,62 +38,149 @@ impl Forwarder {
         transition: Option<Transition>,
         (work, tcp): (&Work, TcpFields),
     ) -> Option<Decision> {
-        let flow = self.flows.get(id)?;
+        let backend = self.flows.get(id)?.backend;
         self.flows.came_from(id, work.source.untagged().unwrap_or_default());
-        let next_hop = ctx.snapshot.next_hop(flow.backend);
-        match transition {
-            Some(Transition::Confirmed) => self.attach(ctx, id, key, flow.backend),
-            Some(Transition::Ended) => {
-                let counters = self.counters.backend(flow.backend);
-                counters.active.add(-1);
-                counters.inactive.add(1);
-                if let Some(template) = &flow.template {
-                    self.shared.persistence.end(template, ctx.now);
-                }
-            }
-            Some(Transition::Trailing) => {
-                if let Some(template) = &flow.template {
-                    self.shared.persistence.touch(template, ctx.now);
-                }
-            }
-            Some(Transition::NewConnection) => {
-                self.let_go(ctx.now, id);
-                return None;
-            }
-            Some(Transition::Repeated) | None => {}
+        if transition == Some(Transition::NewConnection) {
+            self.let_go(ctx.now, id);
+            return None;
         }
-        // A client that wants to connect is let go to another backend, whatever it had here.
-        if tcp.opens() && (next_hop.avoid_existing_clients || !next_hop.usable) {
+        if let Some(transition) = transition {
+            self.book(ctx, (id, key), transition);
+        }
+        if let Some(Transition::Proven { picked_up }) = transition {
+            self.prove(ctx, (id, key), backend, picked_up);
+            if tcp.ends()
+                && let Some(end) = self.flows.observe(id, Some(tcp), ctx.now)
+            {
+                self.book(ctx, (id, key), end);
+            }
+        }
+        let next_hop = ctx.snapshot.next_hop(backend);
+        // A client that wants to connect is let go to another backend, whatever it had here; not
+        // because of a suspicion, for the SYN may be as forged as that.
+        let decided = next_hop.avoid_existing_clients && next_hop.suspicion == Suspicion::None;
+        if tcp.opens() && (decided || !next_hop.usable) {
             self.let_go(ctx.now, id);
             return None;
         }
         if next_hop.usable {
-            return Some(Ok(flow.backend));
+            return Some(Ok(backend));
         }
-        let decision = self.refuse(ctx, flow.backend, key, tcp);
+        let decision = self.refuse(ctx, backend, key, tcp);
         if decision == Err(Verdict::Answer) {
             self.let_go(ctx.now, id);
         }
         Some(decision)
     }
 
-    /// A flow that was picked up turned out to be a connection: it holds its source's template, if
-    /// that names its backend.
-    fn attach(&mut self, ctx: &BurstContext<'_>, id: FlowId, key: &FlowKey, backend: BackendSlot) {
+    /// Counts the flow in its new state, and tells its template.
+    fn book(&self, ctx: &BurstContext<'_>, (id, key): (FlowId, &FlowKey), transition: Transition) {
+        let Some(flow) = self.flows.get(id) else { return };
+        let counters = self.counters.backend(flow.backend);
+        match transition {
+            Transition::Proven { .. } => {
+                counters.unproven.add(-1);
+                counters.active.add(1);
+            }
+            Transition::Ended => {
+                counters.active.add(-1);
+                counters.inactive.add(1);
+                if let Some(template) = &flow.template {
+                    self.shared.persistence.end(template, ctx.now);
+                }
+                self.forget_choice(ctx, key);
+            }
+            Transition::Abandoned => {
+                counters.unproven.add(-1);
+                counters.inactive.add(1);
+                self.forget_choice(ctx, key);
+            }
+            Transition::Trailing => {
+                if let Some(template) = &flow.template {
+                    self.shared.persistence.touch(template, ctx.now);
+                }
+            }
+            Transition::Repeated | Transition::NewConnection => {}
+        }
+    }
+
+    /// A new connection on this 5-tuple is to be a new choice.
+    fn forget_choice(&self, ctx: &BurstContext<'_>, key: &FlowKey) {
+        let pending = &self.shared.pending;
+        pending.take(pending.flow_key(key), ctx.now);
+    }
+
+    /// A flow turned out to be a connection. It joins its source's template, or makes one; if it was
+    /// picked up, it only joins the one that is there, if that names its backend.
+    fn prove(
+        &mut self,
+        ctx: &BurstContext<'_>,
+        (id, key): (FlowId, &FlowKey),
+        backend: BackendSlot,
+        picked_up: bool,
+    ) {
         let Ok(matched) = ServiceMatch::find(&self.shared, ctx.snapshot, key) else { return };
-        let Some((template, prefix_len)) = matched.template else { return };
-        let epoch = self.shared.persistence.attach(&template, backend, ctx.now);
-        if let Some(epoch) = epoch
-            && !self.flows.join(id, Membership { epoch, prefix_len })
+        // Other workers may hold an entry of a flow that moved.
+        if picked_up && ctx.snapshot.workers.len() > 1 && !self.moved.is_full() {
+            self.moved.push(*key);
+        }
+        let member = if picked_up {
+            self.attach(ctx, &matched, backend)
+        } else {
+            self.join(ctx, &matched, backend)
+        };
+        if let Some((member, (key, _))) = member.zip(matched.template)
+            && !self.flows.join(id, member)
         {
-            let template = crate::TemplateRef { key: template, epoch };
+            let template = crate::TemplateRef { key, epoch: member.epoch };
             self.shared.persistence.end(&template, ctx.now);
         }
+        if !picked_up {
+            self.settle_choice(ctx, &matched, backend, member.is_some());
+        }
+    }
+
+    /// Flow and template remember the choice now: once they forget it, so must the node. A choice of
+    /// another backend is that of other handshakes.
+    fn settle_choice(
+        &self,
+        ctx: &BurstContext<'_>,
+        matched: &ServiceMatch<'_>,
+        backend: BackendSlot,
+        is_member: bool,
+    ) {
+        let pending = &self.shared.pending;
+        let chosen = || pending.lookup(matched.pending, ctx.now) == Some(backend);
+        if matched.template.is_none() && chosen() {
+            self.counters.backend(backend).half_open.add(-1);
+        } else if is_member && chosen() {
+            pending.take(matched.pending, ctx.now);
+            self.counters.backend(backend).half_open.add(-1);
+        }
+        let alone = ctx.snapshot.workers.len() < 2;
+        let placed = || matched.service.scheduler.stable(matched.hash) == Some(backend);
+        if is_member || matched.template.is_none() && (alone || placed()) {
+            pending.take(matched.connection, ctx.now);
+        } else {
+            // Other workers have to know, until the next sweep tells them.
+            pending.hold(matched.connection, backend, super::remember::HELD, ctx.now);
+        }
+    }
+
+    fn attach(
+        &self,
+        ctx: &BurstContext<'_>,
+        matched: &ServiceMatch<'_>,
+        backend: BackendSlot,
+    ) -> Option<Membership> {
+        let (template, prefix_len) = matched.template?;
+        let epoch = self.shared.persistence.attach(&template, backend, ctx.now)?;
+        Some(Membership { epoch, prefix_len })
     }
 
     pub(super) fn let_go(&mut self, now: Tick, id: FlowId) {
         if let Some(ended) = self.flows.remove(id, now) {
-            super::end_flow(&self.shared, &self.counters, &ended);
+            super::end_flow(&self.shared, &self.counters, now, &ended);
         }
     }
 
@@ -233,7 +203,7 @@ impl Forwarder {
         Ok(backend)
     }
 
-    /// The first packets of a UDP flow: the first one chooses, the second one confirms.
+    /// The first packets of a UDP flow: the first one chooses, the second one enters the flow.
     #[cold]
     #[inline(never)]
     pub(super) fn open_udp(
@@ -243,15 +213,12 @@ impl Forwarder {
         key: &FlowKey,
     ) -> Decision {
         let matched = ServiceMatch::find(&self.shared, ctx.snapshot, key)?;
-        let (hash, matched) = (work.hash, matched.from(work.source.mac()));
+        let matched = matched.from(work.source.mac()).lasting(self.timeouts.udp);
         let known = [matched.connection, matched.pending]
             .map(|choice| self.shared.pending.lookup(choice, ctx.now));
         let Choice { backend, .. } = self.choose(ctx, &matched)?;
         if known.contains(&Some(backend)) {
-            // UDP has nothing to reset.
-            let (last_ack, client) = (None, Mac::default());
-            let flow = Newcomer { hash, key, backend, origin: Origin::Udp, last_ack, client };
-            self.enter(ctx, &matched, &flow);
+            self.enter_udp(ctx, &matched, (work.hash, key), backend);
         }
         Ok(backend)
     }
@@ -265,7 +232,12 @@ impl Forwarder {
         if let Some(choice) = self.again(ctx, matched) {
             return Ok(choice);
         }
-        let returns = |backend: &BackendSlot| matched.returns_to(snapshot, *backend);
+        let resent = pending.find(matched.connection, ctx.now).is_some();
+        let returns = |backend: &BackendSlot| {
+            let doubted = matched.suspicion(snapshot, *backend) == Suspicion::Syns;
+            let goes_back = matched.is_sender(snapshot, *backend);
+            matched.returns_to(snapshot, *backend) || doubted && !resent && !goes_back
+        };
         let returning = self.template_of(ctx, matched).filter(returns);
         let choice = pending.choose_or_join(
             matched.pending,
@@ -299,6 +271,11 @@ impl Forwarder {
         let renew = |key, valid: &dyn Fn(BackendSlot) -> bool| {
             self.shared.pending.choose_or_join(key, ctx.now, || None, valid)
         };
+        // What is held is the choice of a connection before this one.
+        let before = self.shared.pending.find(matched.connection, ctx.now)?;
+        if before.held && matched.service.key.protocol == Protocol::Tcp {
+            return None;
+        }
         let own = renew(matched.connection, &|backend| matched.eligible(ctx.snapshot, backend))?;
         // The source's choice lasts as long as the handshakes that it is for.
         renew(matched.pending, &|backend| backend == own.backend);
@@ -317,86 +294,6 @@ impl Forwarder {
         if back { matched.stable(ctx.snapshot) } else { Some(choice) }
     }
 
-    /// A packet that is not a SYN and belongs to no flow of this worker.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn resume_tcp(
-        &mut self,
-        ctx: &BurstContext<'_>,
-        work: &Work,
-        key: &FlowKey,
-        tcp: TcpFields,
-    ) -> Decision {
-        let matched = ServiceMatch::find(&self.shared, ctx.snapshot, key)?;
-        let matched = matched.from(work.source.mac());
-        let Some((backend, history)) = self.history(ctx, &matched) else {
-            self.counters.service(matched.service.slot).dropped.add(1);
-            return drop_for(DropReason::NoBackend);
-        };
-        if !matched.usable(ctx.snapshot, backend) {
-            return self.refuse(ctx, backend, key, tcp);
-        }
-        // The last packet of a connection must not start a flow, but it ends one that came from
-        // another queue. What acknowledges nothing is of no connection that was ever established.
-        if (tcp.ends() && history != History::Template) || !(tcp.ends() || tcp.acknowledges()) {
-            return Ok(backend);
-        }
-        if matches!(history, History::Pending | History::Detour) {
-            self.counters.watch(backend).complete(ctx.now);
-        }
-        let origin = match history {
-            History::None => Origin::PickUp,
-            History::Pending | History::Detour | History::Template => Origin::Handshake,
-        };
-        let (hash, client) = (work.hash, work.source.untagged().unwrap_or_default());
-        let flow = Newcomer { hash, key, backend, origin, last_ack: Some(tcp.ack), client };
-        self.enter(ctx, &matched, &flow);
-        // A detour may be remembered for longer than its handshake takes.
-        let moved = matches!(history, History::Detour | History::Template);
-        if moved && !self.moved.is_full() {
-            self.moved.push(*key);
-        }
-        if tcp.ends()
-            && let Some(Found { id, .. }) = self.flows.find(hash, key, ctx.now)
-        {
-            let transition = self.flows.observe(id, Some(tcp), ctx.now);
-            let changed = self.changed(ctx, (id, key), transition, (work, tcp));
-            return changed.unwrap_or(Ok(backend));
-        }
-        Ok(backend)
-    }
-
-    /// The backend of a source with a past; the deterministic hash for one without. It may be one
-    /// that is lost: then so is whatever the packet belongs to.
-    fn history(
-        &self,
-        ctx: &BurstContext<'_>,
-        matched: &ServiceMatch<'_>,
-    ) -> Option<(BackendSlot, History)> {
-        let snapshot = ctx.snapshot;
-        let template = self.template_of(ctx, matched);
-        let lookup = |key| self.shared.pending.lookup(key, ctx.now);
-        let own = lookup(matched.connection);
-        let found = match (template, own.or_else(|| lookup(matched.pending))) {
-            (Some(template), Some(pending))
-                if template == pending || own.is_none() && !matched.usable(snapshot, template) =>
-            {
-                Some((pending, History::Pending))
-            }
-            // A SYN passed over the template of a backend that took nobody new: so does its ACK.
-            (Some(_), Some(pending)) if own.is_some() => Some((pending, History::Detour)),
-            (Some(template), _) => Some((template, History::Template)),
-            (None, Some(pending)) => Some((pending, History::Pending)),
-            (None, None) => None,
-        };
-        let known = |backend| matched.usable(snapshot, backend) || matched.lost(snapshot, backend);
-        found.filter(|(backend, _)| known(*backend)).or_else(|| {
-            let backend = matched.stable(snapshot)?;
-            self.counters.totals.picked_up.add(1);
-            Some((backend, History::None))
-        })
-    }
-
     /// The backend that the source's template names.
     pub(super) fn template_of(
         &self,
@@ -407,52 +304,50 @@ impl Forwarder {
         Some(self.shared.persistence.get(key, ctx.now)?.backend)
     }
 
-    /// Enters a flow, and has it join its source's template.
-    fn enter(
+    /// Enters a flow of UDP, which lives from here on, and has it join its source's template.
+    fn enter_udp(
         &mut self,
         ctx: &BurstContext<'_>,
         matched: &ServiceMatch<'_>,
-        newcomer: &Newcomer<'_>,
+        flow: (FlowHash, &FlowKey),
+        backend: BackendSlot,
     ) {
-        let backend = newcomer.backend;
-        let template = match newcomer.origin {
-            // Nothing proves that such a client exists.
-            Origin::PickUp => None,
-            Origin::Handshake | Origin::Udp => self.join(ctx, matched, backend),
-        };
-        let flow = NewFlow {
+        let member = self.join(ctx, matched, backend);
+        let new = NewFlow {
             service: matched.service.slot,
             backend,
-            origin: newcomer.origin,
-            last_ack: newcomer.last_ack,
-            client: newcomer.client,
-            template,
+            origin: Origin::Udp,
+            tcp: None,
+            // UDP has nothing to reset.
+            client: Mac::default(),
+            template: member,
         };
+        if self.insert(ctx, flow, &new).is_ok() {
+            self.settle_choice(ctx, matched, backend, member.is_some());
+        } else if let Some((member, (key, _))) = member.zip(matched.template) {
+            let template = crate::TemplateRef { key, epoch: member.epoch };
+            self.shared.persistence.end(&template, ctx.now);
+        }
+    }
+
+    /// Enters a flow and counts it.
+    pub(super) fn insert(
+        &mut self,
+        ctx: &BurstContext<'_>,
+        (hash, key): (FlowHash, &FlowKey),
+        new: &NewFlow,
+    ) -> Result<(), TableFull> {
         let Self { flows, shared, counters, .. } = self;
-        let mut ended = |ended| super::end_flow(shared, counters, &ended);
-        let entered = flows.insert(newcomer.hash, newcomer.key, &flow, ctx.now, &mut ended);
-        let to_backend = counters.backend(backend);
-        if entered.is_err() {
+        let mut ended = |ended| super::end_flow(shared, counters, ctx.now, &ended);
+        let id = flows.insert(hash, key, new, ctx.now, &mut ended).inspect_err(|_| {
             counters.totals.flow_table_full.add(1);
-            if let (Some(member), Some((key, _))) = (template, matched.template) {
-                let template = crate::TemplateRef { key, epoch: member.epoch };
-                shared.persistence.end(&template, ctx.now);
-            }
-            return;
-        }
+        })?;
+        let to_backend = counters.backend(new.backend);
         to_backend.connections.add(1);
-        to_backend.active.add(1);
-        // Flow and template remember the choice now: once they forget it, so must the node. A choice
-        // of another backend is that of other handshakes.
-        let remembered = matched.template.is_none() || template.is_some();
-        let chosen = || shared.pending.lookup(matched.pending, ctx.now) == Some(backend);
-        if remembered && chosen() {
-            shared.pending.take(matched.pending, ctx.now);
-            to_backend.half_open.add(-1);
+        if let Some(flow) = flows.get(id) {
+            to_backend.flows(flow.state).add(1);
         }
-        if template.is_some() {
-            shared.pending.take(matched.connection, ctx.now);
-        }
+        Ok(())
     }
 
     fn join(
@@ -464,26 +359,18 @@ impl Forwarder {
         let (key, prefix_len) = matched.template?;
         let timeout = matched.service.persistence?.timeout;
         // A template whose backend takes nobody new gives way to the new choice.
-        let replace = self
-            .template_of(ctx, matched)
-            .is_some_and(|old| !matched.returns_to(ctx.snapshot, old));
+        let replace = self.template_of(ctx, matched).is_some_and(|old| {
+            let suspected = matched.suspicion(ctx.snapshot, old) != Suspicion::None;
+            !matched.returns_to(ctx.snapshot, old) && !suspected
+        });
         let joined = self.shared.persistence.join(&key, backend, timeout, replace, ctx.now);
         joined.epoch().map(|epoch| Membership { epoch, prefix_len })
     }
 }
 
-/// A flow about to be entered.
-struct Newcomer<'a> {
-    hash: FlowHash,
-    key: &'a FlowKey,
-    backend: BackendSlot,
-    origin: Origin,
-    last_ack: Option<u32>,
-    client: Mac,
-}
-
-/// A backend's connections over all workers. Choices whose ACK has not come count as connections:
-/// else a burst of SYNs would all go to the one that was emptiest before it.
+/// A backend's connections over all workers. Choices whose connection is not proven yet count as
+/// connections: else a burst of SYNs would all go to the one that was emptiest before it. Flows that
+/// are not proven do not count: anybody can make any number of them.
 fn load(snapshot: &Snapshot, backend: BackendSlot) -> Load {
     let mut active = 0;
     let mut inactive = 0;
@@ -494,9 +381,4 @@ fn load(snapshot: &Snapshot, backend: BackendSlot) -> Load {
     }
     let clamp = |value: i64| u32::try_from(value.max(0)).unwrap_or(u32::MAX);
     Load { active: clamp(active), inactive: clamp(inactive) }
-}
-
-/// Protocol of a service match without ports.
-pub(super) fn portless(src: crate::Addr, dst: crate::Addr, protocol: Protocol) -> FlowKey {
-    FlowKey { src, dst, src_port: 0, dst_port: 0, protocol }
 }

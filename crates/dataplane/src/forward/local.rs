@@ -1,8 +1,8 @@
 //! Frames that are answered on the spot, and frames that belong to no single flow: ARP and
 //! neighbour solicitations, echo requests, ICMP errors, later fragments.
 
-use super::connection::{ServiceMatch, portless};
 use super::reset::unreachable_for;
+use super::service_match::{ServiceMatch, portless};
 use super::{Burst, BurstContext, Decision, Forwarder, drop_for};
 use crate::addr::{Addr, Mac};
 use crate::key::FlowKey;
@@ -50,7 +50,7 @@ impl Forwarder {
     }
 
     /// To the backend of the flow that the error is about. The error's own RSS hash is not the
-    /// flow's: with one connection per schedule, only the worker that holds the flow knows.
+    /// flow's: another worker may hold it, and what all workers see may not tell where it goes.
     fn icmp_error(&self, ctx: &BurstContext<'_>, source: Mac, key: &FlowKey) -> Decision {
         if let Some(backend) = self.flow_backend(ctx, key) {
             return usable(ctx.snapshot, backend);
@@ -62,7 +62,7 @@ impl Forwarder {
         if ctx.snapshot.workers.len() > 1 {
             return Err(Verdict::HandOver);
         }
-        matched.stable(ctx.snapshot).ok_or(Verdict::Drop(DropReason::NoFlow))
+        stable(ctx.snapshot, &matched)
     }
 
     /// A later fragment has no ports: it follows its source when that leaves one answer.
@@ -99,12 +99,12 @@ impl Forwarder {
         ctx: &BurstContext<'_>,
         matched: &ServiceMatch<'_>,
     ) -> Option<BackendSlot> {
-        self.template_of(ctx, matched)
-            .or_else(|| self.shared.pending.lookup(matched.pending, ctx.now))
-            .filter(|backend| matched.usable(ctx.snapshot, *backend))
+        let (backend, _) = self.recall(ctx, matched)?;
+        matched.usable(ctx.snapshot, backend).then_some(backend)
     }
 
-    /// A frame that another worker could not place: forwarded if its flow is ours.
+    /// A frame that another worker could not place: forwarded if its flow is ours, and if `last`,
+    /// also to where a flow without an entry would be.
     ///
     /// The caller copies it into a frame of its own first, and counts it as adopted.
     pub fn adopt(
@@ -113,11 +113,15 @@ impl Forwarder {
         snapshot: &Snapshot,
         leases: &[std::sync::atomic::AtomicU64],
         frame: &mut [u8],
+        last: bool,
     ) -> Verdict {
         let ctx = BurstContext { now, snapshot, leases };
+        let sender = packet::source_mac(frame).unwrap_or_default();
         let decision = match packet::parse(frame) {
             Packet::IcmpError(key) => match self.flow_backend(&ctx, &key) {
                 Some(backend) => usable(snapshot, backend),
+                None if last => ServiceMatch::find(&self.shared, snapshot, &key)
+                    .and_then(|found| stable(snapshot, &found.from(sender))),
                 None => drop_for(DropReason::NoFlow),
             },
             Packet::Tcp(..)
@@ -129,7 +133,6 @@ impl Forwarder {
             | Packet::OtherHost
             | Packet::Malformed => drop_for(DropReason::NoFlow),
         };
-        let sender = packet::source_mac(frame).unwrap_or_default();
         match self.settle(&ctx, frame.len(), sender, decision) {
             Ok(next_hop) => {
                 packet::rewrite_macs(frame, &next_hop.macs);
@@ -166,6 +169,10 @@ impl Forwarder {
         self.counters.dropped(DropReason::Malformed).add(1);
         Verdict::Drop(DropReason::Malformed)
     }
+}
+
+fn stable(snapshot: &Snapshot, matched: &ServiceMatch<'_>) -> Decision {
+    matched.stable(snapshot).ok_or(Verdict::Drop(DropReason::NoFlow))
 }
 
 fn usable(snapshot: &Snapshot, backend: BackendSlot) -> Decision {

@@ -9,7 +9,10 @@
 mod connection;
 mod known;
 mod local;
+mod remember;
 mod reset;
+mod resume;
+mod service_match;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,10 +21,11 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
+use self::remember::Memory;
 use self::reset::{Limits, Walk};
 use crate::addr::Mac;
 use crate::counters::WorkerCounters;
-use crate::flow::{EndedFlow, FlowHash, FlowTable, Found, Timeouts};
+use crate::flow::{EndedFlow, FlowHash, FlowState, FlowTable, Found, Timeouts};
 use crate::guard::Sender;
 use crate::key::FlowKey;
 use crate::packet::{self, EthernetSource, Packet, TcpFields};
@@ -80,6 +84,11 @@ pub struct Forwarder {
     swept: Tick,
     next_decay: Tick,
     decay_interval: Duration,
+    timeouts: Timeouts,
+    /// Of the snapshot that the flows were last compared with, and the buckets that are to be
+    /// compared with it yet.
+    compared: u64,
+    to_compare: usize,
     limits: Limits,
     walk: Walk,
 }
@@ -140,6 +149,9 @@ impl Forwarder {
             swept: Tick::default(),
             next_decay: Tick::default(),
             decay_interval: timeouts.half_open / 8,
+            timeouts: *timeouts,
+            compared: 0,
+            to_compare: 0,
             limits: Limits::new(),
             walk,
         }
@@ -355,28 +367,41 @@ impl Forwarder {
         Err(verdict)
     }
 
-    /// Work between bursts: sweeps the flow table once per `SWEEP_PERIOD`, a bounded piece at a
-    /// time, and lets unconfirmed choices fade.
-    pub fn housekeep(&mut self, now: Tick) {
+    /// Work between bursts: sweeps the flow table once per [`SWEEP_PERIOD`], a bounded piece at a
+    /// time, and lets unconfirmed choices fade. A new snapshot is compared with all flows within
+    /// [`COMPARE_PERIOD`].
+    pub fn housekeep(&mut self, now: Tick, snapshot: &Snapshot) {
         let since = now.saturating_since(self.swept);
         if since < SWEEP_STEP {
             return;
         }
         self.swept = now;
-        let share = self.flows.buckets() as u128 * since.as_nanos() / SWEEP_PERIOD.as_nanos();
-        let buckets = usize::try_from(share).unwrap_or(usize::MAX).clamp(1, SWEEP_MAX);
-        let Self { flows, shared, counters, .. } = self;
-        flows.sweep(now, buckets, &mut |ended| end_flow(shared, counters, &ended));
+        if self.compared != snapshot.generation {
+            (self.compared, self.to_compare) = (snapshot.generation, self.flows.buckets());
+        }
+        let period = if self.to_compare > 0 { COMPARE_PERIOD } else { SWEEP_PERIOD };
+        let share = self.flows.buckets() as u128 * since.as_nanos() / period.as_nanos();
+        let most = if self.to_compare > 0 { COMPARE_MAX } else { SWEEP_MAX };
+        let buckets = usize::try_from(share).unwrap_or(usize::MAX).clamp(1, most);
+        self.sweep(now, snapshot, buckets);
         if now >= self.next_decay {
             self.counters.decay_half_open();
             self.next_decay = now + self.decay_interval;
         }
     }
 
+    fn sweep(&mut self, now: Tick, snapshot: &Snapshot, buckets: usize) {
+        let Self { flows, shared, counters, to_compare, .. } = self;
+        let memory = Memory::new(shared, snapshot, *to_compare > 0, now);
+        *to_compare = to_compare.saturating_sub(buckets);
+        let mut ended = |ended| end_flow(shared, counters, now, &ended);
+        flows.sweep_and_visit(now, buckets, &mut ended, &mut |key, flow| memory.keep(key, flow));
+    }
+
     /// Ends every flow: the worker stops for good.
     pub fn end_all_flows(&mut self, now: Tick) {
         let Self { flows, shared, counters, .. } = self;
-        flows.clear(now, &mut |ended| end_flow(shared, counters, &ended));
+        flows.clear(now, &mut |ended| end_flow(shared, counters, now, &ended));
     }
 
     /// A flow that moved here from another worker, which should forget it; each is told once.
@@ -429,13 +454,13 @@ fn drop_for<T>(reason: DropReason) -> Result<T, Verdict> {
     Err(Verdict::Drop(reason))
 }
 
-/// Settles the accounts of a flow that is gone.
-fn end_flow(shared: &SharedTables, counters: &WorkerCounters, ended: &EndedFlow) {
-    let backend = counters.backend(ended.backend);
-    if ended.state.is_live() {
-        backend.active.add(-1);
-    } else {
-        backend.inactive.add(-1);
+/// Settles the accounts of a flow that is gone. One that had to make room leaves its choice behind:
+/// it may go on.
+fn end_flow(shared: &SharedTables, counters: &WorkerCounters, now: Tick, ended: &EndedFlow) {
+    counters.backend(ended.backend).flows(ended.state).add(-1);
+    if ended.evicted && matches!(ended.state, FlowState::Opening | FlowState::Closing) {
+        let (key, backend) = (shared.pending.flow_key(&ended.key), ended.backend);
+        shared.pending.choose_or_join(key, now, || Some(backend), |other| other == backend);
     }
     if let Some(template) = &ended.template {
         shared.persistence.end(template, ended.at);
@@ -447,10 +472,15 @@ const UNDECIDED: Verdict = Verdict::HandOver;
 
 /// An expired flow is noticed at the latest after this, if no packet does it before.
 const SWEEP_PERIOD: Duration = Duration::from_secs(10);
+/// The same when there is a new snapshot: its backends' flows have to be remembered in other ways
+/// before they need it.
+const COMPARE_PERIOD: Duration = Duration::from_secs(1);
 /// The sweep's smallest step.
 const SWEEP_STEP: Duration = Duration::from_millis(1);
-/// Buckets looked at in one step: well below 100 µs.
-const SWEEP_MAX: usize = 4096;
+/// Buckets looked at in one step, most of whose flows are looked at in no other table.
+const SWEEP_MAX: usize = 1024;
+/// The same when each flow's template is looked up: below 100 µs.
+const COMPARE_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests;

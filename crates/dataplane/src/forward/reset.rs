@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::connection::ServiceMatch;
+use super::service_match::ServiceMatch;
 use super::{BurstContext, Decision, Forwarder, drop_for};
 use crate::counters::MAX_BACKENDS;
 use crate::flow::Orphan;

@@ -35,7 +35,9 @@ pub(crate) fn plain_tcp(frame: &[u8]) -> Option<(FlowKey, TcpFields)> {
         dst_port,
         protocol: Protocol::Tcp,
     };
-    Some((key, TcpFields { flags: h[47], ack: u32::from_be_bytes([h[42], h[43], h[44], h[45]]) }))
+    let payload = total.wrapping_sub(HEADER).wrapping_sub(tcp_header);
+    let next = transport::advance(word_at(h, 38), payload);
+    Some((key, TcpFields { flags: h[47], ack: word_at(h, 42), next }))
 }
 
 /// Four bytes in one load; `at` lies in the headers.

@@ -90,6 +90,8 @@ pub struct TcpFields {
     pub flags: u8,
     /// Acknowledgment number; meaningful with the ACK flag.
     pub ack: u32,
+    /// Sequence number of the byte behind the payload: where the sender's stream goes on.
+    pub next: u32,
 }
 
 impl TcpFields {

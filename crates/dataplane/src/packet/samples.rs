@@ -75,7 +75,10 @@ pub(super) fn tcp(ip: IpHeaders, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-pub(super) const FIELDS: TcpFields = TcpFields { flags: 0x18, ack: 0x0102_0304 };
+/// Of [`tcp`] with a payload of so many bytes.
+pub(super) const fn fields(payload: u32) -> TcpFields {
+    TcpFields { flags: 0x18, ack: 0x0102_0304, next: payload.wrapping_add(9) }
+}
 
 pub(super) fn udp(ip: IpHeaders, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -219,15 +222,16 @@ fn sample(name: &'static str, frame: Vec<u8>, packet: Packet) -> Sample {
 }
 
 fn balanced() -> Vec<Sample> {
-    let tcp4 = Packet::Tcp(key4(Protocol::Tcp), FIELDS);
-    let tcp6 = Packet::Tcp(key6(Protocol::Tcp), FIELDS);
+    let tcp4 = Packet::Tcp(key4(Protocol::Tcp), fields(3));
+    let tcp6 = Packet::Tcp(key6(Protocol::Tcp), fields(3));
+    let empty = Packet::Tcp(key4(Protocol::Tcp), fields(0));
     let udp4 = Packet::Udp(key4(Protocol::Udp));
     let udp6 = Packet::Udp(key6(Protocol::Udp));
     let options = |header: &mut Ipv4Header| header.options = Ipv4Options::from([1; 40]);
     let extended = || v6(|_, extensions| all_extensions(extensions));
     vec![
         sample("tcp4", ethernet(&[], IPV4, &tcp(v4(|_| ()), b"GET")), tcp4),
-        sample("tcp4 empty", ethernet(&[], IPV4, &tcp(v4(|_| ()), b"")), tcp4),
+        sample("tcp4 empty", ethernet(&[], IPV4, &tcp(v4(|_| ()), b"")), empty),
         sample("tcp4 vlan", ethernet(&VLAN, IPV4, &tcp(v4(|_| ()), b"GET")), tcp4),
         sample("tcp4 qinq", ethernet(&QINQ, IPV4, &tcp(v4(|_| ()), b"GET")), tcp4),
         sample("tcp4 options", ethernet(&[], IPV4, &tcp(v4(options), b"GET")), tcp4),
@@ -255,7 +259,7 @@ fn fragments() -> Vec<Sample> {
         sample(
             "tcp4 first",
             ethernet(&[], IPV4, &tcp(fragment4(0, true), &[0; 24])),
-            Packet::Tcp(tcp4, FIELDS),
+            Packet::Tcp(tcp4, fields(24)),
         ),
         sample("udp4 first", ethernet(&[], IPV4, &first_udp4), Packet::Udp(udp4)),
         sample("tcp4 later", ethernet(&[], IPV4, &later_tcp4), later(tcp4)),

@@ -4,8 +4,8 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use proptest::prelude::*;
 
 use super::samples::{
-    self, ARP, CLIENT, CLIENT6, FIELDS, IPV4, IPV6, SOURCE_OPTION, VIP, VIP6, VIP6_GROUP, ethernet,
-    key6, solicitation, v4, v6,
+    self, ARP, CLIENT, CLIENT6, IPV4, IPV6, SOURCE_OPTION, VIP, VIP6, VIP6_GROUP, ethernet, key6,
+    solicitation, v4, v6,
 };
 use super::*;
 
@@ -85,7 +85,7 @@ fn a_fragment_must_hold_its_whole_transport_header() {
     long[32] = 0xf0;
     assert_eq!(
         parse(&ethernet(&[], IPV4, &long)),
-        Packet::Tcp(samples::key4(Protocol::Tcp), FIELDS)
+        Packet::Tcp(samples::key4(Protocol::Tcp), samples::fields(0))
     );
 }
 
@@ -146,7 +146,7 @@ fn extension_headers_are_bounded() {
         bytes[40 + 8 * (count - 1)] = 6;
         ethernet(&[], IPV6, &bytes)
     };
-    assert_eq!(parse(&chain(MAX_EXTENSIONS)), Packet::Tcp(key6(Protocol::Tcp), FIELDS));
+    assert_eq!(parse(&chain(MAX_EXTENSIONS)), Packet::Tcp(key6(Protocol::Tcp), samples::fields(3)));
     let other = Packet::Other { dst: Addr::from_v6(VIP6) };
     assert_eq!(parse(&chain(MAX_EXTENSIONS + 1)), other);
     // A next_hop-by-next_hop header that is not the first is none.
@@ -190,7 +190,9 @@ fn oracle(frame: &[u8]) -> Option<Packet> {
         TransportSlice::Tcp(tcp) => {
             let key = key(tcp.source_port(), tcp.destination_port(), Protocol::Tcp);
             let flags = tcp.header_slice()[13];
-            Some(Packet::Tcp(key, TcpFields { flags, ack: tcp.acknowledgment_number() }))
+            let payload = u32::try_from(tcp.payload().len()).unwrap();
+            let next = tcp.sequence_number().wrapping_add(payload);
+            Some(Packet::Tcp(key, TcpFields { flags, ack: tcp.acknowledgment_number(), next }))
         }
         TransportSlice::Udp(udp) => {
             Some(Packet::Udp(key(udp.source_port(), udp.destination_port(), Protocol::Udp)))
@@ -308,7 +310,7 @@ proptest! {
         let segment = etherparse::PacketBuilder::ip(ip).tcp(ports.0, ports.1, 0, 0).syn();
         segment.write(&mut bytes, &[]).unwrap();
         let expected = key(Addr::from_v6(src6), Addr::from_v6(dst6), Protocol::Tcp);
-        let fields = TcpFields { flags: 2, ack: 0 };
+        let fields = TcpFields { flags: 2, ack: 0, next: 0 };
         prop_assert_eq!(parse(&ethernet(&[], IPV6, &bytes)), Packet::Tcp(expected, fields));
     }
 }

@@ -30,7 +30,16 @@ pub(super) fn tcp(src: Addr, dst: Addr, segment: &[u8], extent: Extent) -> Packe
         protocol: Protocol::Tcp,
     };
     let ack = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
-    Packet::Tcp(key, TcpFields { flags: header[13], ack })
+    let seq = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+    let next = advance(seq, segment.len().saturating_sub(header_len));
+    Packet::Tcp(key, TcpFields { flags: header[13], ack, next })
+}
+
+/// The sequence number so many bytes further on.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
+pub(super) const fn advance(seq: u32, bytes: usize) -> u32 {
+    seq.wrapping_add(bytes as u32)
 }
 
 /// RFC 768. The length field may be smaller than the packet, as every stack accepts it; zero

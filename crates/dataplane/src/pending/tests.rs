@@ -37,7 +37,7 @@ const fn joined(backend: u16) -> Option<Choice> {
 #[test]
 fn a_choice_is_joined_until_it_is_over() {
     // Also where the coarse clock wraps.
-    for start in [0, 4397, 70_000, (1 << 16) * 67] {
+    for start in [0, 8796, 70_000, (1 << 16) * 67] {
         let table = table(64);
         let key = source(&table, 1);
         assert_eq!(table.lookup(key, seconds(start)), None);
@@ -68,6 +68,54 @@ fn a_choice_lives_no_shorter_than_asked_for_and_hardly_longer() {
             );
         }
     }
+}
+
+#[test]
+fn a_choice_may_last_longer_than_others() {
+    for start in [0, 8796] {
+        for (minutes, lasts) in [(0, 60), (5, 300), (60, 3600), (600, 4389)] {
+            let table = table(64);
+            let key = source(&table, 1).lasting(Duration::from_secs(minutes * 60));
+            let there = |at| {
+                // Other calls, and the sweep, neither shorten nor prolong it.
+                table.sweep(seconds(start + at), table.sets());
+                table.lookup(source(&table, 1), seconds(start + at)).is_some()
+            };
+            choose(&table, key, seconds(start), 1);
+            assert!(there(lasts - 1), "{minutes} min");
+            choose(&table, key, seconds(start + lasts - 1), 2);
+            assert_eq!(choose(&table, source(&table, 1), seconds(start + lasts), 3), joined(1));
+            assert!(there(2 * lasts - 2), "{minutes} min: made to last by whoever joins it");
+            let half_open_more = if minutes == 0 { 1 } else { 0 };
+            assert!(!there(2 * lasts + half_open_more), "{minutes} min");
+        }
+    }
+}
+
+/// A flood of datagrams, whose choices last for minutes, between a client's SYN and its ACK: as
+/// much as a flood of SYNs would cost, and no more.
+#[test]
+fn long_choices_give_way_to_handshakes() {
+    let lost = |lasting: Duration| {
+        let table = table(1 << 12);
+        let mut spoofed = 1 << 24;
+        let mut flood = |count: u32, at: u64| {
+            for _ in 0..count {
+                spoofed += 1;
+                choose(&table, source(&table, spoofed).lasting(lasting), seconds(at), 1);
+            }
+        };
+        flood(20_000, 0);
+        let handshake = |number: u32| {
+            flood(1024, 1);
+            choose(&table, source(&table, number), seconds(1), 7);
+            flood(1024, 1);
+            u32::from(table.lookup(source(&table, number), seconds(1)).is_none())
+        };
+        (0..500).map(handshake).sum::<u32>()
+    };
+    let (by_datagrams, by_syns) = (lost(Duration::from_secs(300)), lost(Duration::ZERO));
+    assert!(by_datagrams <= by_syns + 20, "{by_datagrams} and {by_syns} of 500 lost");
 }
 
 #[test]
@@ -254,7 +302,7 @@ fn moving_a_choice_never_hides_it() {
             scope.spawn(move || {
                 for number in 0..CHURN {
                     // Older than the kept choice: these push out each other.
-                    choose(table, source(table, worker << 24 | number), seconds(990), 9);
+                    choose(table, source(table, worker << 24 | number), seconds(999), 9);
                 }
             });
         }
@@ -274,7 +322,7 @@ proptest! {
         let table = PendingTable::new(1 << 12, 1, Duration::from_millis(59_500));
         let mut model: BTreeMap<u32, (u16, u64)> = BTreeMap::new();
         // The coarse clock wraps underway.
-        let mut now = 4_300;
+        let mut now = 8_700;
         for (number, backend, pause, sweep) in events {
             now += pause;
             if sweep {

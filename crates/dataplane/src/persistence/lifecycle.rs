@@ -34,22 +34,27 @@ struct Packet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Syn,
+    /// With the numbers of the handshake's.
     Ack,
+    /// With numbers ahead of all before.
+    Data,
     Fin,
     Rst,
     Udp,
 }
 
 impl Kind {
-    fn tcp(self) -> Option<TcpFields> {
-        let flags = match self {
-            Self::Syn => 0x02,
-            Self::Ack => 0x10,
-            Self::Fin => 0x11,
-            Self::Rst => 0x04,
+    /// `sent`: packets sent so far.
+    fn tcp(self, sent: u32) -> Option<TcpFields> {
+        let (flags, ack) = match self {
+            Self::Syn => (0x02, 0),
+            Self::Ack => (0x10, 1),
+            Self::Data => (0x18, 1 + sent),
+            Self::Fin => (0x11, 1),
+            Self::Rst => (0x04, 0),
             Self::Udp => return None,
         };
-        Some(TcpFields { flags, ack: 1 })
+        Some(TcpFields { flags, ack, next: 1 })
     }
 }
 
@@ -91,6 +96,7 @@ struct Node {
     now: Tick,
     /// Round robin over backends without end: each new choice is another backend.
     next: u16,
+    sent: u32,
 }
 
 impl Node {
@@ -103,6 +109,7 @@ impl Node {
             timeout: Duration::from_secs(timeout),
             now: Tick::from_nanos(((1 << 32) - 1_800_000) * 1_000_000),
             next: 0,
+            sent: 0,
         }
     }
 
@@ -119,13 +126,15 @@ impl Node {
 
     /// Where the packet goes.
     fn packet(&mut self, packet: Packet) -> BackendSlot {
+        self.sent += 1;
+        let tcp = packet.kind.tcp(self.sent);
         let Self { flows, templates, now, .. } = self;
         let table = &mut flows[packet.worker];
         let key = packet.key();
         let hash = table.hash(&key);
         if let Some(found) = table.find(hash, &key, *now) {
             let template = table.get(found.id).and_then(|flow| flow.template);
-            match (table.observe(found.id, packet.kind.tcp(), *now), template) {
+            match (table.observe(found.id, tcp, *now), template) {
                 (Some(Transition::NewConnection), _) => {
                     let gone = table.remove(found.id, *now).expect("in use");
                     leave(templates, &gone);
@@ -133,10 +142,15 @@ impl Node {
                 }
                 (Some(Transition::Ended), Some(template)) => templates.end(&template, *now),
                 (Some(Transition::Trailing), Some(template)) => templates.touch(&template, *now),
-                (Some(Transition::Confirmed), _) => {
-                    let attached = templates.attach(&packet.source(), found.backend, *now);
-                    if let Some(epoch) = attached {
-                        assert!(table.join(found.id, Membership { epoch, prefix_len: PREFIX_LEN }));
+                (Some(Transition::Proven { picked_up }), _) => {
+                    let epoch = if picked_up {
+                        self.templates.attach(&packet.source(), found.backend, self.now)
+                    } else {
+                        self.join(packet, found.backend)
+                    };
+                    if let Some(epoch) = epoch {
+                        let member = Membership { epoch, prefix_len: PREFIX_LEN };
+                        assert!(self.flows[packet.worker].join(found.id, member));
                     }
                 }
                 _ => {}
@@ -146,7 +160,7 @@ impl Node {
         match packet.kind {
             Kind::Syn => self.new_connection(packet),
             Kind::Udp => self.datagram(packet),
-            Kind::Ack | Kind::Fin | Kind::Rst => self.segment(packet),
+            Kind::Ack | Kind::Data | Kind::Fin | Kind::Rst => self.segment(packet),
         }
     }
 
@@ -175,8 +189,8 @@ impl Node {
     /// No SYN, no entry: the ACK of a handshake if the 5-tuple is marked, else a pick-up.
     fn segment(&mut self, packet: Packet) -> BackendSlot {
         let mark = self.pending.flow_key(&packet.key());
-        if let Some(backend) = self.pending.take(mark, self.now) {
-            self.complete(packet, backend, Origin::Handshake);
+        if let Some(backend) = self.pending.lookup(mark, self.now) {
+            self.insert(packet, backend, Origin::Handshake, None);
             return backend;
         }
         let source = packet.source();
@@ -191,19 +205,21 @@ impl Node {
 
     fn datagram(&mut self, packet: Packet) -> BackendSlot {
         let mark = self.pending.flow_key(&packet.key());
-        let Some(backend) = self.pending.take(mark, self.now) else {
+        let Some(backend) = self.pending.lookup(mark, self.now) else {
             return self.new_connection(packet);
         };
-        self.complete(packet, backend, Origin::Udp);
+        let epoch = self.join(packet, backend);
+        self.insert(packet, backend, Origin::Udp, epoch);
         backend
     }
 
     /// The flow joins its template, and from then on that tells the choice.
-    fn complete(&mut self, packet: Packet, backend: BackendSlot, origin: Origin) {
+    fn join(&mut self, packet: Packet, backend: BackendSlot) -> Option<Epoch> {
         let source = packet.source();
         let joined = self.templates.join(&source, backend, self.timeout, false, self.now);
         self.pending.take(self.pending.source_key(SERVICE, source.source), self.now);
-        self.insert(packet, backend, origin, joined.epoch());
+        self.pending.take(self.pending.flow_key(&packet.key()), self.now);
+        joined.epoch()
     }
 
     fn insert(
@@ -213,27 +229,19 @@ impl Node {
         origin: Origin,
         epoch: Option<Epoch>,
     ) {
+        if matches!(packet.kind, Kind::Fin | Kind::Rst) {
+            return;
+        }
+        let tcp = packet.kind.tcp(self.sent);
         let Self { flows, templates, now, .. } = self;
         let table = &mut flows[packet.worker];
         let template = epoch.map(|epoch| Membership { epoch, prefix_len: PREFIX_LEN });
-        let new = NewFlow {
-            service: SERVICE,
-            backend,
-            origin,
-            last_ack: None,
-            client: Mac::default(),
-            template,
-        };
+        let new =
+            NewFlow { service: SERVICE, backend, origin, tcp, client: Mac::default(), template };
         let key = packet.key();
         let hash = table.hash(&key);
         let id = table.insert(hash, &key, &new, *now, &mut |gone| leave(templates, &gone));
-        let id = id.expect("there is room");
-        if matches!(packet.kind, Kind::Fin | Kind::Rst) {
-            table.observe(id, packet.kind.tcp(), *now);
-            if let Some(template) = table.get(id).and_then(|flow| flow.template) {
-                templates.end(&template, *now);
-            }
-        }
+        id.expect("there is room");
     }
 
     fn dump(&self) -> Vec<TemplateEntry> {
@@ -261,6 +269,10 @@ fn ack(worker: usize, port: u16) -> Event {
     packet(worker, 2, port, Kind::Ack)
 }
 
+fn data(worker: usize, port: u16) -> Event {
+    packet(worker, 2, port, Kind::Data)
+}
+
 fn fin(worker: usize, port: u16) -> Event {
     packet(worker, 2, port, Kind::Fin)
 }
@@ -273,9 +285,9 @@ fn udp(worker: usize, port: u16) -> Event {
     packet(worker, 2, port, Kind::Udp)
 }
 
-/// A handshake over two queues.
-fn open(port: u16) -> [Event; 2] {
-    [syn(0, port), ack(1, port)]
+/// A handshake over two queues, and a request.
+fn open(port: u16) -> [Event; 3] {
+    [syn(0, port), ack(1, port), data(1, port)]
 }
 
 /// What happens, and which choice the last packet follows: the first, the second, ….
@@ -312,6 +324,8 @@ fn choices_before_there_is_a_template() {
         ("a SYN that nobody acknowledged", vec![syn(0, 1), Pass(59), syn(0, 2)], 1),
         ("is forgotten", vec![syn(0, 1), Pass(60), syn(0, 2)], 2),
         ("a mere SYN makes no template", vec![syn(0, 1), Pass(60), ack(0, 1)], u16::MAX),
+        ("nor does its ACK", vec![syn(0, 1), ack(0, 1), ack(0, 1), Pass(60), syn(0, 2)], 2),
+        ("but what follows it does", [&open(1)[..], &[Pass(60), syn(0, 2)]].concat(), 1),
     ]);
 }
 
@@ -372,9 +386,19 @@ fn templates_and_unusual_flows() {
     check(vec![
         (
             "a flow that moved to another queue holds it",
-            [&open(1)[..], &[ack(2, 1), ack(2, 1), Pass(800), ack(2, 1), Pass(800), syn(0, 2)]]
+            [&open(1)[..], &[ack(2, 1), data(2, 1), Pass(800), ack(2, 1), Pass(800), syn(0, 2)]]
                 .concat(),
             1,
+        ),
+        (
+            "one that shows nothing new there does not",
+            [
+                &open(1)[..],
+                &[Pass(800), ack(2, 1), ack(2, 1), Pass(149), ack(2, 1), Pass(1)],
+                &[syn(0, 2)],
+            ]
+            .concat(),
+            2,
         ),
         (
             "a SYN on a closing 5-tuple is a new connection",

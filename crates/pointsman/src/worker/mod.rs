@@ -95,7 +95,7 @@ impl Worker {
         let messages = self.read_mailbox(port, now, snapshot, leases);
         self.flush(port);
         let reset = self.reset_flows(port, now, snapshot, leases);
-        self.forwarder.housekeep(now);
+        self.forwarder.housekeep(now, snapshot);
         received + messages + reset
     }
 
@@ -176,11 +176,14 @@ impl Worker {
         }
     }
 
-    /// Copies a frame to all other workers: the one that knows its flow forwards it.
+    /// Copies a frame to all other workers: the one that knows its flow forwards it. The first does
+    /// in any case: perhaps none knows it, and one copy too many of an ICMP error does no harm.
     fn hand_over(&self, snapshot: &Snapshot, bytes: &[u8]) {
         let others = snapshot.workers.iter().filter(|worker| !self.id.is(worker));
+        let kinds = std::iter::once(Message::Place as fn(_) -> _)
+            .chain(std::iter::repeat(Message::Adopt as fn(_) -> _));
         let posted =
-            others.filter(|worker| worker.mailbox.post_frame(bytes, Message::Adopt)).count();
+            others.zip(kinds).filter(|(to, kind)| to.mailbox.post_frame(bytes, *kind)).count();
         if posted > 0 {
             self.counters.totals.handed_over.add(1);
         } else {
@@ -197,12 +200,13 @@ impl Worker {
     ) -> usize {
         for taken in 0..MESSAGES_PER_TURN {
             let Some(message) = self.mailbox.take() else { return taken };
+            let last = matches!(message, Message::Place(_));
             let (parcel, adopt) = match message {
                 Message::Forget(key) => {
                     self.forwarder.forget(&key, now);
                     continue;
                 }
-                Message::Adopt(parcel) => (parcel, true),
+                Message::Adopt(parcel) | Message::Place(parcel) => (parcel, true),
                 Message::Transmit(parcel) => (parcel, false),
             };
             self.counters.totals.adopted.add(1);
@@ -213,7 +217,7 @@ impl Worker {
                 continue;
             };
             let verdict = if adopt {
-                self.forwarder.adopt(now, snapshot, leases, port.bytes(&mut frame))
+                self.forwarder.adopt(now, snapshot, leases, port.bytes(&mut frame), last)
             } else {
                 Verdict::Forward(self.id.port)
             };
@@ -225,7 +229,7 @@ impl Worker {
     /// A message that cannot be served for want of a socket.
     pub fn refuse(&mut self, message: Message, now: Tick) {
         match message {
-            Message::Adopt(parcel) | Message::Transmit(parcel) => {
+            Message::Adopt(parcel) | Message::Place(parcel) | Message::Transmit(parcel) => {
                 self.counters.totals.adopted.add(1);
                 self.counters.dropped(DropReason::NoPort).add(1);
                 self.mailbox.recycle(parcel);

@@ -26,6 +26,8 @@ const VIP: [u8; 4] = [192, 0, 2, 10];
 const CLIENT_MAC: [u8; 6] = [2, 0xcc, 0, 0, 0, 1];
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
+/// With numbers ahead of the handshake's.
+const DATA: u8 = 0x18;
 
 /// Two backends by the same port, with persistence.
 const WEB: u16 = 80;
@@ -173,7 +175,7 @@ impl Rig {
     /// Has so many clients connect through a worker.
     #[track_caller]
     fn open(&mut self, at: usize, clients: u16) {
-        for flags in [SYN, ACK] {
+        for flags in [SYN, ACK, DATA] {
             self.inject(at, many(clients, |client| tcp(client, WEB, flags)));
             self.turn(at);
         }
@@ -276,6 +278,7 @@ fn snapshot(links: Vec<WorkerLink>) -> Snapshot {
             usable: true,
             eligible: true,
             avoid_existing_clients: false,
+            suspicion: dataplane::Suspicion::None,
             when_unusable: dataplane::UnusableAction::Unreachable,
         }
     };
@@ -304,7 +307,7 @@ fn framed(ethertype: [u8; 2], packet: &[u8]) -> Vec<u8> {
 }
 
 fn tcp(client: u16, port: u16, flags: u8) -> Vec<u8> {
-    segment(client, port, flags, 0)
+    segment(client, port, flags, u32::from(flags == DATA))
 }
 
 fn segment(client: u16, port: u16, flags: u8, acked: u32) -> Vec<u8> {

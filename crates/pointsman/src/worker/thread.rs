@@ -318,11 +318,12 @@ impl WorkerThread {
     /// Without a socket there is still the mailbox's bound, the snapshot and the heartbeat.
     fn idle(&mut self, snapshots: &mut Snapshots) {
         let now = clock::now();
-        self.acknowledge(snapshots.load().generation);
+        let snapshot = snapshots.load();
+        self.acknowledge(snapshot.generation);
         while let Some(message) = self.mailbox.take() {
             self.worker.refuse(message, now);
         }
-        self.worker.forwarder_mut().housekeep(now);
+        self.worker.forwarder_mut().housekeep(now, snapshot);
         self.shared.beat(now);
         self.shared.flows.store(self.worker.forwarder().flow_count() as u64, Relaxed);
     }

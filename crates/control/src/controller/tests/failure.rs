@@ -107,7 +107,7 @@ fn last_published(commands: &[Command]) -> Option<Arc<Snapshot>> {
     })
 }
 
-fn policy(on_down: OnDown) -> FailurePolicy {
+pub(super) fn policy(on_down: OnDown) -> FailurePolicy {
     FailurePolicy { on_down, ..FailurePolicy::default() }
 }
 

@@ -8,6 +8,9 @@ use crate::verdict::DropReason;
 
 const UNWELL: [Health; 4] = [Health::Suspected, Health::Kept, Health::Reset, Health::Discarded];
 
+/// Those of them that are a verdict.
+const DECIDED: [Health; 3] = [Health::Kept, Health::Reset, Health::Discarded];
+
 fn client() -> Client {
     Client::new(1, VIP)
 }
@@ -36,8 +39,8 @@ fn a_retransmitted_syn_goes_elsewhere_and_all_follow() {
 }
 
 #[test]
-fn persistence_follows_the_completed_handshake() {
-    for health in UNWELL {
+fn persistence_follows_a_verdict() {
+    for health in DECIDED {
         let mut node = Node::new(Site::web(SchedulerKind::Rr, &[1; 4]));
         let first = node.open((0, 1), client());
         node.health(first, health);
@@ -51,6 +54,71 @@ fn persistence_follows_the_completed_handshake() {
         assert_eq!(node.live_flows(client()), Some(7), "{health:?}: of the new template");
         node.check_equation();
     }
+}
+
+/// A suspicion detours a connection, if there is more to it than SYNs, and moves no template.
+#[test]
+fn no_suspicion_replaces_a_template() {
+    for (health, detours) in [(Health::Suspected, true), (Health::Doubted, false)] {
+        let mut node = Node::new(Site::web(SchedulerKind::Rr, &[1; 4]));
+        let first = node.open((0, 1), client());
+        node.health(first, health);
+        for port in 2..5 {
+            let second = node.open((2, 3), client().from(port));
+            assert_eq!(second != first, detours, "{health:?}");
+            let other = Client::new(u32::from(port), VIP);
+            assert_ne!(node.open((0, 0), other), first, "{health:?}: of another source");
+        }
+        node.health(first, Health::Up);
+        for port in 5..9 {
+            assert_eq!(node.open((2, 3), client().from(port)), first, "{health:?}");
+        }
+        for port in 2..5 {
+            let there = node.to(1, client().from(port).ack()) == first;
+            assert_eq!(there, !detours, "{health:?}: connections stay where they are");
+        }
+        node.check_equation();
+    }
+}
+
+/// SYNs from forged addresses make one backend after the other suspected while its checks are slow
+/// to say that it is well.
+#[test]
+fn forged_syns_move_nobody() {
+    for kind in EVERY_SCHEDULER {
+        let mut node = Node::new(Site::web(kind, &[1; 4]));
+        let first = node.open((0, 1), client());
+        for round in 0..12 {
+            let health = [Health::Doubted, Health::Up][round % 2];
+            (0..4).for_each(|slot| node.health(slot, Health::Up));
+            node.health(first, health);
+            let port = 100 + u16::try_from(round).unwrap();
+            assert_eq!(node.open((round % 4, 2), client().from(port)), first, "{kind:?}");
+            // A SYN on the established connection, and one for the client's address.
+            assert_eq!(node.to(1, client().syn()), first, "{kind:?}");
+            node.to(3, client().from(1000 + port).syn());
+            assert_eq!(node.to(1, client().ack()), first, "{kind:?}");
+            node.pass(7);
+        }
+        node.check_equation();
+    }
+}
+
+/// The host is silent indeed: a client of its own tries again, and gets through.
+#[test]
+fn a_syn_that_is_sent_again_leaves_a_doubted_backend() {
+    let mut node = Node::new(Site::web(SchedulerKind::Rr, &[1; 4]));
+    let first = node.open((0, 1), client());
+    node.health(first, Health::Doubted);
+    assert_eq!(node.to(0, client().from(2).syn()), first);
+    node.pass(1);
+    let second = node.to(0, client().from(2).syn());
+    assert_ne!(second, first);
+    assert_eq!(node.to(2, client().from(2).ack()), second);
+    node.health(first, Health::Reset);
+    let third = node.open((0, 1), client().from(3));
+    assert_ne!(third, first, "the verdict moves the source");
+    node.check_equation();
 }
 
 /// The suspicion was false, and is over before the handshake is.
@@ -116,6 +184,7 @@ fn a_retransmission_follows_its_syn_not_its_source() {
     assert_eq!(node.to(1, client().syn()), first, "the suspicion was false");
     assert_eq!(node.to(1, client().from(3).syn()), second, "the source has another choice");
     assert_eq!(node.to(2, client().ack()), first);
+    assert_eq!(node.to(2, client().data()), first);
     assert_eq!(node.to(2, client().from(2).ack()), second);
     assert_eq!(node.to(2, client().from(3).ack()), second);
     assert_eq!(node.open((0, 1), client().from(4)), first, "whose handshake was through first");
@@ -131,15 +200,20 @@ fn a_choice_is_confirmed_by_flows_of_its_own_backend_only() {
     node.health(first, Health::Suspected);
     let second = node.to(0, client().from(2).syn());
     assert_eq!(counts(&node, [first, second]), [1, 1]);
-    assert_eq!(node.to(0, client().ack()), first);
+    let connected = |node: &mut Node, port| {
+        let client = client().from(port);
+        assert_eq!(node.to(0, client.ack()), node.to(0, client.data()));
+    };
+    connected(&mut node, 40_000);
     assert_eq!(counts(&node, [first, second]), [1, 1], "the source's choice is another by now");
     assert_eq!(node.to(0, client().from(3).syn()), second, "and stays");
-    assert_eq!(node.to(0, client().from(2).ack()), second);
-    assert_eq!(counts(&node, [first, second]), [1, 0]);
-    assert_eq!(node.to(0, client().from(3).ack()), second);
-    assert_eq!(counts(&node, [first, second]), [1, 0], "one choice for both");
+    connected(&mut node, 2);
+    connected(&mut node, 3);
     assert_eq!((node.active(first), node.active(second)), (1, 2));
-    (0..8).for_each(|_| node.pass(8));
+    assert_eq!(counts(&node, [first, second]), [1, 1], "the template is the first one's");
+    for _ in 0..8 {
+        node.pass(8);
+    }
     assert_eq!(counts(&node, [first, second]), [0, 0]);
 }
 
@@ -187,15 +261,20 @@ fn a_flow_that_moves_does_not_follow_a_new_connection_of_its_source() {
 
 #[test]
 fn a_syn_on_an_established_tuple() {
-    for health in UNWELL {
+    for health in DECIDED {
         let mut node = Node::new(Site::web(SchedulerKind::Rr, &[1; 4]));
         let first = node.open((0, 0), client());
         assert_eq!(node.to(0, client().syn()), first, "forged, perhaps: the flow stays");
+        for suspicion in [Health::Suspected, Health::Doubted] {
+            node.health(first, suspicion);
+            assert_eq!(node.to(0, client().syn()), first, "and so does it under a suspicion");
+        }
         node.health(first, health);
         let second = node.to(0, client().syn());
         assert_ne!(second, first, "{health:?}");
         assert_eq!(node.to(1, client().syn()), second, "{health:?}");
         assert_eq!(node.to(0, client().ack()), second, "{health:?}");
+        assert_eq!(node.to(0, client().data()), second, "{health:?}");
         assert_eq!((node.active(first), node.active(second)), (0, 1), "{health:?}");
         node.check_equation();
     }

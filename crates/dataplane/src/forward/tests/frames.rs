@@ -18,6 +18,9 @@ pub(super) const FIN: u8 = 0x01;
 pub(super) const SYN: u8 = 0x02;
 pub(super) const RST: u8 = 0x04;
 pub(super) const ACK: u8 = 0x10;
+/// A segment whose numbers are ahead of those of the handshake.
+pub(super) const DATA: u8 = PSH | ACK;
+const PSH: u8 = 0x08;
 
 /// One end of a connection to a VIP: builds the frames that it sends.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +81,10 @@ impl Client {
         self.tcp(ACK)
     }
 
+    pub(super) fn data(self) -> Vec<u8> {
+        self.tcp(DATA)
+    }
+
     pub(super) fn fin(self) -> Vec<u8> {
         self.tcp(FIN | ACK)
     }
@@ -90,7 +97,8 @@ impl Client {
         let mut segment = etherparse::TcpHeader::new(self.source_port, self.port, 7, 1024);
         (segment.fin, segment.syn) = (flags & FIN != 0, flags & SYN != 0);
         (segment.rst, segment.ack) = (flags & RST != 0, flags & ACK != 0);
-        segment.acknowledgment_number = self.acked;
+        segment.psh = flags & PSH != 0;
+        segment.acknowledgment_number = self.acked + u32::from(segment.psh);
         let mut bytes = Vec::new();
         PacketBuilder::ip(self.ip()).tcp_header(segment).write(&mut bytes, b"payload").unwrap();
         self.framed(&bytes)

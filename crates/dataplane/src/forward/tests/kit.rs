@@ -10,7 +10,7 @@ use super::frames::Client;
 use crate::addr::{Addr, Mac};
 use crate::counters::{Gauge, WorkerCounters};
 use crate::flow::{FlowTable, Timeouts};
-use crate::forward::{BURST, Burst, Forwarder, SharedTables, end_flow};
+use crate::forward::{BURST, Burst, Forwarder, SharedTables};
 use crate::guard::LoopGuard;
 use crate::key::{Protocol, ServiceKey};
 use crate::mailbox::Mailbox;
@@ -19,7 +19,7 @@ use crate::pending::PendingTable;
 use crate::persistence::PersistenceTable;
 use crate::scheduler::{Member, Scheduler, SchedulerKind};
 use crate::slots::{BackendSlot, InstanceSlot, PortId, ServiceSlot};
-use crate::snapshot::{NextHop, Persistence, Service, Snapshot, Vip, WorkerLink};
+use crate::snapshot::{NextHop, Persistence, Service, Snapshot, Suspicion, Vip, WorkerLink};
 use crate::tick::Tick;
 use crate::verdict::{DropReason, Verdict};
 
@@ -43,6 +43,7 @@ pub(super) struct Backend {
     pub(super) weight: u32,
     pub(super) usable: bool,
     pub(super) avoid_existing_clients: bool,
+    pub(super) suspicion: Suspicion,
     /// While it is not usable.
     pub(super) when_unusable: crate::UnusableAction,
     pub(super) port: PortId,
@@ -131,6 +132,7 @@ impl Site {
             weight,
             usable: true,
             avoid_existing_clients: false,
+            suspicion: Suspicion::None,
             when_unusable: crate::UnusableAction::Unreachable,
             port,
         });
@@ -172,6 +174,10 @@ impl Site {
             usable: backend.usable,
             eligible: backend.usable && backend.weight > 0 && !backend.avoid_existing_clients,
             avoid_existing_clients: backend.avoid_existing_clients,
+            suspicion: match backend.weight {
+                0 => Suspicion::None,
+                _ => backend.suspicion,
+            },
             when_unusable: backend.when_unusable,
         };
         self.backends.iter().enumerate().map(next_hop).collect()
@@ -189,6 +195,8 @@ impl Site {
 pub(super) enum Health {
     Up,
     Suspected,
+    /// Because of SYNs alone.
+    Doubted,
     /// Down, and its flows stay.
     Kept,
     /// Down, and its clients are told.
@@ -286,6 +294,12 @@ impl Node {
         let generation = self.snapshot.generation + 1;
         self.snapshot =
             Snapshot::new(generation, services, vips, next_hops, guard, links.collect());
+        // Within a second the workers have compared their flows with it.
+        let Self { workers, snapshot, now, .. } = self;
+        for worker in workers.iter_mut() {
+            worker.to_compare = worker.flows.buckets();
+            worker.sweep(*now, snapshot, worker.flows.buckets());
+        }
     }
 
     /// Changes one backend.
@@ -299,11 +313,16 @@ impl Node {
         self.set(slot, |backend| {
             (backend.usable, backend.avoid_existing_clients, backend.when_unusable) = match health {
                 Health::Up => (true, false, crate::UnusableAction::Unreachable),
-                Health::Suspected | Health::Kept => {
+                Health::Suspected | Health::Doubted | Health::Kept => {
                     (true, true, crate::UnusableAction::Unreachable)
                 }
                 Health::Reset => (false, false, crate::UnusableAction::Reset),
                 Health::Discarded => (false, false, crate::UnusableAction::Discard),
+            };
+            backend.suspicion = match health {
+                Health::Suspected => Suspicion::Checks,
+                Health::Doubted => Suspicion::Syns,
+                Health::Up | Health::Kept | Health::Reset | Health::Discarded => Suspicion::None,
             };
         });
     }
@@ -364,18 +383,21 @@ impl Node {
         }
     }
 
-    /// A whole handshake; SYN and ACK may come on different workers.
+    /// A whole handshake and a request, which proves the connection; SYN and ACK may come on different
+    /// workers.
     #[track_caller]
     pub(super) fn open(&mut self, workers: (usize, usize), client: Client) -> u16 {
         let backend = self.to(workers.0, client.syn());
         assert_eq!(self.to(workers.1, client.ack()), backend, "the ACK follows its SYN");
+        assert_eq!(self.to(workers.1, client.data()), backend, "and so does what comes next");
         backend
     }
 
     /// A frame from another worker's hands.
-    pub(super) fn adopt(&mut self, worker: usize, frame: &mut [u8]) -> Outcome {
+    pub(super) fn adopt(&mut self, worker: usize, frame: &mut [u8], last: bool) -> Outcome {
         self.counters[worker].totals.adopted.add(1);
-        let verdict = self.workers[worker].adopt(self.now, &self.snapshot, &self.leases, frame);
+        let verdict =
+            self.workers[worker].adopt(self.now, &self.snapshot, &self.leases, frame, last);
         let outcome = outcome(verdict, frame);
         self.book(worker, &outcome);
         outcome
@@ -394,17 +416,18 @@ impl Node {
 
     /// Time passes, with what workers and the control thread do meanwhile.
     pub(super) fn pass(&mut self, seconds: u64) {
-        self.now = self.now + Duration::from_secs(seconds);
-        let now = self.now;
-        for worker in &mut self.workers {
-            worker.housekeep(now);
-            // Housekeeping goes round in ten seconds: be through at once.
-            let Forwarder { flows, shared, counters, .. } = worker;
-            let all = flows.buckets();
-            flows.sweep(now, all, &mut |ended| end_flow(shared, counters, &ended));
+        for step in (0..seconds).step_by(10) {
+            self.now = self.now + Duration::from_secs(10.min(seconds - step));
+            let Self { workers, snapshot, now, .. } = self;
+            for worker in workers.iter_mut() {
+                worker.housekeep(*now, snapshot);
+                // Housekeeping goes round in ten seconds: be through at once.
+                worker.sweep(*now, snapshot, worker.flows.buckets());
+            }
         }
-        self.shared.pending.sweep(now, self.shared.pending.sets());
-        self.shared.persistence.sweep(now, self.shared.persistence.maps());
+        let SharedTables { pending, persistence } = &*self.shared;
+        pending.sweep(self.now, pending.sets());
+        persistence.sweep(self.now, persistence.maps());
     }
 
     /// Live flows of the client's template; `None` if there is no template.
@@ -427,6 +450,10 @@ impl Node {
 
     pub(super) fn active(&self, slot: u16) -> i64 {
         self.gauge(slot, |backend| &backend.active)
+    }
+
+    pub(super) fn unproven(&self, slot: u16) -> i64 {
+        self.gauge(slot, |backend| &backend.unproven)
     }
 
     pub(super) fn inactive(&self, slot: u16) -> i64 {

@@ -1,7 +1,7 @@
 //! How long a client keeps its backend, seen from outside: under `rr` every new schedule is
 //! another backend, so that none goes unnoticed.
 
-use super::frames::{ACK, Client, FIN, RST, SYN};
+use super::frames::{ACK, Client, DATA, FIN, RST, SYN};
 use super::kit::{EVERY_SCHEDULER, Node, Outcome, Site, Sizes, VIP};
 use crate::scheduler::SchedulerKind;
 use crate::verdict::DropReason;
@@ -19,9 +19,9 @@ enum Step {
     Pass(u64),
 }
 
-/// A handshake over two queues.
-const fn open(port: u16) -> [Step; 2] {
-    [Tcp(0, port, SYN), Tcp(1, port, ACK)]
+/// A handshake over two queues, and a request.
+const fn open(port: u16) -> [Step; 3] {
+    [Tcp(0, port, SYN), Tcp(1, port, ACK), Tcp(1, port, DATA)]
 }
 
 /// As many backends as there are schedules in any case, and a service for UDP on the same terms.
@@ -120,7 +120,14 @@ fn the_end_of_a_connection_starts_the_clock() {
         ),
         (
             "SYN on a reset tuple is one too",
-            after(&[Tcp(1, 1, RST), Tcp(1, 1, SYN), Tcp(1, 1, ACK), Pass(900), Tcp(1, 2, SYN)]),
+            after(&[
+                Tcp(1, 1, RST),
+                Tcp(1, 1, SYN),
+                Tcp(1, 1, ACK),
+                Tcp(1, 1, DATA),
+                Pass(900),
+                Tcp(1, 2, SYN),
+            ]),
             0,
         ),
         ("SYN on a live tuple is none", after(&[Pass(800), Tcp(1, 1, SYN), Tcp(1, 1, ACK)]), 0),
@@ -132,6 +139,7 @@ fn several_connections_hold_a_template_together() {
     let six: Vec<Step> = (1..=6)
         .map(|port| Tcp(usize::from(port % 4), port, SYN))
         .chain((1..=6).map(|port| Tcp(usize::from((port + 1) % 4), port, ACK)))
+        .chain((1..=6).map(|port| Tcp(usize::from((port + 1) % 4), port, DATA)))
         .collect();
     let after = |steps: &[Step]| [&six[..], steps].concat();
     let five_end: Vec<Step> =
@@ -161,6 +169,39 @@ fn datagrams() {
     ]);
 }
 
+/// Further apart than a handshake may take.
+#[test]
+fn rare_datagrams_stay_on_their_backend() {
+    for kind in EVERY_SCHEDULER {
+        for timeout in [None, Some(300), Some(3600)] {
+            let mut site = Site::default();
+            site.vip(VIP, 0, None).service(VIP, crate::Protocol::Udp, (53, 53), kind);
+            timeout.map(|seconds| site.persistent(seconds));
+            for last in 1..=4 {
+                site.backend(crate::Addr::from_v4([172, 16, 0, last]), 1);
+            }
+            let mut node = Node::new(site);
+            let clients: Vec<Client> =
+                (0..20).map(|index| Client::new(index, VIP).to(53)).collect();
+            let backends: Vec<u16> =
+                clients.iter().map(|client| node.to(0, client.udp())).collect();
+            let pauses = match timeout {
+                Some(3600) => [3599, 61, 1000, 3500, 61],
+                _ => [61, 61, 299, 120, 61],
+            };
+            for (round, pause) in pauses.into_iter().enumerate() {
+                node.pass(pause);
+                for (client, backend) in clients.iter().zip(&backends) {
+                    let worker = if timeout.is_some() { round % 4 } else { 0 };
+                    let goes = node.to(worker, client.udp());
+                    assert_eq!(goes, *backend, "{kind:?}, {timeout:?}, round {round}");
+                }
+            }
+            node.check_equation();
+        }
+    }
+}
+
 #[test]
 fn gauges_follow_a_connection() {
     let mut node = Node::new(site());
@@ -169,7 +210,9 @@ fn gauges_follow_a_connection() {
     assert_eq!(node.to(0, client.syn()), 0);
     assert_eq!((half_open(&node), node.active(0), node.inactive(0)), (1, 0, 0));
     assert_eq!(node.to(1, client.ack()), 0);
-    assert_eq!((half_open(&node), node.active(0), node.inactive(0)), (0, 1, 0));
+    assert_eq!((half_open(&node), node.unproven(0), node.active(0)), (1, 1, 0));
+    assert_eq!(node.to(1, client.data()), 0);
+    assert_eq!((half_open(&node), node.unproven(0), node.active(0)), (0, 0, 1));
     assert_eq!(node.to(1, client.fin()), 0);
     assert_eq!((node.active(0), node.inactive(0)), (0, 1));
     node.pass(120);
@@ -191,6 +234,7 @@ fn six_syns_at_once_get_one_backend_under_every_scheduler() {
             for port in 0..6 {
                 let worker = usize::from((port + 3) % 6);
                 assert_eq!(node.to(worker, client(port).ack()), backend, "{kind:?}");
+                assert_eq!(node.to(worker, client(port).data()), backend, "{kind:?}");
             }
             assert_eq!(node.live_flows(client(0)), Some(6), "{kind:?}");
         }
@@ -209,6 +253,7 @@ fn without_weight_flows_stay_and_sources_go() {
     assert_ne!(other, backend, "the source does not");
     assert_eq!(node.to(1, client.from(1).ack()), backend);
     assert_eq!(node.to(3, client.from(2).ack()), other, "the ACK follows its SYN");
+    assert_eq!(node.to(3, client.from(2).data()), other);
     assert_eq!(node.to(0, client.from(3).syn()), other, "and so does the source");
     assert_eq!(node.live_flows(client), Some(1), "of the new template");
     // The old flow's end is nothing to the new template.

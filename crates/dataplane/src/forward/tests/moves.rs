@@ -28,7 +28,9 @@ fn a_moved_flow_is_let_go_where_it_was() {
     let client = Client::new(1, VIP);
     let backend = node.open((0, 0), client);
     for worker in [1, 2, 3, 0] {
-        node.to(worker, client.ack());
+        assert_eq!(node.to(worker, client.ack()), backend);
+        assert_eq!((node.live_flows(client), node.active(backend)), (Some(1), 1), "unproven");
+        assert_eq!(node.to(worker, client.data()), backend);
         let flows: Vec<usize> = node.workers.iter().map(|worker| worker.flow_count()).collect();
         let mut expected = [0; 4];
         expected[worker] = 1;
@@ -68,6 +70,7 @@ fn a_lost_message_costs_a_timeout_only() {
     let backend = node.open((0, 0), client);
     node.connected = false;
     assert_eq!(node.to(1, client.ack()), backend);
+    assert_eq!(node.to(1, client.data()), backend);
     assert_eq!((node.live_flows(client), node.active(backend)), (Some(2), 2));
     node.to(1, client.fin());
     node.pass(900);
@@ -87,6 +90,62 @@ fn without_persistence_the_shared_hash_keeps_a_moved_flow() {
         assert_eq!(node.to(3, client.fin()), backend);
     }
     assert!(node.shared.persistence.is_empty());
+}
+
+/// Whatever the scheduler, and however long after the handshake: what the hash does not tell, its
+/// worker tells the others.
+#[test]
+fn without_persistence_every_moved_flow_keeps_its_backend() {
+    for kind in EVERY_SCHEDULER {
+        let mut node = Node::new(Site::forgetful(kind, &[1, 2, 3, 4]));
+        let clients: Vec<Client> = (0..200).map(|index| Client::new(index, VIP)).collect();
+        let backends: Vec<u16> = clients.iter().map(|&client| node.open((0, 1), client)).collect();
+        for (round, pause) in [0, 61, 300, 850, 20].into_iter().enumerate() {
+            node.pass(pause);
+            let worker = (round + 2) % 4;
+            for (&client, &backend) in clients.iter().zip(&backends) {
+                let acked = 100 * u32::try_from(round).unwrap() + 100;
+                assert_eq!(node.to(worker, client.acked(acked).ack()), backend, "{kind:?} {round}");
+                assert_eq!(
+                    node.to(worker, client.acked(acked).data()),
+                    backend,
+                    "{kind:?} {round}"
+                );
+            }
+            let active: i64 = (0..4).map(|slot| node.active(slot)).sum();
+            assert_eq!(
+                (node.flows(), active),
+                (200, 200),
+                "{kind:?} {round}: each is in one place"
+            );
+        }
+        for (&client, &backend) in clients.iter().zip(&backends) {
+            assert_eq!(node.to(0, client.fin()), backend, "{kind:?}");
+        }
+        node.check_equation();
+    }
+}
+
+/// Its template names another backend by now, or none.
+#[test]
+fn a_moved_flow_of_a_drained_backend_stays_there() {
+    for site in [Site::web, Site::forgetful] {
+        for kind in EVERY_SCHEDULER {
+            let mut node = Node::new(site(kind, &[1; 4]));
+            let client = Client::new(1, VIP);
+            let first = node.open((0, 1), client);
+            node.set(first, |backend| backend.weight = 0);
+            let second = node.open((2, 3), client.from(2));
+            assert_ne!(second, first);
+            assert_eq!(node.to(2, client.ack()), first, "{kind:?}, at once");
+            node.pass(200);
+            assert_eq!(node.to(3, client.ack()), first, "{kind:?}, and later");
+            node.set(first, |backend| backend.weight = 1);
+            node.pass(200);
+            assert_eq!(node.to(0, client.ack()), first, "{kind:?}, and when it is back");
+            node.check_equation();
+        }
+    }
 }
 
 #[test]
@@ -135,6 +194,8 @@ fn a_picked_up_connection_lives_and_dies() {
     assert_eq!(node.open((1, 1), client.from(9)), backend);
     assert_eq!(node.live_flows(client), Some(1));
     assert_eq!(node.to(0, client.ack()), backend);
+    assert_eq!(node.live_flows(client), Some(1), "nor does it when it is repeated");
+    assert_eq!(node.to(0, client.data()), backend);
     assert_eq!(node.live_flows(client), Some(2), "now it is a connection");
     node.to(0, client.fin());
     node.to(1, client.from(9).fin());

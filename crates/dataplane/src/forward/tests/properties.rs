@@ -1,15 +1,18 @@
 //! Random clients against a model that promises little but firmly: where a source must go, and
-//! until when; and that a handshake ends where its SYN went.
+//! until when; that a handshake ends where its SYN went; and that a connection stays on its backend
+//! while that can be reached, on whatever worker its packets come, whether or not there is room for
+//! it in the flow tables.
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::frames::{ACK, Client, FIN, RST, SYN};
+use super::frames::{ACK, Client, DATA, FIN, RST, SYN};
 use super::kit::{EVERY_SCHEDULER, Health, Node, Outcome, Site, Sizes, VIP};
 use crate::forward::Forwarder;
 use crate::scheduler::SchedulerKind;
 use crate::slots::BackendSlot;
+use crate::snapshot::Suspicion;
 use crate::verdict::DropReason;
 
 const WORKERS: usize = 3;
@@ -21,7 +24,7 @@ const HALF_OPEN: u64 = 60;
 /// What happens; connections are counted per client.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// SYN and ACK of a new connection, each on a worker.
+    /// SYN, ACK and a request of a new connection, the first on a worker and the others on another.
     Open {
         client: u32,
         syn: usize,
@@ -53,11 +56,12 @@ enum Event {
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let (client, worker, backend) = (0..3_u32, 0..WORKERS, 0..BACKENDS);
-    let flags = prop::sample::select(vec![ACK, ACK, ACK, ACK | FIN, ACK | FIN, FIN, RST]);
+    let flags = prop::sample::select(vec![ACK, ACK, DATA, DATA, ACK | FIN, FIN, RST]);
     let health = prop::sample::select(vec![
         Health::Up,
         Health::Up,
         Health::Suspected,
+        Health::Doubted,
         Health::Kept,
         Health::Reset,
         Health::Discarded,
@@ -85,33 +89,36 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec(event, 1..150)
 }
 
-/// What the sources are owed, in seconds.
+/// What the sources and their connections are owed, in seconds.
 #[derive(Debug, Default)]
 struct Model {
     now: u64,
     sources: BTreeMap<u32, Source>,
     /// By client and port, connections that sent no ACK: where their last SYN went, and when.
     half_open: BTreeMap<(u32, u16), (u16, u64)>,
+    /// By client and port, connections that were acknowledged and not closed: where they are, and
+    /// until when they have to stay.
+    connections: BTreeMap<(u32, u16), (u16, u64)>,
 }
 
 #[derive(Debug)]
 struct Source {
     backend: u16,
-    connections: BTreeMap<u16, Connection>,
+    members: BTreeMap<u16, Member>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Connection {
+struct Member {
     alive: bool,
     /// It keeps the template at least up to this second.
     until: u64,
 }
 
 impl Model {
-    /// Where the source has to go.
+    /// Where the source's template leads.
     fn owed(&self, client: u32) -> Option<u16> {
         let source = self.sources.get(&client)?;
-        let held = source.connections.values().any(|held| self.now < held.until);
+        let held = source.members.values().any(|held| self.now < held.until);
         held.then_some(source.backend)
     }
 
@@ -121,35 +128,56 @@ impl Model {
         (self.now - at < HALF_OPEN).then_some(backend)
     }
 
-    /// Where a segment of this connection has to go.
-    fn owed_segment(&self, client: u32, port: u16) -> Option<u16> {
-        let backend = self.owed(client)?;
-        self.sources[&client].connections.contains_key(&port).then_some(backend)
+    /// Where a connection is.
+    fn connected(&self, client: u32, port: u16) -> Option<u16> {
+        let &(backend, until) = self.connections.get(&(client, port))?;
+        (self.now < until).then_some(backend)
     }
 
-    fn opened(&mut self, client: u32, port: u16, backend: u16) {
-        if self.owed(client).is_none() {
-            self.sources.insert(client, Source { backend, connections: BTreeMap::new() });
+    /// A connection was opened; `joins`: it is a member of its source's template.
+    fn opened(&mut self, client: u32, port: u16, backend: u16, joins: bool) {
+        self.connections.insert((client, port), (backend, self.now + IDLE));
+        if !joins {
+            return;
         }
-        let connection = Connection { alive: true, until: self.now + IDLE + TIMEOUT };
+        if self.owed(client).is_none() {
+            self.sources.insert(client, Source { backend, members: BTreeMap::new() });
+        }
+        let member = Member { alive: true, until: self.now + IDLE + TIMEOUT };
         let source = self.sources.get_mut(&client).expect("it is there");
-        source.connections.insert(port, connection);
+        if source.backend == backend {
+            source.members.insert(port, member);
+        }
     }
 
     fn segment(&mut self, client: u32, port: u16, flags: u8) {
         let now = self.now;
+        let ends = flags & (FIN | RST) != 0;
+        if ends {
+            self.connections.remove(&(client, port));
+        } else if let Some((_, until)) = self.connections.get_mut(&(client, port))
+            && now < *until
+        {
+            // Those that were not opened by the book are owed less.
+            *until = (*until).max(now + HALF_OPEN);
+        }
         let Some(source) = self.sources.get_mut(&client) else { return };
-        let Some(connection) = source.connections.get_mut(&port) else { return };
-        if flags == ACK && connection.alive {
-            connection.until = now + IDLE + TIMEOUT;
-        } else if flags != ACK && connection.alive {
-            *connection = Connection { alive: false, until: now + TIMEOUT };
+        let Some(member) = source.members.get_mut(&port) else { return };
+        // Not one that idled out before.
+        if ends && member.alive && now + TIMEOUT < member.until {
+            *member = Member { alive: false, until: now + TIMEOUT };
         }
     }
 
-    /// The backend takes nobody any more: nobody is owed it.
-    fn forget(&mut self, backend: u16) {
+    /// A verdict, or no weight: the source may go elsewhere.
+    fn let_go(&mut self, backend: u16) {
         self.sources.retain(|_, source| source.backend != backend);
+    }
+
+    /// It cannot be reached: its connections are lost.
+    fn lose(&mut self, backend: u16) {
+        self.let_go(backend);
+        self.connections.retain(|_, connection| connection.0 != backend);
     }
 }
 
@@ -158,26 +186,37 @@ struct Run {
     node: Node,
     model: Model,
     ports: [u16; 3],
+    persistent: bool,
+    /// The flow tables are full of connections that others hold.
+    full: bool,
+    sent: u32,
 }
 
 impl Run {
-    fn new(kind: SchedulerKind) -> Self {
+    fn new(kind: SchedulerKind, persistent: bool, full: bool) -> Self {
         let sizes = Sizes {
             workers: WORKERS,
-            flows: 1000,
+            flows: if full { 16 } else { 1000 },
             pending: 1 << 14,
             templates: 1000,
             ..Sizes::default()
         };
-        let node = Node::sized(Site::web(kind, &[1; BACKENDS as usize]), sizes);
-        Self { node, model: Model::default(), ports: [0; 3] }
+        let site = if persistent { Site::web } else { Site::forgetful };
+        let node = Node::sized(site(kind, &[1; BACKENDS as usize]), sizes);
+        let ports = [0; 3];
+        let mut run = Self { node, model: Model::default(), ports, persistent, full, sent: 0 };
+        for index in 0..if full { 100 * WORKERS } else { 0 } {
+            let client = Client::new(1000 + u32::try_from(index).expect("few"), VIP);
+            run.node.open((index % WORKERS, index % WORKERS), client);
+        }
+        run
     }
 
     fn apply(&mut self, event: Event) {
         match event {
             Event::Open { client, syn, ack } => self.open(client, syn, ack),
             Event::Try { client, worker } => {
-                let owed = self.model.owed(client);
+                let owed = self.owed_to_syn(client);
                 let connection = self.next(client);
                 self.open_half(worker, (client, connection), owed);
             }
@@ -185,7 +224,8 @@ impl Run {
                 let connection = self.one_of(client, connection);
                 let Some(tried) = self.model.tried(client, connection.source_port) else { return };
                 let stays = self.node.snapshot.next_hop(BackendSlot(tried)).eligible;
-                let owed = if stays { Some(tried) } else { self.model.owed(client) };
+                let owed = self.model.owed(client).filter(|&owed| self.is_eligible(owed));
+                let owed = if stays { Some(tried) } else { owed };
                 self.open_half(worker, (client, connection), owed);
             }
             Event::Segment { client, connection, worker, flags } => {
@@ -199,37 +239,62 @@ impl Run {
             Event::Weight(slot, weight) => {
                 self.node.set(slot, |backend| backend.weight = weight);
                 if weight == 0 {
-                    self.model.forget(slot);
+                    self.model.let_go(slot);
                 }
             }
             Event::Reach(slot, usable) => {
                 self.node.health(slot, Health::Up);
                 self.node.set(slot, |backend| backend.usable = usable);
                 if !usable {
-                    self.model.forget(slot);
+                    self.model.lose(slot);
                 }
             }
-            Event::Check(slot, health) => {
-                self.node.health(slot, health);
-                if health != Health::Up {
-                    self.model.forget(slot);
-                }
-                // Some workers are told of it later.
-                let worker = usize::from(slot) % WORKERS;
-                for frame in self.node.tell(worker) {
-                    assert_eq!(frame[0..6], super::frames::CLIENT_MAC.0);
-                }
-            }
+            Event::Check(slot, health) => self.check_backend(slot, health),
         }
     }
 
+    fn check_backend(&mut self, slot: u16, health: Health) {
+        self.node.health(slot, health);
+        match health {
+            Health::Up | Health::Suspected | Health::Doubted => {}
+            Health::Kept => self.model.let_go(slot),
+            Health::Reset | Health::Discarded => self.model.lose(slot),
+        }
+        // Some workers are told of it later.
+        let worker = usize::from(slot) % WORKERS;
+        for frame in self.node.tell(worker) {
+            assert_eq!(frame[0..6], super::frames::CLIENT_MAC.0);
+        }
+    }
+
+    fn is_eligible(&self, slot: u16) -> bool {
+        self.node.snapshot.next_hop(BackendSlot(slot)).eligible
+    }
+
+    fn suspicion(&self, slot: u16) -> Suspicion {
+        self.node.snapshot.next_hop(BackendSlot(slot)).suspicion
+    }
+
+    /// Where the SYN of a new connection has to go.
+    fn owed_to_syn(&self, client: u32) -> Option<u16> {
+        let doubted = |slot| self.suspicion(slot) == Suspicion::Syns;
+        self.model.owed(client).filter(|&owed| self.is_eligible(owed) || doubted(owed))
+    }
+
     fn open(&mut self, client: u32, syn: usize, ack: usize) {
-        let owed = self.model.owed(client);
+        let owed = self.owed_to_syn(client);
         let connection = self.next(client);
         let Some(backend) = self.check(syn, connection.syn(), owed) else { return };
         let port = connection.source_port;
-        assert_eq!(self.check(ack, connection.ack(), owed), Some(backend), "ACK follows SYN");
-        self.model.opened(client, port, backend);
+        for (flags, what) in [(ACK, "ACK"), (DATA, "request")] {
+            let frame = self.numbered(connection).tcp(flags);
+            assert_eq!(self.check(ack, frame, Some(backend)), Some(backend), "{what} follows SYN");
+        }
+        // A template of a suspected backend stays, known here or not; and without room for the flow
+        // there is no member.
+        let any_suspected = (0..BACKENDS).any(|slot| self.suspicion(slot) != Suspicion::None);
+        let certain = owed == Some(backend) || !any_suspected;
+        self.model.opened(client, port, backend, self.persistent && !self.full && certain);
     }
 
     /// A SYN, of a new connection or of one that is half open.
@@ -244,21 +309,25 @@ impl Run {
     fn segment(&mut self, worker: usize, (client, connection): (u32, Client), flags: u8) {
         let port = connection.source_port;
         let tried = self.model.tried(client, port);
+        let place = self.model.connected(client, port).or(tried);
         let usable = |slot: &u16| self.node.snapshot.next_hop(BackendSlot(*slot)).usable;
-        let follows = tried.filter(usable);
-        let owed = self.model.owed_segment(client, port);
-        self.check(worker, connection.tcp(flags), follows.or(owed));
-        if owed.is_some() {
-            self.model.segment(client, port, flags);
-        }
-        if tried.is_some() && flags == ACK {
+        let owed = place.filter(usable);
+        let frame = self.numbered(connection).tcp(flags);
+        let went = self.check(worker, frame, owed);
+        self.model.segment(client, port, flags);
+        if tried.is_some() && flags & ACK != 0 {
             self.model.half_open.remove(&(client, port));
-            // It may have made a template, but who knows whether there was one.
-            let joined = follows.filter(|&backend| self.model.owed(client) == Some(backend));
-            if let Some(backend) = joined {
-                self.model.opened(client, port, backend);
+            if let Some(backend) = went.filter(|_| flags & FIN == 0) {
+                let until = self.model.now + HALF_OPEN;
+                self.model.connections.insert((client, port), (backend, until));
             }
         }
+    }
+
+    /// With numbers ahead of all before.
+    fn numbered(&mut self, connection: Client) -> Client {
+        self.sent += 2;
+        connection.acked(100 + self.sent)
     }
 
     /// One of the client's connections so far.
@@ -285,10 +354,9 @@ impl Run {
             Outcome::To(backend) => {
                 let next_hop = self.node.snapshot.next_hop(BackendSlot(backend));
                 assert!(next_hop.usable, "a packet to a backend that is down");
-                assert!(
-                    !(opens && next_hop.avoid_existing_clients),
-                    "a SYN to a backend that is suspected"
-                );
+                let avoided =
+                    next_hop.avoid_existing_clients && next_hop.suspicion != Suspicion::Syns;
+                assert!(!(opens && avoided), "a SYN to a backend that is suspected");
                 Some(backend)
             }
             Outcome::Answered => {
@@ -313,8 +381,10 @@ impl Run {
         let workers = &self.node.workers;
         let live: usize = workers.iter().map(|worker| worker.flows.live()).sum();
         let all: usize = workers.iter().map(Forwarder::flow_count).sum();
+        let unproven: usize = workers.iter().map(|worker| worker.flows.unproven()).sum();
         assert_eq!(sum(Node::active), live as i64);
-        assert_eq!(sum(Node::inactive), (all - live) as i64);
+        assert_eq!(sum(Node::unproven), unproven as i64);
+        assert_eq!(sum(Node::inactive), (all - live - unproven) as i64);
         let page = self.node.shared.persistence.page(None, usize::MAX, self.node.now);
         let members: u32 = page.entries.iter().map(|entry| entry.live_flows).sum();
         assert!(members as usize <= live, "{members} members of {live} live flows");
@@ -324,11 +394,12 @@ impl Run {
 
 proptest! {
     #[test]
-    fn a_source_with_a_template_never_changes_its_backend(
+    fn sources_and_connections_stay_on_their_backend(
         kind in prop::sample::select(EVERY_SCHEDULER.to_vec()),
+        (persistent, full) in any::<(bool, bool)>(),
         events in events(),
     ) {
-        let mut run = Run::new(kind);
+        let mut run = Run::new(kind, persistent, full);
         for event in events {
             run.apply(event);
             run.check_books();

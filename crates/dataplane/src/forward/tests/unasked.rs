@@ -86,11 +86,11 @@ fn a_picked_up_connection_is_told_at_its_newest_address() {
     let mut node = Node::new(Site::web(SchedulerKind::Maglev, &[1; 2]));
     let backend = node.to(0, client().ack());
     let router = Mac([2, 0xcc, 0, 0, 0, 9]);
-    node.to(0, client().mac(router).acked(3).ack());
-    node.to(0, client().acked(4).ack());
+    node.to(0, client().mac(router).acked(30).ack());
+    node.to(0, client().acked(40).ack());
     node.health(backend, Health::Reset);
-    // Looked at when its second packet confirmed it; the last ACK is always the newest.
-    assert_eq!(node.tell(0), [client().mac(router).told(4)]);
+    // Looked at when its second packet proved it; the last ACK is always the newest.
+    assert_eq!(node.tell(0), [client().mac(router).told(40)]);
 }
 
 #[test]

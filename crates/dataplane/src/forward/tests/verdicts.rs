@@ -273,29 +273,34 @@ fn an_error_is_adopted_by_the_worker_that_holds_the_flow() {
     let first = node.open((2, 2), many(1));
     let second = node.open((2, 2), many(2));
     assert_ne!(first, second, "one connection per schedule");
+    // What its worker told the others is forgotten: it has no time to tell them again.
+    node.now = node.now + std::time::Duration::from_secs(200);
     for (client, backend) in [(many(1), first), (many(2), second)] {
         let mut error = client.too_big(IpNumber::TCP);
         assert_eq!(node.send(0, error.clone()), Outcome::HandedOver);
         for other in [1, 3] {
             let copy = &mut error.clone();
-            assert_eq!(node.adopt(other, copy), Outcome::Dropped(DropReason::NoFlow));
+            assert_eq!(node.adopt(other, copy, false), Outcome::Dropped(DropReason::NoFlow));
             assert_eq!(*copy, error, "what is dropped is not changed");
         }
         let before = error.clone();
-        assert_eq!(node.adopt(2, &mut error), Outcome::To(backend));
+        assert_eq!(node.adopt(2, &mut error, false), Outcome::To(backend));
         assert_eq!(error[12..], before[12..]);
     }
+    // If nobody holds it, the last one that is asked forwards it to where the hash would have it.
+    let nobodys = &mut many(77).too_big(IpNumber::TCP);
+    assert!(matches!(node.adopt(1, nobodys, true), Outcome::To(_)));
     // The lease is looked at again, and so is the neighbour.
     let error = many(1).too_big(IpNumber::TCP);
     node.lease(0, node.now);
-    assert_eq!(node.adopt(2, &mut error.clone()), Outcome::Dropped(DropReason::Inactive));
+    assert_eq!(node.adopt(2, &mut error.clone(), true), Outcome::Dropped(DropReason::Inactive));
     node.leases[0].store(u64::MAX, std::sync::atomic::Ordering::Relaxed);
     node.set(first, |backend| backend.usable = false);
-    assert_eq!(node.adopt(2, &mut error.clone()), Outcome::Dropped(DropReason::NoNeighbour));
+    assert_eq!(node.adopt(2, &mut error.clone(), true), Outcome::Dropped(DropReason::NoNeighbour));
     // Nothing but errors is handed over.
     for frame in [many(1).syn(), many(2).ack(), web().udp(), web().echo(), web().who_has(), vec![]]
     {
-        assert_eq!(node.adopt(2, &mut frame.clone()), Outcome::Dropped(DropReason::NoFlow));
+        assert_eq!(node.adopt(2, &mut frame.clone(), true), Outcome::Dropped(DropReason::NoFlow));
     }
     node.check_equation();
 }

@@ -44,7 +44,8 @@ impl ModelFlow {
             + match self.state {
                 // Half a second late, but it holds no template.
                 FlowState::PickedUp => 60,
-                FlowState::Established => 900,
+                // Few flows are unproven.
+                FlowState::Opening | FlowState::Established => 900,
                 FlowState::Closing => 120,
                 FlowState::Reset => 10,
                 FlowState::Udp => 300,
@@ -91,7 +92,7 @@ impl Model {
     fn packet(&mut self, packet: Packet) -> u16 {
         let id = (packet.worker, packet.key());
         let Some(mut flow) = self.flows.get(&id).copied() else { return self.miss(packet) };
-        let over = !flow.state.is_live();
+        let over = !flow.state.is_live() && !flow.state.is_unproven();
         match (flow.state, packet.kind) {
             (FlowState::PickedUp | FlowState::Closing | FlowState::Reset, Kind::Syn) => {
                 self.flows.remove(&id);
@@ -101,17 +102,24 @@ impl Model {
                 return self.miss(packet);
             }
             (FlowState::Closing, Kind::Rst) => flow.state = FlowState::Reset,
-            (FlowState::PickedUp | FlowState::Established, Kind::Fin | Kind::Rst) => {
+            (
+                FlowState::PickedUp | FlowState::Opening | FlowState::Established,
+                Kind::Fin | Kind::Rst,
+            ) => {
                 let fin = packet.kind == Kind::Fin;
                 flow.state = if fin { FlowState::Closing } else { FlowState::Reset };
                 self.refresh(&flow);
                 flow.reported = self.now;
             }
-            (FlowState::PickedUp, Kind::Ack) => {
+            (FlowState::PickedUp, Kind::Data) => {
                 flow.state = FlowState::Established;
                 let template = self.templates.get(&flow.source);
                 flow.epoch =
                     template.filter(|t| t.backend == flow.backend).map(|template| template.epoch);
+            }
+            (FlowState::Opening, Kind::Data) => {
+                flow.state = FlowState::Established;
+                flow.epoch = self.join(packet, flow.backend);
             }
             _ => {}
         }
@@ -140,33 +148,28 @@ impl Model {
                 self.marks.insert(key, (backend, self.now));
                 backend
             }
-            (_, Some(backend)) => {
-                self.marks.remove(&key);
-                self.choices.remove(&source);
-                let state = match packet.kind {
-                    Kind::Udp => FlowState::Udp,
-                    Kind::Fin => FlowState::Closing,
-                    Kind::Rst => FlowState::Reset,
-                    Kind::Syn | Kind::Ack => FlowState::Established,
-                };
-                let epoch = self.join(source, backend);
-                self.begin(packet, backend, state, epoch);
+            (Kind::Fin | Kind::Rst, mark) => mark.or(template).or(choice).unwrap_or(u16::MAX),
+            (Kind::Udp, Some(backend)) => {
+                let epoch = self.join(packet, backend);
+                self.begin(packet, backend, FlowState::Udp, epoch);
                 backend
             }
-            (kind, None) => {
+            (Kind::Ack | Kind::Data, Some(backend)) => {
+                self.begin(packet, backend, FlowState::Opening, None);
+                backend
+            }
+            (Kind::Ack | Kind::Data, None) => {
                 let backend = template.or(choice).unwrap_or(u16::MAX);
-                let state = match kind {
-                    Kind::Fin => FlowState::Closing,
-                    Kind::Rst => FlowState::Reset,
-                    Kind::Syn | Kind::Ack | Kind::Udp => FlowState::PickedUp,
-                };
-                self.begin(packet, backend, state, None);
+                self.begin(packet, backend, FlowState::PickedUp, None);
                 backend
             }
         }
     }
 
-    fn join(&mut self, source: TemplateKey, backend: u16) -> Option<u32> {
+    fn join(&mut self, packet: Packet, backend: u16) -> Option<u32> {
+        let source = packet.source();
+        self.marks.remove(&packet.key());
+        self.choices.remove(&source);
         match self.templates.get_mut(&source) {
             Some(template) if template.backend == backend => {
                 template.refreshed = self.now;
@@ -195,8 +198,9 @@ fn members(flows: &BTreeMap<(usize, FlowKey), ModelFlow>, epoch: u32) -> usize {
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    use Kind::{Ack, Fin, Rst, Syn, Udp};
-    let kind = prop::sample::select(vec![Syn, Syn, Ack, Ack, Ack, Fin, Rst, Udp, Udp]);
+    use Kind::{Ack, Data, Fin, Rst, Syn, Udp};
+    let kind =
+        prop::sample::select(vec![Syn, Syn, Ack, Ack, Ack, Data, Data, Data, Fin, Rst, Udp, Udp]);
     let one = (0..WORKERS, 0..4u8, 0..3u16, kind)
         .prop_map(|(worker, client, port, kind)| packet(worker, client, port, kind));
     let pass = prop_oneof![Just(1), 2..20u64, 40..70u64, 100..130u64, 290..320u64, 880..960u64];

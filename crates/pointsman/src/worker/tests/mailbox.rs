@@ -41,18 +41,21 @@ fn an_error_is_handed_to_the_worker_that_holds_its_flow() {
     rig.inject(1, many(2, |client| tcp(client, FORGETFUL, ACK)));
     rig.turn(1);
     let handshakes = rig.sent(1);
+    // Their choices, which all workers see, are forgotten.
+    rig.now = rig.now + Duration::from_secs(200);
     rig.inject(0, many(3, |client| too_big(client, FORGETFUL)));
     rig.turn(0);
     assert_eq!(rig.total(0, |totals| &totals.handed_over), 3);
     rig.turn(1);
     rig.turn(2);
-    for (at, forwarded, no_flow) in [(1, 2, 1), (2, 0, 3)] {
+    // The first that is asked forwards what none knows, too.
+    for (at, forwarded, no_flow) in [(1, 3, 0), (2, 0, 3)] {
         assert_eq!(rig.total(at, |totals| &totals.adopted), 3);
         assert_eq!(rig.dropped(at, DropReason::NoFlow), no_flow);
         assert_eq!(rig.forwarded(at), if at == 1 { 4 + forwarded } else { forwarded });
     }
     let errors = rig.sent(1);
-    assert_eq!(errors.len(), 2);
+    assert_eq!(errors.len(), 3);
     for (error, handshake) in errors.iter().zip(&handshakes[2..]) {
         assert_eq!(error[..12], handshake[..12], "to the backend of the flow");
     }
@@ -64,8 +67,10 @@ fn a_flow_that_moved_is_forgotten_where_it_was() {
     let mut rig = Rig::new(Sizes::default());
     rig.open(0, 5);
     assert_eq!(rig.seats[0].worker.forwarder().flow_count(), 5);
-    rig.inject(1, many(5, |client| tcp(client, WEB, ACK)));
-    rig.turn(1);
+    for flags in [ACK, DATA] {
+        rig.inject(1, many(5, |client| tcp(client, WEB, flags)));
+        rig.turn(1);
+    }
     rig.settle();
     let flows = rig.seats.iter().map(|seat| seat.worker.forwarder().flow_count());
     assert_eq!(flows.collect::<Vec<_>>(), [0, 5, 0]);

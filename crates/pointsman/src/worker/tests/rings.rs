@@ -190,7 +190,7 @@ fn frames_that_waited_for_a_frozen_worker_are_dropped() {
     let forwarded = rig.forwarded(0);
     assert_eq!(rig.turn(0), 26 + 1);
     assert_eq!((rig.forwarded(0), rig.answered(0)), (forwarded, 0));
-    assert_eq!(rig.dropped(0, DropReason::Inactive), 26);
+    assert_eq!(rig.dropped(0, DropReason::Inactive), 26 + 1, "the error of another worker too");
     assert!(rig.sent(0).len() as u64 == forwarded, "nothing was sent");
     assert_eq!(rig.turn(2), 1, "the error, and nothing to relay");
     // With a new lease everything goes on.

@@ -1,0 +1,152 @@
+//! Which service a packet is for, and what the tables call its source and its connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::reset::unreachable_for;
+use super::{SharedTables, drop_for};
+use crate::addr::Mac;
+use crate::key::{FlowKey, Protocol};
+use crate::pending::PendingKey;
+use crate::persistence::TemplateKey;
+use crate::scheduler;
+use crate::slots::BackendSlot;
+use crate::snapshot::{Service, Snapshot, Suspicion};
+use crate::tick::Tick;
+use crate::verdict::{DropReason, Verdict};
+
+/// Who asks: the service, and the source as the service tells sources apart.
+pub(super) struct ServiceMatch<'a> {
+    pub(super) service: &'a Arc<Service>,
+    /// The template's key and prefix length; `None` without persistence.
+    pub(super) template: Option<(TemplateKey, u8)>,
+    pub(super) pending: PendingKey,
+    /// The 5-tuple's own: where its SYN went, whatever became of its source's choice since. Without
+    /// persistence it is the same as `pending`.
+    pub(super) connection: PendingKey,
+    /// Input of the scheduler: of the source prefix, else of the 5-tuple.
+    pub(super) hash: u64,
+    /// The station that the frame came from: a new connection does not go back there.
+    sender: Mac,
+}
+
+impl<'a> ServiceMatch<'a> {
+    /// Finds the service that `key` goes to.
+    pub(super) fn find(
+        tables: &SharedTables,
+        snapshot: &'a Snapshot,
+        key: &FlowKey,
+    ) -> Result<Self, Verdict> {
+        match snapshot.service(key.dst, key.protocol, key.dst_port) {
+            Some(service) => Ok(Self::of(tables, service, key)),
+            None if snapshot.vip(key.dst).is_some() => drop_for(DropReason::NotVipPort),
+            None => drop_for(DropReason::NotVip),
+        }
+    }
+
+    /// The match of a known service.
+    pub(super) fn of(tables: &SharedTables, service: &'a Arc<Service>, key: &FlowKey) -> Self {
+        let connection = tables.pending.flow_key(key);
+        match &service.persistence {
+            Some(persistence) => {
+                let len = persistence.prefix_len(key.src);
+                let source = key.src.masked(len);
+                Self {
+                    service,
+                    template: Some((TemplateKey { service: service.slot, source }, len)),
+                    pending: tables.pending.source_key(service.slot, source),
+                    connection,
+                    hash: scheduler::source_hash(source),
+                    sender: Mac::default(),
+                }
+            }
+            None => Self {
+                service,
+                template: None,
+                pending: connection,
+                connection,
+                hash: scheduler::flow_hash(key),
+                sender: Mac::default(),
+            },
+        }
+    }
+
+    /// The same, with choices that last as long as a flow of UDP does, and those for a source as long
+    /// as its template would: there is no handshake after which they are not needed any more.
+    pub(super) fn lasting(self, idle: Duration) -> Self {
+        let timeout = self.service.persistence.map_or(idle, |persistence| persistence.timeout);
+        Self {
+            pending: self.pending.lasting(timeout),
+            connection: self.connection.lasting(idle.max(timeout)),
+            ..self
+        }
+    }
+
+    /// The same, of a frame that came from this station.
+    pub(super) const fn from(self, sender: Mac) -> Self {
+        Self { sender, ..self }
+    }
+
+    /// Whether the frame came from the backend itself.
+    pub(super) fn is_sender(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
+        snapshot.next_hop(backend).mac() == self.sender
+    }
+
+    /// The deterministic choice: that of the scheduler's hash, unless the frame came from there.
+    pub(super) fn stable(&self, snapshot: &Snapshot) -> Option<BackendSlot> {
+        self.service.scheduler.stable_but(self.hash, &|slot| self.is_sender(snapshot, slot))
+    }
+
+    /// Where the connection is placed that has no choice of its own.
+    pub(super) fn placed(&self, tables: &SharedTables, now: Tick) -> Option<BackendSlot> {
+        let of_source = self.template.and_then(|(key, _)| {
+            let template = tables.persistence.get(&key, now).map(|template| template.backend);
+            template.or_else(|| tables.pending.lookup(self.pending, now))
+        });
+        of_source.or_else(|| self.service.scheduler.stable(self.hash))
+    }
+
+    /// Whether the backend belongs to this service and may take a new connection.
+    pub(super) fn eligible(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
+        let next_hop = snapshot.next_hop(backend);
+        next_hop.eligible
+            && next_hop.service == self.service.slot
+            && !self.is_sender(snapshot, backend)
+    }
+
+    /// Whether the backend belongs to this service and can be reached.
+    pub(super) fn usable(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
+        let next_hop = snapshot.next_hop(backend);
+        next_hop.usable && next_hop.service == self.service.slot
+    }
+
+    /// Whether the backend belongs to this service and is down: what went to it is lost.
+    pub(super) fn lost(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
+        let next_hop = snapshot.next_hop(backend);
+        next_hop.service == self.service.slot
+            && unreachable_for(next_hop) == DropReason::BackendDown
+    }
+
+    /// Whether the backend is suspected: nothing is decided, templates that name it stay.
+    pub(super) fn suspicion(&self, snapshot: &Snapshot, backend: BackendSlot) -> Suspicion {
+        let next_hop = snapshot.next_hop(backend);
+        if next_hop.service == self.service.slot { next_hop.suspicion } else { Suspicion::None }
+    }
+
+    /// Whether a client whose template names this backend goes there with a new connection.
+    pub(super) fn returns_to(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
+        let sticky = self.service.persistence.is_some_and(|p| p.sticky_when_drained);
+        if sticky {
+            self.usable(snapshot, backend)
+                && !snapshot.next_hop(backend).avoid_existing_clients
+                && !self.is_sender(snapshot, backend)
+        } else {
+            self.eligible(snapshot, backend)
+        }
+    }
+}
+
+/// Protocol of a service match without ports.
+pub(super) fn portless(src: crate::Addr, dst: crate::Addr, protocol: Protocol) -> FlowKey {
+    FlowKey { src, dst, src_port: 0, dst_port: 0, protocol }
+}
