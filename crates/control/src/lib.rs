@@ -10,6 +10,7 @@ mod neighbour;
 pub mod nic;
 mod port;
 mod registry;
+mod repeats;
 pub mod vrrp;
 mod watchdog;
 
@@ -24,4 +25,5 @@ pub use desired::{
 pub use neighbour::{Neighbour, Unusable};
 pub use port::{Link, Network, Port};
 pub use registry::Registry;
+pub use repeats::Repeats;
 pub use watchdog::{DEAD_AFTER, Feed, Watchdog};

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     const LOG: &str = "\
-2026-11-25T23:59:59.500000Z  WARN pointsman::node: backend web/rs1: UP -> SUSPECTED after 0.0 ms: \
+2026-11-25T23:59:59.500000Z  WARN pointsman::node: backend web/rs1: UP -> SUSPECTED: \
 timed out service=web backend=rs1
 2026-11-26T00:00:00.250001Z  WARN pointsman::node: backend web/rs1: UP -> DOWN after 750.0 ms: \
 timed out, 2 failures service=web backend=rs1 from=\"up\"

@@ -116,8 +116,9 @@ impl fmt::Display for BackendChange {
         let Self { service, backend, from, to, took, why } = self;
         let (from, to) = (from.name().to_uppercase(), to.name().to_uppercase());
         write!(f, "backend {}/{}: {from} -> {to}", Plain(service), Plain(backend))?;
-        if let Some(took) = took {
-            write!(f, " after {}", Span(*took))?;
+        // What took no time at all is not worth a word.
+        if let Some(took) = took.filter(|took| *took >= SHORTEST) {
+            write!(f, " after {}", Span(took))?;
         }
         if why.is_empty() { Ok(()) } else { write!(f, ": {why}") }
     }
@@ -169,6 +170,9 @@ impl fmt::Display for Plain<'_> {
         })
     }
 }
+
+/// Shorter times would read as `0.0 ms`.
+const SHORTEST: Duration = Duration::from_micros(50);
 
 /// `2.1 ms`, `1.5 s`.
 struct Span(Duration);

@@ -98,7 +98,12 @@ pub struct Transition {
 impl fmt::Display for Transition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { from, to, reason, after, .. } = self;
-        write!(f, "{from} -> {to} after {}: {reason}", Readable(*after))
+        write!(f, "{from} -> {to}")?;
+        // What took no time at all is not worth a word.
+        if *after >= SHORTEST {
+            write!(f, " after {}", Readable(*after))?;
+        }
+        write!(f, ": {reason}")
     }
 }
 
@@ -200,6 +205,9 @@ impl fmt::Display for Count {
     }
 }
 
+/// Shorter times would read as `0.0 ms`.
+const SHORTEST: Duration = Duration::from_micros(50);
+
 /// Milliseconds below a second, else seconds; one digit after the point.
 struct Readable(Duration);
 
@@ -251,11 +259,8 @@ mod tests {
                 "UP -> DOWN after 700.0 ms: new connections unanswered, timed out, 2 failures",
             ),
             (text(up, down, 2_000_000, wrong), "UP -> DOWN after 2.0 s: status 500, 3 failures"),
-            (
-                text(up, down, 0, two),
-                "UP -> DOWN after 0.0 ms: http /: status 503; ping: timed out, 2 failures",
-            ),
-            (text(up, State::Suspected, 0, first), "UP -> SUSPECTED after 0.0 ms: connect refused"),
+            (text(up, down, 0, two), "UP -> DOWN: http /: status 503; ping: timed out, 2 failures"),
+            (text(up, State::Suspected, 0, first), "UP -> SUSPECTED: connect refused"),
             (
                 text(down, up, 12_300_000, Reason::Passing { successes: 2, held: None }),
                 "DOWN -> UP after 12.3 s: 2 successes",
@@ -268,7 +273,7 @@ mod tests {
                 text(down, up, 8_000_000, Reason::Passing { successes: 9, held }),
                 "DOWN -> UP after 8.0 s: 9 successes, held down for 8.0 s",
             ),
-            (text(down, up, 0, Reason::Reconfigured), "DOWN -> UP after 0.0 ms: configuration"),
+            (text(down, up, 0, Reason::Reconfigured), "DOWN -> UP: configuration"),
         ];
         for (text, expected) in expected {
             assert_eq!(text, expected);

@@ -129,8 +129,12 @@ impl Tracker {
 }
 
 impl fmt::Display for Tracker {
-    /// `100 = 150 -50 (interface eth1 is down)`; only what changes something is named.
+    /// `100 = 150 -50 (interface eth1 is down)`; only what changes something is named, so it may be
+    /// `150, as configured`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.tracked.iter().all(|tracked| tracked.effect() == Effect::Add(0)) {
+            return write!(f, "{}, as configured", self.effective());
+        }
         write!(f, "{} = {}", self.effective(), self.configured)?;
         for tracked in &self.tracked {
             match tracked.effect() {
@@ -209,5 +213,7 @@ mod tests {
         );
         assert_eq!(tracker.read(1, Reading::Up), Some(100));
         assert_eq!(tracker.read(7, Reading::Up), None);
+        assert_eq!(tracker.read(0, Reading::Up), Some(150));
+        assert_eq!(tracker.to_string(), "150, as configured");
     }
 }

@@ -57,7 +57,7 @@ fn a_new_check_does_not_take_a_backend_down_before_its_first_result() {
     assert!(got.starts_with("UP "), "{got}");
     bench.play("wait 200");
     let got = bench.play("timeout 1");
-    assert!(got.starts_with("(UP -> DOWN after 0.0 ms: ping: timed out) DOWN"), "{got}");
+    assert!(got.starts_with("(UP -> DOWN: ping: timed out) DOWN"), "{got}");
 }
 
 #[test]
@@ -81,13 +81,13 @@ fn a_check_that_fails_may_be_taken_away() {
     bench.play("timeout 1");
     assert_eq!(bench.monitor.state(), State::Down);
     let got = bench.reconfigure(&[tcp()]);
-    assert!(got.starts_with("(DOWN -> UP after 0.0 ms: configuration) UP"), "{got}");
+    assert!(got.starts_with("(DOWN -> UP: configuration) UP"), "{got}");
 
     let mut bench = Bench::up(&[Check { fall: 1, ..tcp() }], UNDAMPED);
     bench.play("next");
     bench.play("refused");
     let got = bench.reconfigure(&[]);
-    assert_eq!(got, "(DOWN -> UP after 0.0 ms: configuration) UP");
+    assert_eq!(got, "(DOWN -> UP: configuration) UP");
     let got = bench.reconfigure(&[tcp()]);
     assert!(got.starts_with("UP "), "{got}");
 }
@@ -139,5 +139,5 @@ fn a_log_names_a_check_by_its_own_label() {
     let mut bench = Bench::up(&[tcp(), slow], UNDAMPED);
     bench.play("wait 5000");
     let got = bench.play("status 1");
-    assert!(got.contains("UP -> DOWN after 0.0 ms: tcp #2: status 500"), "{got}");
+    assert!(got.contains("UP -> DOWN: tcp #2: status 500"), "{got}");
 }

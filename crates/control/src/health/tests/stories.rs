@@ -27,10 +27,7 @@ fn one_that_starts_up_is_taken_down_by_its_first_result() {
     assert_eq!(bench.monitor.condition(), Condition::Up);
     bench.story(
         "starts up",
-        &[
-            ("next", "start 0; UP 320"),
-            ("refused", "(UP -> DOWN after 0.0 ms: connect refused) DOWN 500"),
-        ],
+        &[("next", "start 0; UP 320"), ("refused", "(UP -> DOWN: connect refused) DOWN 500")],
     );
     let mut bench = Bench::new(&[check], UNDAMPED);
     bench.story("passes", &[("next", "start 0; UP 320"), ("ok", "UP 1000")]);
@@ -50,7 +47,7 @@ fn rise_and_fall() {
         &[
             ("next", "start 0; UP 320"),
             ("wait 300", "UP 20"),
-            ("timeout", "start 0; (UP -> SUSPECTED after 0.0 ms: timed out) SUSPECTED 320"),
+            ("timeout", "start 0; (UP -> SUSPECTED: timed out) SUSPECTED 320"),
             ("wait 300", "SUSPECTED 20"),
             ("timeout", "start 0; SUSPECTED 320"),
             ("wait 300", "SUSPECTED 20"),
@@ -70,13 +67,13 @@ fn a_success_in_between_begins_anew() {
         "twice refused",
         &[
             ("next", "start 0; UP 320"),
-            ("refused", "(UP -> SUSPECTED after 0.0 ms: connect refused) SUSPECTED 200"),
+            ("refused", "(UP -> SUSPECTED: connect refused) SUSPECTED 200"),
             ("next", "start 0; SUSPECTED 320"),
             ("refused", "SUSPECTED 200"),
             ("next", "start 0; SUSPECTED 320"),
             ("ok", "(SUSPECTED -> UP after 400.0 ms: 1 success) UP 1000"),
             ("next", "start 0; UP 320"),
-            ("refused", "(UP -> SUSPECTED after 0.0 ms: connect refused) SUSPECTED 200"),
+            ("refused", "(UP -> SUSPECTED: connect refused) SUSPECTED 200"),
         ],
     );
 }
@@ -140,7 +137,7 @@ fn what_cannot_be_probed_stays_as_it_is() {
     let mut bench = Bench::up(&[tcp()], UNDAMPED);
     bench.play("suspect");
     let dropped = bench.play("local");
-    assert_eq!(dropped, "(SUSPECTED -> UP after 0.0 ms: cannot be probed) UP 200");
+    assert_eq!(dropped, "(SUSPECTED -> UP: cannot be probed) UP 200");
 }
 
 #[test]
@@ -157,7 +154,7 @@ fn all_checks_must_pass() {
     bench.play("wait 1000");
     bench.play("timeout 1");
     let down = bench.play("status 0");
-    assert!(down.contains("UP -> DOWN after 0.0 ms: tcp: status 500) "), "{down}");
+    assert!(down.contains("UP -> DOWN: tcp: status 500) "), "{down}");
     bench.play("wait 600");
     bench.play("timeout 1");
     bench.play("ok 0");
@@ -180,9 +177,7 @@ fn checks_that_fail_are_all_named() {
     bench.play("refused 1");
     assert_eq!(
         bench.changes.last().map(String::as_str),
-        Some(
-            "UP -> DOWN after 0.0 ms: tcp :81: new connections unanswered, connect refused, 2 failures"
-        )
+        Some("UP -> DOWN: tcp :81: new connections unanswered, connect refused, 2 failures")
     );
     let mut bench = Bench::up(&[tcp(), ping()], UNDAMPED);
     bench.play("wait 1000");

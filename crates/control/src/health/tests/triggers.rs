@@ -11,7 +11,7 @@ fn a_silent_host_is_down_after_one_timeout() {
             (
                 "suspect",
                 "yes; start 0; \
-                 (UP -> SUSPECTED after 0.0 ms: new connections unanswered) SUSPECTED 320",
+                 (UP -> SUSPECTED: new connections unanswered) SUSPECTED 320",
             ),
             ("wait 300", "SUSPECTED 20"),
             (
