@@ -1,9 +1,10 @@
-//! Scheduling priorities of threads. What a thread starts inherits its priority: workers, programs
-//! and the runtime's threads beside the control thread, which render metrics, go back to the
-//! ordinary one.
+//! Scheduling priorities of threads. What a raised thread starts does not inherit its priority: neither
+//! programs nor workers nor the runtime's threads beside the control thread, which render metrics.
 
 use rustix::process::{getpriority_process, setpriority_process};
 use tracing::debug;
+
+use crate::sys;
 
 /// Of the control thread: a verdict on a backend is not to wait for a time slice.
 const RAISED: i32 = -10;
@@ -11,6 +12,9 @@ const ORDINARY: i32 = 0;
 
 /// Raises the calling thread, where permitted (CAP_SYS_NICE).
 pub fn raise() {
+    if let Err(error) = sys::reset_on_fork() {
+        debug!(%error, "programs will inherit the priority of the control thread");
+    }
     set(RAISED);
 }
 
@@ -19,17 +23,6 @@ pub fn lower() {
     if is_raised() {
         set(ORDINARY);
     }
-}
-
-/// Does something, such as starting a program, at the ordinary priority.
-pub fn ordinarily<T>(task: impl FnOnce() -> T) -> T {
-    if !is_raised() {
-        return task();
-    }
-    set(ORDINARY);
-    let result = task();
-    set(RAISED);
-    result
 }
 
 fn is_raised() -> bool {
@@ -45,6 +38,8 @@ fn set(priority: i32) {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     /// Needs root, as the system tests do; a thread of its own, for the change would stay.
@@ -55,11 +50,12 @@ mod tests {
             raise();
             let raised = own();
             let inherited = std::thread::spawn(own).join().unwrap();
-            let ordinary = ordinarily(own);
+            let program = Command::new("nice").output().unwrap().stdout;
+            let program = String::from_utf8_lossy(&program).trim().parse().unwrap();
             let after = own();
             lower();
-            [raised, inherited, ordinary, after, own()]
+            [raised, inherited, program, after, own()]
         });
-        assert_eq!(seen.join().unwrap(), [RAISED, RAISED, ORDINARY, RAISED, ORDINARY]);
+        assert_eq!(seen.join().unwrap(), [RAISED, ORDINARY, ORDINARY, RAISED, ORDINARY]);
     }
 }

@@ -18,6 +18,25 @@ pub fn real_time() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Has what the calling thread starts from now on, threads and programs, begin at the ordinary
+/// scheduling policy, and not above the ordinary priority.
+///
+/// # Errors
+/// What sched_setscheduler(2) returns.
+pub fn reset_on_fork() -> io::Result<()> {
+    // SAFETY: pid 0 is the calling thread.
+    let policy = unsafe { libc::sched_getscheduler(0) };
+    let mut param = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `param` is a valid sched_param that outlives the call.
+    if policy < 0 || unsafe { libc::sched_getparam(0, &raw mut param) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let policy = policy | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: likewise.
+    let result = unsafe { libc::sched_setscheduler(0, policy, &raw const param) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Asks for huge pages behind memory that is accessed at random: with small ones nearly every access
 /// to a large table misses the TLB. Where the kernel does not give them
 /// (`/sys/kernel/mm/transparent_hugepage/enabled` is `never`, Linux before 6.1, memory is short) the

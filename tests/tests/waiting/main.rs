@@ -8,6 +8,7 @@ mod health_kinds;
 mod keepalived;
 mod metrics_keep_alive;
 mod persistence_timeout;
+mod program_lifetime;
 mod programs;
 mod systemd;
 #[path = "../vrrp/mod.rs"]

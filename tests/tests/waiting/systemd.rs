@@ -63,8 +63,8 @@ impl Bench {
 fn ready_comes_when_the_loops_run_and_the_status_says_what_is_waited_for() -> Result<()> {
     let lab = Lab::builder().backends(1).build()?;
     let bench = Bench::start(lab)?;
-    bench.wait("READY=1", Duration::from_secs(10))?;
-    bench.wait("STATUS=1 of 1 backends up", Duration::from_secs(5))?;
+    let seen = bench.wait("STATUS=1 of 1 backends up", Duration::from_secs(10))?.concat();
+    ensure!(seen.contains("READY=1"), "{seen}");
     bench.lab.unplug(bench.lab.balancer(0))?;
     bench.wait("STATUS=waiting: interface eth0 has no link", Duration::from_secs(5))?;
     let again = bench.wait("WATCHDOG=1", Duration::from_secs(3))?;

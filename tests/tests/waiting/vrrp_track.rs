@@ -78,7 +78,7 @@ fn the_command_and_the_metrics_say_who_is_active() -> Result<()> {
     let text = pair.lab.balancer(0).netns().run(&argv, ms(5000))?.ok()?;
     assert!(text.starts_with("VI_1  ACTIVE (MASTER) for "), "{text}");
     assert!(text.contains("VIPs active here: 10.77.0.100"), "{text}");
-    assert!(text.contains("priority 150 (configured 150): 150 = 150"), "{text}");
+    assert!(text.contains("priority 150 (configured 150): 150, as configured"), "{text}");
     let argv = [argv[0], "vrrp", "resign", "VI_2", "--socket", &socket];
     let refused = pair.lab.balancer(0).netns().run(&argv, ms(5000))?;
     assert_eq!(refused.status.code(), Some(1));

@@ -13,7 +13,7 @@ use super::{Exit, color, load, print_error};
 use crate::node::Node;
 use crate::serve::control_socket::ControlSocket;
 use crate::serve::{Source, http};
-use crate::{log, panics, priority};
+use crate::{log, panics, priority, process};
 
 /// Run the balancer in the foreground
 #[derive(Debug, Args)]
@@ -55,6 +55,7 @@ fn run(parsed: Parsed) -> Result<()> {
         .on_thread_start(priority::lower)
         .build()
         .context("cannot start the control thread")?;
+    process::adopt_orphans()?;
     let result = runtime.block_on(serve(parsed));
     // A page that is being made, or a name that is being looked up, is not waited for.
     runtime.shutdown_background();

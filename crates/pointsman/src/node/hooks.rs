@@ -1,20 +1,22 @@
 //! Programs that are run because something happened: no shell, no input, killed when they hang.
 
 use std::collections::VecDeque;
-use std::process::Child;
 use std::time::Duration;
 
 use control::Notify;
 use dataplane::Tick;
 use tracing::warn;
 
-use crate::process;
+use crate::clock;
+use crate::process::{self, Leftovers, Program, Variable};
 
 /// The running ones, and those whose turn comes.
 #[derive(Debug, Default)]
 pub(super) struct Hooks {
     waiting: Waiting,
     running: Vec<Hook>,
+    /// A hook may leave something running, but not beyond its time.
+    leftovers: Leftovers,
 }
 
 /// Which go first: one of a backend may be one of hundreds at once, and others tell what they
@@ -38,13 +40,14 @@ struct Waiting {
 #[derive(Debug, PartialEq, Eq)]
 struct PendingHook {
     argv: Vec<String>,
+    environment: Vec<Variable>,
     timeout: Duration,
 }
 
 #[derive(Debug)]
 struct Hook {
     program: String,
-    child: Child,
+    child: Program,
     kill_at: Tick,
     killed: bool,
 }
@@ -58,12 +61,17 @@ const MOST_WAITING: usize = 4096;
 
 impl Hooks {
     /// Has one started soon, with these words appended; those of a rank in the order of the calls.
-    pub(super) fn run(&mut self, rank: Rank, notify: &Notify, words: &[&str]) {
+    pub(super) fn run(
+        &mut self,
+        rank: Rank,
+        notify: &Notify,
+        words: &[&str],
+        environment: Vec<Variable>,
+    ) {
         let mut argv = notify.command.clone();
         argv.extend(words.iter().map(|word| (*word).to_owned()));
-        if let Err(PendingHook { argv, .. }) =
-            self.waiting.push(rank, PendingHook { argv, timeout: notify.timeout })
-        {
+        let hook = PendingHook { argv, environment, timeout: notify.timeout };
+        if let Err(PendingHook { argv, .. }) = self.waiting.push(rank, hook) {
             warn!(program = ?argv.first(), ?words, "hook not run: {MOST_WAITING} of them wait");
         }
     }
@@ -74,9 +82,11 @@ impl Hooks {
             if self.running.len() >= MOST_RUNNING {
                 return;
             }
-            let Some(PendingHook { argv, timeout }) = self.waiting.pop() else { return };
+            let Some(PendingHook { argv, environment, timeout }) = self.waiting.pop() else {
+                return;
+            };
             let program = argv.first().cloned().unwrap_or_default();
-            match process::start(&argv) {
+            match process::start(&argv, &environment) {
                 Ok(child) => {
                     self.running.push(Hook {
                         program,
@@ -94,28 +104,61 @@ impl Hooks {
     pub(super) fn turn(&mut self, now: Tick) {
         self.reap(now);
         self.start(now);
+        self.leftovers.turn(now);
+    }
+
+    /// Has those that wait and those that run come to their end, within `limit`.
+    pub(super) async fn finish(&mut self, limit: Duration) {
+        let deadline = clock::now() + limit;
+        while !self.is_idle() {
+            let now = clock::now();
+            if now >= deadline {
+                let (running, waiting) = (self.running.len(), self.waiting.len());
+                warn!(running, waiting, "hooks are cut off: the end does not wait for them longer");
+                break;
+            }
+            self.turn(now);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Dropping them kills what still runs.
+        *self = Self::default();
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.waiting.len() == 0
     }
 
     fn reap(&mut self, now: Tick) {
-        self.running.retain_mut(|hook| match hook.child.try_wait() {
-            Ok(Some(status)) if status.success() => false,
-            Ok(Some(_)) if hook.killed => false,
+        let ended = self.running.extract_if(.., |hook| hook.has_ended(now));
+        for hook in ended.filter(|hook| !hook.killed) {
+            self.leftovers.keep(hook.child, hook.kill_at);
+        }
+    }
+}
+
+impl Hook {
+    /// Whether it has; it is killed when its time is over.
+    fn has_ended(&mut self, now: Tick) -> bool {
+        match self.child.try_wait() {
             Ok(Some(status)) => {
-                warn!(program = %hook.program, %status, "hook failed");
-                false
-            }
-            Ok(None) if now >= hook.kill_at && !hook.killed => {
-                warn!(program = %hook.program, "hook killed: it ran for too long");
-                process::kill_group(hook.child.id());
-                hook.killed = true;
+                if !status.success() && !self.killed {
+                    warn!(program = %self.program, %status, "hook failed");
+                }
                 true
             }
-            Ok(None) => true,
-            Err(error) => {
-                warn!(program = %hook.program, %error, "cannot wait for the hook");
+            Ok(None) => {
+                if now >= self.kill_at && !self.killed {
+                    warn!(program = %self.program, "hook killed: it ran for too long");
+                    self.child.kill();
+                    self.killed = true;
+                }
                 false
             }
-        });
+            Err(error) => {
+                warn!(program = %self.program, %error, "cannot wait for the hook");
+                true
+            }
+        }
     }
 }
 
@@ -133,6 +176,10 @@ impl Waiting {
         Ok(())
     }
 
+    fn len(&self) -> usize {
+        self.first.len() + self.second.len()
+    }
+
     fn pop(&mut self) -> Option<PendingHook> {
         self.first.pop_front().or_else(|| self.second.pop_front())
     }
@@ -141,10 +188,13 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
 
     fn order(number: usize) -> PendingHook {
-        PendingHook { argv: vec![number.to_string()], timeout: Duration::ZERO }
+        PendingHook {
+            argv: vec![number.to_string()],
+            environment: Vec::new(),
+            timeout: Duration::ZERO,
+        }
     }
 
     #[test]
@@ -179,7 +229,7 @@ mod tests {
         let notify = Notify { command: command.to_vec(), timeout: Duration::from_secs(10) };
         let mut hooks = Hooks::default();
         for number in 0..100 {
-            hooks.run(Rank::Second, &notify, &[&number.to_string()]);
+            hooks.run(Rank::Second, &notify, &[&number.to_string()], Vec::new());
         }
         let begin = clock::now();
         hooks.turn(begin);
@@ -202,7 +252,7 @@ mod tests {
         let command = ["/bin/sh", "-c", "sleep 60 & wait"].map(str::to_owned).to_vec();
         let notify = Notify { command, timeout: Duration::from_millis(50) };
         let mut hooks = Hooks::default();
-        hooks.run(Rank::First, &notify, &[]);
+        hooks.run(Rank::First, &notify, &[], Vec::new());
         let begin = clock::now();
         hooks.turn(begin);
         while !hooks.running.is_empty() {

@@ -107,6 +107,8 @@ const QUEUES_EVERY: Duration = Duration::from_millis(100);
 const NICS_EVERY: Duration = Duration::from_millis(500);
 const NEIGHBOURS_EVERY: Duration = Duration::from_secs(5);
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
+/// How long the end waits for hooks. No VIP is held meanwhile.
+const HOOKS_WAIT: Duration = Duration::from_secs(5);
 
 impl Node {
     /// Runs until a signal asks it to stop, or a thread panics; then withdraws and stops.
@@ -331,6 +333,11 @@ impl Node {
     async fn stop(&mut self) {
         info!("stopping");
         self.systemd.stopping();
+        if let Some(vrrp) = &mut self.vrrp {
+            vrrp.thread.stop();
+        }
+        // The last changes of state: for the log and the hooks.
+        self.on_vrrp_events();
         self.vrrp = None;
         if let Some(health) = self.health.take() {
             health.close().await;
@@ -342,6 +349,7 @@ impl Node {
         }
         self.pool.stop();
         self.devices.clear();
+        self.hooks.finish(HOOKS_WAIT).await;
     }
 
     fn is_backend(&self, ifindex: u32, address: IpAddr) -> bool {

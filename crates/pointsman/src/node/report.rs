@@ -5,6 +5,7 @@ use tracing::{info, warn};
 
 use super::Node;
 use super::hooks::Rank;
+use crate::process::Variable;
 
 impl Node {
     /// Tells of a change, and whom it may concern.
@@ -29,8 +30,15 @@ impl Node {
         }
         // A suspicion is no news for people: whoever can send two SYNs can raise one.
         let decided = matches!(change.to, BackendState::Up | BackendState::Down);
-        if let Some(notify) = self.notify_of(service).filter(|_| decided) {
-            self.hooks.run(Rank::Second, &notify, &["backend", service, backend, to, why]);
+        if let Some((notify, mut environment)) = self.notify_of(service, to).filter(|_| decided) {
+            environment.extend([
+                ("POINTSMAN_EVENT", "backend".to_owned()),
+                ("POINTSMAN_BACKEND", backend.clone()),
+                ("POINTSMAN_ADDRESS", self.address_of(service, backend)),
+                ("POINTSMAN_REASON", why.clone()),
+            ]);
+            let words = ["backend", service, backend, to, why];
+            self.hooks.run(Rank::Second, &notify, &words, environment);
         }
     }
 
@@ -41,15 +49,32 @@ impl Node {
         } else {
             warn!(%service, healthy, total, "{change}");
         }
-        if let Some(notify) = self.notify_of(service) {
-            let words = ["service", service, if *up { "up" } else { "down" }];
-            self.hooks.run(Rank::First, &notify, &words);
+        let state = if *up { "up" } else { "down" };
+        if let Some((notify, mut environment)) = self.notify_of(service, state) {
+            environment.push(("POINTSMAN_EVENT", "service".to_owned()));
+            self.hooks.run(Rank::First, &notify, &["service", service, state], environment);
         }
     }
 
-    fn notify_of(&self, service: &str) -> Option<Notify> {
-        let services = &self.controller.desired().services;
-        let service = services.iter().find(|wanted| wanted.name == *service)?;
-        service.failure.notify.clone()
+    /// The hook of a service, and what every hook of it is told.
+    fn notify_of(&self, service: &str, state: &str) -> Option<(Notify, Vec<Variable>)> {
+        let service = self.wanted(service)?;
+        let environment = vec![
+            ("POINTSMAN_SERVICE", service.name.clone()),
+            ("POINTSMAN_VIP", service.vip.to_string()),
+            ("POINTSMAN_STATE", state.to_owned()),
+        ];
+        Some((service.failure.notify.clone()?, environment))
+    }
+
+    /// Empty for a backend that the configuration does not name any more.
+    fn address_of(&self, service: &str, backend: &str) -> String {
+        let service = self.wanted(service);
+        let host = service.and_then(|wanted| wanted.hosts().find(|host| host.name == backend));
+        host.map(|host| host.address.to_string()).unwrap_or_default()
+    }
+
+    fn wanted(&self, service: &str) -> Option<&control::Service> {
+        self.controller.desired().services.iter().find(|wanted| wanted.name == service)
     }
 }

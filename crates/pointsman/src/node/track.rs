@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 use control::TrackTarget;
@@ -10,13 +9,15 @@ use control::vrrp::{Reading, Script, ScriptAction, Tracked, Tracker};
 use dataplane::Tick;
 use tracing::warn;
 
-use crate::process;
+use crate::process::{self, Program, Variable};
 
 /// What one instance tracks.
 #[derive(Debug)]
 pub(super) struct Tracking {
     tracker: Tracker,
     sources: Vec<Source>,
+    /// What a script is told.
+    environment: Vec<Variable>,
     next_files: Tick,
 }
 
@@ -25,7 +26,7 @@ enum Source {
     Interface(String),
     Service(String),
     File(PathBuf),
-    Script(Vec<String>, Box<Script>, Option<Child>),
+    Script(Vec<String>, Box<Script>, Option<Program>),
 }
 
 const FILES_EVERY: Duration = Duration::from_millis(500);
@@ -49,6 +50,7 @@ impl Tracking {
         Self {
             tracker: Tracker::new(wanted.priority, tracked.collect()),
             sources: sources.collect(),
+            environment: vec![("POINTSMAN_INSTANCE", wanted.name.clone())],
             next_files: now,
         }
     }
@@ -76,7 +78,7 @@ impl Tracking {
                 Source::Service(name) => up(services.get(name).copied()),
                 Source::File(path) if files => read(path),
                 Source::File(_) => continue,
-                Source::Script(argv, script, child) => run(argv, script, child),
+                Source::Script(argv, script, child) => run(argv, &self.environment, script, child),
             };
             self.tracker.read(at, reading);
         }
@@ -88,7 +90,7 @@ impl Tracking {
 impl Drop for Source {
     fn drop(&mut self) {
         if let Self::Script(_, _, Some(child)) = self {
-            process::kill_group(child.id());
+            child.kill();
             let _ = child.try_wait();
         }
     }
@@ -105,7 +107,12 @@ fn read(path: &PathBuf) -> Reading {
 }
 
 /// One that was killed stays in `child` until it is dead: no other is started beside it.
-fn run(argv: &[String], script: &mut Script, child: &mut Option<Child>) -> Reading {
+fn run(
+    argv: &[String],
+    environment: &[Variable],
+    script: &mut Script,
+    child: &mut Option<Program>,
+) -> Reading {
     if let Some(running) = child {
         match running.try_wait() {
             Ok(None) => {}
@@ -122,7 +129,7 @@ fn run(argv: &[String], script: &mut Script, child: &mut Option<Child>) -> Readi
     while let Some(action) = script.handle_timeout(Instant::now()) {
         match action {
             ScriptAction::Run if child.is_some() => script.exited(false),
-            ScriptAction::Run => match process::start(argv) {
+            ScriptAction::Run => match process::start(argv, environment) {
                 Ok(started) => *child = Some(started),
                 Err(error) => {
                     warn!(program = ?argv.first(), %error, "cannot run the tracking script");
@@ -131,7 +138,7 @@ fn run(argv: &[String], script: &mut Script, child: &mut Option<Child>) -> Readi
             },
             ScriptAction::Kill => {
                 if let Some(running) = child {
-                    process::kill_group(running.id());
+                    running.kill();
                 }
             }
         }
@@ -156,16 +163,16 @@ mod tests {
     #[test]
     fn while_one_does_not_die_no_other_is_started_and_all_have_failed() {
         let sleep = ["/bin/sleep", "60"].map(str::to_owned);
-        let started = process::start(&sleep).unwrap();
+        let started = process::start(&sleep, &[]).unwrap();
         let id = started.id();
         let mut child = Some(started);
         let start = Instant::now();
         let mut script = Script::new(TIMES, start);
-        assert_eq!(run(&["/bin/true".to_owned()], &mut script, &mut child), Reading::Down);
-        assert_eq!(child.as_ref().map(Child::id), Some(id));
-        process::kill_group(id);
+        assert_eq!(run(&["/bin/true".to_owned()], &[], &mut script, &mut child), Reading::Down);
+        assert_eq!(child.as_ref().map(Program::id), Some(id));
+        child.as_ref().unwrap().kill();
         let begin = Instant::now();
-        while run(&["/bin/true".to_owned()], &mut script, &mut child) != Reading::Up {
+        while run(&["/bin/true".to_owned()], &[], &mut script, &mut child) != Reading::Up {
             assert!(begin.elapsed() < Duration::from_secs(5));
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -176,11 +183,11 @@ mod tests {
         let sleep = ["/bin/sleep", "60"].map(str::to_owned);
         let (mut script, mut child) = (Script::new(TIMES, Instant::now()), None);
         let begin = Instant::now();
-        run(&sleep, &mut script, &mut child);
-        let first = child.as_ref().map(Child::id);
+        run(&sleep, &[], &mut script, &mut child);
+        let first = child.as_ref().map(Program::id);
         assert!(first.is_some());
-        while child.as_ref().map(Child::id) == first {
-            run(&sleep, &mut script, &mut child);
+        while child.as_ref().map(Program::id) == first {
+            run(&sleep, &[], &mut script, &mut child);
             assert!(begin.elapsed() < Duration::from_secs(5));
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use control::vrrp::{Claim, Config, Event, StateName};
+use control::Repeats;
+use control::vrrp::{Announce, Claim, Config, Event, StateName};
 use dataplane::{PortId, Tick};
 use tokio::net::UnixStream;
 use tracing::{info, warn};
@@ -48,6 +49,8 @@ pub(super) struct Member {
     pub(super) wanted: control::Vrrp,
     pub(super) vips: Vec<IpAddr>,
     pub(super) tracking: Tracking,
+    /// Lines of the log, by what they are about.
+    repeats: BTreeMap<&'static str, Repeats>,
     port: PortId,
     endpoint: Option<LocalEndpoint>,
     link: bool,
@@ -107,18 +110,28 @@ impl Vrrp {
 
     /// Writes the log line of what happened, and runs the hook. `backend` is the one that claims a
     /// VIP, if it is one.
-    fn report(&self, event: InstanceEvent, backend: Option<&str>, hooks: &mut Hooks) {
-        let Some(member) = self.members.get(event.instance) else { return };
+    fn report(&mut self, event: InstanceEvent, backend: Option<&str>, hooks: &mut Hooks) {
+        let Some(member) = self.members.get_mut(event.instance) else { return };
+        let Some(more) = member.admit(&event.kind) else { return };
         let wanted = &member.wanted;
         let (name, interface) = (&wanted.name, &wanted.interface);
         let vips = member.vips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         match event.kind {
             EventKind::Transition { from, to, reason, after } => {
+                let after = after.filter(|after| *after >= Duration::from_micros(50));
                 let after = after.map(|after| format!(" after {after:.1?}")).unwrap_or_default();
                 let (from, why) = (from.shown(), reason.help());
                 info!("({name}) Entering {} STATE from {from}{after}: {why}", to.shown());
                 if let Some(notify) = &wanted.notify {
-                    hooks.run(Rank::First, notify, &[name, to.name(), reason.name()]);
+                    let environment = vec![
+                        ("POINTSMAN_EVENT", "vrrp".to_owned()),
+                        ("POINTSMAN_INSTANCE", name.clone()),
+                        ("POINTSMAN_INTERFACE", interface.clone()),
+                        ("POINTSMAN_VIPS", vips.replace(", ", " ")),
+                        ("POINTSMAN_STATE", to.name().to_owned()),
+                        ("POINTSMAN_REASON", reason.name().to_owned()),
+                    ];
+                    hooks.run(Rank::First, notify, &[name, to.name(), reason.name()], environment);
                 }
             }
             EventKind::Taken => info!("({name}) setting protocol VIPs: {vips}"),
@@ -129,7 +142,7 @@ impl Vrrp {
                     Some(IpAddr::V4(_)) | None => "gratuitous ARPs",
                 };
                 info!(
-                    "({name}) Sending {what} on {interface} for {vips}, {count} each: {}",
+                    "({name}) Sending {what} on {interface} for {vips}, {count} each: {}{more}",
                     why.help()
                 );
             }
@@ -140,7 +153,7 @@ impl Vrrp {
                     "({name}) {mac} claims the VIP {vip}, which is active here{who}; announcing it again"
                 );
             }
-            EventKind::Rejected(reject) => warn!("({name}) advert discarded: {reject}"),
+            EventKind::Rejected(reject) => warn!("({name}) advert discarded: {reject}{more}"),
             EventKind::SendFailed(errno) => {
                 let error = std::io::Error::from_raw_os_error(errno);
                 warn!("({name}) cannot send adverts on {interface}: {error}");
@@ -179,6 +192,7 @@ impl Node {
                 wanted: wanted.clone(),
                 vips: desired.vips_of(&wanted.name),
                 tracking: Tracking::new(wanted, clock::now()),
+                repeats: BTreeMap::new(),
                 port,
                 endpoint: None,
                 link: false,
@@ -286,7 +300,7 @@ impl Node {
             } else {
                 None
             };
-            if let Some(vrrp) = &self.vrrp {
+            if let Some(vrrp) = &mut self.vrrp {
                 vrrp.report(event, backend.as_deref(), &mut self.hooks);
             }
         }
@@ -324,6 +338,30 @@ pub(super) async fn wait_for_events(wakeup: Option<&UnixStream>) {
     if wakeup.readable().await.is_ok() {
         // Emptied before the events are read: a later event wakes again.
         while wakeup.try_read(&mut [0; 256]).is_ok_and(|count| count > 0) {}
+    }
+}
+
+impl Member {
+    /// Whether an event is worth a line, and what that says of those that were not. What a peer or a
+    /// stranger sends once a second would fill the log; the metrics count each.
+    fn admit(&mut self, kind: &EventKind) -> Option<String> {
+        let about = match kind {
+            EventKind::Announced(_, why @ (Announce::LowerPriority | Announce::Requested)) => {
+                why.name()
+            }
+            EventKind::Announced(_, Announce::Refresh) => return None,
+            EventKind::Rejected(reject) => reject.name(),
+            EventKind::Announced(_, Announce::Taken | Announce::Repeated)
+            | EventKind::Transition { .. }
+            | EventKind::Taken
+            | EventKind::Released
+            | EventKind::Claimed(_)
+            | EventKind::SendFailed(_) => return Some(String::new()),
+        };
+        let held_back = self.repeats.entry(about).or_default().admit(clock::now())?;
+        let more =
+            if held_back > 0 { format!(" ({held_back} more before)") } else { String::new() };
+        Some(more)
     }
 }
 
