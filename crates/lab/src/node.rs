@@ -123,7 +123,8 @@ pub(crate) fn addresses_of(role: Role, number: u8) -> (Ipv4Addr, Ipv6Addr) {
 }
 
 /// The MAC address of a node.
-pub(crate) fn mac_of(role: Role, number: u8) -> [u8; 6] {
+#[must_use]
+pub fn mac_of(role: Role, number: u8) -> [u8; 6] {
     let [a, b, c, d] = addresses_of(role, number).0.octets();
     [0x02, 0x00, a, b, c, d]
 }

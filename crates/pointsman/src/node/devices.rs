@@ -66,6 +66,12 @@ pub(super) struct Device {
 const PATIENCE_AT_START: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// The tag that the other end leaves to its "card" is nowhere in the frame, and the other end may be
+/// in another network namespace: neither to be seen nor to be switched from here.
+const VETH_TAGS: &str = "a veth: frames with a VLAN tag arrive without it, and would leave in the \
+    native VLAN, unless the other end puts it into the frame; if there are VLANs, say there: \
+    `ethtool -K … txvlan off`";
+
 impl Device {
     /// A device that has not been seen yet.
     pub(super) fn new(id: PortId, wanted: Interface) -> Self {
@@ -283,6 +289,9 @@ impl Node {
         }
         info!(interface = %name, mode = mode_name(attached.mode()), queues = device.queues,
             "XDP program attached");
+        if device.kind == Kind::Veth {
+            warn!(interface = %name, "{VETH_TAGS}");
+        }
         device.attached = Some(attached);
         device.refused = None;
         self.reopen(index, None);
