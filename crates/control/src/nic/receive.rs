@@ -11,6 +11,8 @@ use dataplane::Tick;
 /// that found no buffer. So the numbers are not compared; only a program that sees not one frame
 /// for three seconds, in each of which the card received some, is taken for blind. On a network
 /// where no more than link-layer protocols speak (one frame in two seconds) nothing is concluded.
+/// Until the program has seen its first frame, those that the card received since it was attached
+/// count together: the answers to the first questions for backends' MACs.
 #[derive(Debug, Default)]
 pub struct ReceiveWatch {
     window: Option<Window>,
@@ -51,7 +53,9 @@ pub struct ReceiveReading {
     pub mode: ReceiveMode,
     /// Frames that the card received, or could not receive for want of a buffer.
     pub received: u64,
-    /// Frames that the XDP program saw.
+    /// Of these, those since the program was attached.
+    pub since_attach: u64,
+    /// Frames that the XDP program saw since then.
     pub seen: u64,
 }
 
@@ -79,7 +83,7 @@ impl ReceiveWatch {
     }
 
     /// Whether it is too early to say that the program sees what the card receives: it has seen no
-    /// frame yet. On a card that receives nothing the doubt ends after three seconds.
+    /// frame yet. On a card that receives nothing the doubt ends three seconds after it serves.
     pub const fn is_doubtful(&self) -> bool {
         self.doubtful
     }
@@ -101,7 +105,8 @@ impl ReceiveWatch {
             return None;
         }
         let action = self.judge(now, reading, allowed);
-        let idle = self.blind_windows == 0 && self.settled_at.is_some_and(|at| now >= at + WINDOW);
+        let settled = self.settled_at.is_some_and(|at| now >= at + WINDOW);
+        let idle = settled && self.blind_windows == 0 && reading.since_attach < ENOUGH;
         self.doubtful = reading.seen == 0 && !idle;
         action
     }
@@ -129,7 +134,11 @@ impl ReceiveWatch {
             return None;
         }
         self.window = Some(Window { begin: now, first: reading });
-        let received = reading.received.saturating_sub(first.received);
+        let received = if reading.seen == 0 {
+            reading.since_attach
+        } else {
+            reading.received.saturating_sub(first.received)
+        };
         self.blind_windows = if received >= ENOUGH { self.blind_windows + 1 } else { 0 };
         if self.blind_windows < WINDOWS || self.blind {
             return None;
@@ -184,9 +193,18 @@ mod tests {
         now: u64,
     }
 
+    const BEFORE: u64 = 7_000;
+
     impl Card {
         fn new(mode: ReceiveMode) -> Self {
-            let reading = ReceiveReading { serving: true, mode, received: 7_000, seen: 0 };
+            let reading = ReceiveReading {
+                serving: true,
+                mode,
+                received: BEFORE,
+                since_attach: 0,
+                // One was seen: only what comes later counts.
+                seen: 1,
+            };
             Self { watch: ReceiveWatch::default(), reading, now: 50_000 }
         }
 
@@ -205,6 +223,7 @@ mod tests {
                 self.now += 100;
                 let frames = (self.now - begin) * rate / 1000;
                 self.reading.received = received + frames;
+                self.reading.since_attach = self.reading.received - BEFORE;
                 self.reading.seen = seen + frames.checked_div(seen_one_in).unwrap_or(0);
                 let now = Tick::from_nanos(self.now * 1_000_000);
                 if let Some(action) = self.watch.look(now, self.reading, allowed) {
@@ -251,14 +270,19 @@ mod tests {
 
     #[test]
     fn doubt_ends_with_the_first_frame_or_on_a_quiet_network_after_three_seconds() {
-        let mut card = Card::new(ReceiveMode::Copy);
+        let unproven = |mode| {
+            let mut card = Card::new(mode);
+            card.reading.seen = 0;
+            card
+        };
+        let mut card = unproven(ReceiveMode::Copy);
         card.run(100, 0, 0, ANY);
         assert!(card.watch.is_doubtful());
         card.run(2_900, 0, 0, ANY);
         assert!(card.watch.is_doubtful());
         card.run(100, 0, 0, ANY);
         assert!(!card.watch.is_doubtful());
-        let mut card = Card::new(ReceiveMode::Copy);
+        let mut card = unproven(ReceiveMode::Copy);
         card.run(1_000, 10, 10, ANY);
         assert!(!card.watch.is_doubtful());
         // Neither a flap nor a new binding brings it back.
@@ -268,11 +292,26 @@ mod tests {
         card.run(500, 10, 0, ANY);
         assert!(!card.watch.is_doubtful());
         // A blind card stays doubtful in every mode.
-        let mut card = Card::new(ReceiveMode::ZeroCopy);
+        let mut card = unproven(ReceiveMode::ZeroCopy);
         for _ in 0..120 {
             card.run(100, 100, 0, ANY);
             assert!(card.watch.is_doubtful() || card.watch.is_blind());
         }
+    }
+
+    /// The answers of the backends come before the queues are bound, and then it is quiet.
+    #[test]
+    fn a_few_frames_before_the_first_one_is_seen_are_enough() {
+        let mut card = Card::new(ReceiveMode::Copy);
+        (card.reading.seen, card.reading.received) = (0, BEFORE + 4);
+        let actions = card.run(6_000, 0, 0, ANY);
+        let to = ReceiveAction::FallBack(ReceiveMode::Generic);
+        assert!(matches!(actions[..], [(5_000..=5_500, action)] if action == to), "{actions:?}");
+        assert!(card.watch.is_doubtful());
+        let mut quiet = Card::new(ReceiveMode::Copy);
+        (quiet.reading.seen, quiet.reading.received) = (0, BEFORE + 2);
+        assert_eq!(quiet.run(60_000, 0, 0, ANY), []);
+        assert!(!quiet.watch.is_doubtful());
     }
 
     #[test]

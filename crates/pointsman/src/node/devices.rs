@@ -48,6 +48,8 @@ pub(super) struct Device {
     pub(super) trouble: Option<String>,
     /// Whether the program sees what the card receives.
     pub(super) receive: ReceiveWatch,
+    /// Frames that the card had received when the program was attached.
+    pub(super) received_before: u64,
     /// Whether frames for active VIPs come in on queues without a socket.
     pub(super) unbound: UnboundWatch,
     /// The mode that is left of those that the configuration allows, after faster ones failed on
@@ -89,6 +91,7 @@ impl Device {
             refused: None,
             trouble: None,
             receive: ReceiveWatch::default(),
+            received_before: 0,
             unbound: UnboundWatch::default(),
             slowest: None,
             fallbacks: 0,
@@ -294,6 +297,7 @@ impl Node {
         }
         device.attached = Some(attached);
         device.refused = None;
+        self.note_received(index);
         self.reopen(index, None);
         Ok(())
     }

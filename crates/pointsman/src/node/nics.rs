@@ -26,10 +26,18 @@ impl Node {
                 serving: link.up && device.bound.len() == device.queues_wanted().len(),
                 mode: self.receive_mode(device),
                 received,
+                since_attach: received.saturating_sub(device.received_before),
                 seen: counters.total(),
             };
             self.follow_nic(index, now, reading, &counters);
         }
+    }
+
+    /// To be called when the program was attached.
+    pub(super) fn note_received(&mut self, index: usize) {
+        let table = fs::read_to_string(COUNTERS).unwrap_or_default();
+        let device = &mut self.devices[index];
+        device.received_before = received(&table, &device.wanted.name).unwrap_or(0);
     }
 
     fn follow_nic(
