@@ -14,6 +14,7 @@ mod memlock;
 mod open;
 mod options;
 mod packet;
+mod quirks;
 
 use std::io;
 use std::num::NonZeroU32;

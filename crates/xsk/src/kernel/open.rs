@@ -11,7 +11,7 @@ use xsk_rs::config::{
 
 use super::interface::InterfaceView;
 use super::packet::PacketSender;
-use super::{Failure, KernelRings, Step, memlock, options};
+use super::{Failure, KernelRings, Step, memlock, options, quirks};
 use crate::error::OpenError;
 use crate::frame::MAX_FRAMES;
 use crate::port::Port;
@@ -46,11 +46,7 @@ pub fn open(config: &OpenConfig<'_>) -> Result<(Port<KernelRings>, Bound), OpenE
         rings.sender = Some(plan.packet_sender(bound.send_buffer)?.into());
     }
     tracing::debug!(interface = config.interface, queue = config.queue, ?bound, "socket bound");
-    let mut port = Port::new(rings);
-    if zero_copy {
-        port.start();
-    }
-    Ok((port, bound))
+    Ok((Port::new(rings), bound))
 }
 
 /// What to open and how.
@@ -144,6 +140,8 @@ struct Plan<'a> {
     frame_size: u32,
     mtu: u32,
     ring: u32,
+    /// Whether the driver binds in zero-copy mode and then receives nothing.
+    spoiled: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -176,6 +174,7 @@ impl<'a> Plan<'a> {
             frame_size: frame_size(config.interface, mtu)?,
             mtu,
             ring: config.frames / 4,
+            spoiled: quirks::spoil_zero_copy(config.interface),
         })
     }
 
@@ -201,7 +200,7 @@ impl<'a> Plan<'a> {
     const fn modes(&self) -> (Mode, Option<Mode>) {
         match self.config.zero_copy {
             ZeroCopy::Off => (Mode::Copy, None),
-            ZeroCopy::Auto if self.config.generic => (Mode::Copy, None),
+            ZeroCopy::Auto if self.config.generic || self.spoiled => (Mode::Copy, None),
             ZeroCopy::Auto => (Mode::ZeroCopy, Some(Mode::Copy)),
             ZeroCopy::On => (Mode::ZeroCopy, None),
         }

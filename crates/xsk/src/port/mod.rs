@@ -79,14 +79,6 @@ impl<R: Rings> Port<R> {
         port
     }
 
-    /// Has the driver look at the rings for the first time: some zero-copy drivers take nothing from
-    /// the fill ring before an interrupt that only a received packet would cause.
-    pub(crate) fn start(&mut self) {
-        // A device that cannot now will be asked again by the next kick.
-        let _ = self.rings.kick();
-        let _ = self.rings.wake_rx();
-    }
-
     /// Appends received frames to `batch`, as many as fit and as the TX ring has room for: what
     /// would be dropped for want of room costs less if it stays with the kernel. Returns how many.
     #[inline]
