@@ -262,8 +262,12 @@ impl Forwarder {
         index: usize,
         work: &Work,
     ) -> Verdict {
-        let decision = self.decide(ctx, work);
         let frame = frames.frame(index);
+        let mut work = *work;
+        if let Packet::Tcp(_, tcp) = &mut work.packet {
+            tcp.next = packet::next_sequence(frame);
+        }
+        let decision = self.decide(ctx, &work);
         match self.settle(ctx, frame.len(), work.source.mac(), decision) {
             Ok(next_hop) => {
                 packet::rewrite_macs(frame, &next_hop.macs);

@@ -11,6 +11,8 @@ use crate::key::{FlowKey, Protocol};
 /// The most common frame: a whole TCP packet in IPv4 without options, without VLAN tags. `None` for
 /// everything else, damaged packets among it.
 ///
+/// [`TcpFields::next`] is left out: established flows do not need it.
+///
 /// All headers at once: one check of the frame's length, two words that tell the kind.
 #[inline(always)]
 pub(crate) fn plain_tcp(frame: &[u8]) -> Option<(FlowKey, TcpFields)> {
@@ -35,9 +37,7 @@ pub(crate) fn plain_tcp(frame: &[u8]) -> Option<(FlowKey, TcpFields)> {
         dst_port,
         protocol: Protocol::Tcp,
     };
-    let payload = total.wrapping_sub(HEADER).wrapping_sub(tcp_header);
-    let next = transport::advance(word_at(h, 38), payload);
-    Some((key, TcpFields { flags: h[47], ack: word_at(h, 42), next }))
+    Some((key, TcpFields { flags: h[47], ack: word_at(h, 42), next: 0 }))
 }
 
 /// Four bytes in one load; `at` lies in the headers.

@@ -144,13 +144,15 @@ pub fn parse(frame: &[u8]) -> Packet {
 /// their array, and read there.
 #[inline]
 pub fn parse_into(frame: &[u8], packet: &mut Packet) {
-    match plain_tcp(frame) {
-        Some((key, tcp)) => *packet = Packet::Tcp(key, tcp),
-        None => parse_others_into(frame, packet),
-    }
+    parse_others_into(frame, packet);
 }
 
-/// [`parse_into`] without the short way for the most common kind.
+/// [`TcpFields::next`] of a frame that is TCP; 0 of any other.
+pub(crate) fn next_sequence(frame: &[u8]) -> u32 {
+    if let Packet::Tcp(_, tcp) = parse(frame) { tcp.next } else { 0 }
+}
+
+/// [`parse_into`] for what is not [`plain_tcp`].
 #[inline(never)]
 pub(crate) fn parse_others_into(frame: &[u8], packet: &mut Packet) {
     let common = ethernet::payload(frame).and_then(|(ethertype, payload)| match ethertype {

@@ -38,7 +38,7 @@ pub(super) fn tcp(src: Addr, dst: Addr, segment: &[u8], extent: Extent) -> Packe
 /// The sequence number so many bytes further on.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
-pub(super) const fn advance(seq: u32, bytes: usize) -> u32 {
+const fn advance(seq: u32, bytes: usize) -> u32 {
     seq.wrapping_add(bytes as u32)
 }
 

@@ -317,7 +317,8 @@ impl Run {
         self.model.segment(client, port, flags);
         if tried.is_some() && flags & ACK != 0 {
             self.model.half_open.remove(&(client, port));
-            if let Some(backend) = went.filter(|_| flags & FIN == 0) {
+            // Else its backend could not be reached just now, and nothing is where it went.
+            if let Some(backend) = went.filter(|_| flags & FIN == 0 && went == tried) {
                 let until = self.model.now + HALF_OPEN;
                 self.model.connections.insert((client, port), (backend, until));
             }
