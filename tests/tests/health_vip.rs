@@ -210,7 +210,7 @@ fn set_egresss(health: &mut Health, desired: &Desired, interface: &str, ifindex:
     let way = Egress { interface: Arc::from(interface), ifindex };
     for service in &desired.services {
         for backend in &service.backends {
-            health.set_egress(&service.name, backend.address, Some(way.clone()));
+            health.set_egress(&service.name, backend.address, Some(way.clone()), clock::now());
         }
     }
 }

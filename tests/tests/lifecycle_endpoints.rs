@@ -29,7 +29,9 @@ fn metrics_are_complete_from_the_start_and_well_formed() -> Result<()> {
     let foreign: Vec<&str> =
         metrics.names().filter(|name| !name.starts_with("pointsman_")).collect();
     ensure!(foreign.is_empty(), "without the prefix: {foreign:?}");
-    for state in ["up", "suspected", "down", "held", "checking", "draining", "disabled"] {
+    for state in
+        ["up", "suspected", "down", "held", "resolving", "checking", "draining", "disabled"]
+    {
         let labels = [("service", "tcp-80"), ("backend", "rs1"), ("state", state)];
         let value = metrics.value("pointsman_backend_state", &labels);
         ensure!(value.is_some(), "no series for {state}");

@@ -81,8 +81,8 @@ fn a_returning_node_waits_for_its_backends() -> Result<()> {
         pair.lab.balancer(0).netns().ip("neigh flush dev eth0\n")?;
         cut_off(&pair.lab, true)?;
         let probes = pair.probe()?;
-        pair.restart_first()?;
-        pair.wait(ms(600));
+        pair.spawn_first()?;
+        pair.wait(ms(900));
         assert_eq!(pair.states()?, ["initialize", "active"]);
         cut_off(&pair.lab, false)?;
         pair.wait_active(0)?;

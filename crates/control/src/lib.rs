@@ -9,8 +9,10 @@ pub mod health;
 mod neighbour;
 pub mod nic;
 mod port;
+pub mod readiness;
 mod registry;
 mod repeats;
+mod resolution;
 pub mod vrrp;
 mod watchdog;
 

@@ -53,9 +53,16 @@ impl Page {
         self.gauge("up_seconds", "Seconds since start.", &[])?
             .with_label_values::<&str>(&[])
             .set(status.uptime_seconds);
-        self.gauge("ready", "1 when every queue is bound and every VIP steered.", &[])?
+        self.gauge("ready", "1 when a client would be served now.", &[])?
             .with_label_values::<&str>(&[])
             .set(flag(status.ready));
+        self.counter(
+            "netlink_overruns_total",
+            "Times that notifications of the kernel were lost and everything was read anew.",
+            &[],
+        )?
+        .with_label_values::<&str>(&[])
+        .inc_by(status.netlink_overruns);
         let generation = self.gauge(
             "snapshot_generation",
             "Generation of the packet path's configuration.",
@@ -366,8 +373,8 @@ impl Page {
 }
 
 /// The states a backend can be in.
-pub const STATES: [&str; 7] =
-    ["up", "suspected", "down", "held", "checking", "draining", "disabled"];
+pub const STATES: [&str; 8] =
+    ["up", "suspected", "down", "held", "resolving", "checking", "draining", "disabled"];
 
 fn sessions_of(backend: &Backend) -> [(&'static str, u64); 2] {
     [("active", backend.active), ("inactive", backend.inactive)]

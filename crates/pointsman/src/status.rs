@@ -17,10 +17,13 @@ pub struct Status {
     pub node: String,
     /// Seconds since start.
     pub uptime_seconds: f64,
-    /// Whether VIP traffic is being served: every configured queue bound, every VIP steered.
+    /// Whether a client would be served now.
     pub ready: bool,
-    /// Why not, if not.
+    /// What is missing, if not; one line each.
     pub not_ready: Vec<String>,
+    /// How often notifications of the kernel were lost, so that everything was read anew.
+    #[serde(default)]
+    pub netlink_overruns: u64,
     /// Generation of the published snapshot.
     pub generation: u64,
     /// Generation that all workers work with.
@@ -351,8 +354,8 @@ pub struct Backend {
     #[serde(default)]
     pub effective_weight: f64,
     /// `up`, `suspected` (in service, but new sources go elsewhere), `down`, `held` (its checks pass,
-    /// but it flapped and stays down), `checking` (not known yet), or `draining` (weight 0, or
-    /// removed from the configuration).
+    /// but it flapped and stays down), `resolving` (its MAC address is being asked for),
+    /// `checking` (not known yet), or `draining` (weight 0, or removed from the configuration).
     pub state: String,
     /// Why, where there is something to say.
     pub reason: Option<String>,

@@ -79,7 +79,8 @@ pub enum OpenError {
     /// Zero-copy was demanded and the driver refused.
     #[error(
         "{interface} queue {queue}: the driver does not give zero-copy ({errno}); set zero_copy to \
-         \"auto\" or \"off\", or use a driver that has it"
+         \"auto\" or \"off\", or {}",
+        zero_copy_remedy(*.errno)
     )]
     NoZeroCopy {
         /// The interface.
@@ -156,6 +157,23 @@ pub enum OpenError {
         /// What the kernel said.
         errno: Errno,
     },
+}
+
+/// What to change where a driver refused zero-copy with this error.
+pub fn zero_copy_remedy(errno: Errno) -> &'static str {
+    match errno {
+        Errno::OPNOTSUPP => {
+            "use a driver that has it (virtio_net: Linux 6.16 or later, and `iommu_platform=on` for \
+             the device)"
+        }
+        Errno::INVAL => {
+            "change what the driver does not take: more RX ring entries (`ethtool -G`), a smaller \
+             MTU, LRO off (`ethtool -K`)"
+        }
+        Errno::BUSY => "end what else uses the queue",
+        Errno::NOMEM | Errno::NOBUFS => "give the host more memory or use fewer `frames`",
+        _ => "look for the driver's reason in `dmesg`",
+    }
 }
 
 fn queues_text(queues: u32) -> String {

@@ -18,7 +18,7 @@ mod port;
 mod rings;
 
 pub use batch::{BURST, Batch, FreeList};
-pub use error::OpenError;
+pub use error::{OpenError, zero_copy_remedy};
 pub use frame::Frame;
 pub use kernel::{
     Bound, Feature, Features, KernelRings, OpenConfig, ZeroCopy, driver, inheriting_nothing, open,

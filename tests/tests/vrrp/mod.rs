@@ -128,9 +128,16 @@ impl Pair {
 
     /// Starts the first balancer again.
     pub(crate) fn restart_first(&mut self) -> Result<()> {
+        self.spawn_first()?;
+        let first = self.balancers[0].as_mut();
+        first.map_or(Ok(()), |balancer| balancer.wait_ready(LONG))
+    }
+
+    /// The same without waiting until it is ready.
+    pub(crate) fn spawn_first(&mut self) -> Result<()> {
         self.balancers[0] = None;
         let config = self.settings.config(&self.lab, 0);
-        self.balancers[0] = Some(self.lab.start_pointsman(0, &config)?);
+        self.balancers[0] = Some(Pointsman::spawn(self.lab.balancer(0), &config)?);
         Ok(())
     }
 

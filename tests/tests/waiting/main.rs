@@ -1,12 +1,14 @@
 //! Tests that spend their time waiting: nothing they measure is so short that other tests on the
 //! same machine could spoil it. `make test` runs some of them at a time. Needs root.
 
+mod alerts;
 mod health_flap;
 mod health_frozen;
 mod health_kinds;
 #[path = "../vrrp/keepalived.rs"]
 mod keepalived;
 mod metrics_keep_alive;
+mod network_faults;
 mod persistence_timeout;
 mod program_lifetime;
 mod programs;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dataplane::{BackendSlot, Suspicion, Tick, UnusableAction};
 
 use super::ramp::{Ramp, STEPS};
-use super::reach::Path;
+use super::reach::{FIRST_PATIENCE, LINK_PATIENCE, Path};
 use super::report::{BackendChange, BackendState};
 use crate::desired::{self, FailurePolicy, OnDown};
 use crate::health::{self, Condition, Transition};
@@ -23,6 +23,8 @@ pub(super) struct BackendRuntime {
     health: Health,
     /// Whether it ever took clients.
     was_up: bool,
+    /// Whether this node had no link to it, as last worked out.
+    pub(super) cut_off: bool,
     /// Whether its service had backends before it: then it must not get its full share at once.
     late: bool,
     ramp: Option<Ramp>,
@@ -91,10 +93,11 @@ impl BackendRuntime {
             path: Err(Unusable::Resolving),
             health: Health::new(service, role),
             was_up: false,
+            cut_off: false,
             late,
             ramp: None,
-            state: BackendState::Checking,
-            told: BackendState::Checking,
+            state: BackendState::Resolving,
+            told: BackendState::Resolving,
             took: None,
             why: String::new(),
             since: now,
@@ -141,8 +144,12 @@ impl BackendRuntime {
         self.was_up |= state == BackendState::Up;
         self.why = why;
         let before = std::mem::replace(&mut self.state, state);
+        let cut_off = matches!(self.path, Err(Unusable::LinkDown(_)));
+        let was_cut_off = std::mem::replace(&mut self.cut_off, cut_off);
         if before != state {
-            self.transitions += u64::from(before.serves() != state.serves());
+            // What the node's own link does is not the backend's.
+            let own = cut_off || was_cut_off;
+            self.transitions += u64::from(!own && before.serves() != state.serves());
             self.since = now;
             self.took = took;
         }
@@ -171,8 +178,8 @@ impl BackendRuntime {
         }
         match (condition, &self.path) {
             (Condition::Down, _) if *known => (BackendState::Down, why.clone()),
-            (_, Err(Unusable::Resolving)) if !self.was_up => {
-                (BackendState::Checking, Unusable::Resolving.to_string())
+            (_, Err(Unusable::Resolving)) => {
+                (BackendState::Resolving, Unusable::Resolving.to_string())
             }
             (_, Err(unusable)) => (BackendState::Down, unusable.to_string()),
             (Condition::Down, Ok(_)) => (BackendState::Checking, "not checked yet".to_owned()),
@@ -182,6 +189,11 @@ impl BackendRuntime {
             }
             (Condition::Up, Ok(_)) => (BackendState::Up, why.clone()),
         }
+    }
+
+    /// For how long it stays what it was when the link towards it is lost.
+    pub(super) fn patience(&self) -> Duration {
+        if self.was_up { LINK_PATIENCE } else { FIRST_PATIENCE }
     }
 
     /// Whether it can take new sources in this condition.

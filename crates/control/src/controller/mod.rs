@@ -33,7 +33,7 @@ use crate::neighbour::{Neighbour, Unusable};
 use crate::port::{Link, Network, Port};
 use crate::registry::Registry;
 use backend::Role;
-use reach::Reach;
+use reach::{Lapsed, Reach};
 use service::ServiceRuntime;
 
 pub use report::{BackendChange, BackendState, Report, ServiceChange, Takers};
@@ -88,8 +88,12 @@ pub enum Event {
     Desired(Box<Desired>),
     /// A configured interface appeared, changed or (`None`) disappeared.
     Link(PortId, Option<Link>),
-    /// The connected networks of a configured interface.
+    /// The addresses of a configured interface, those that are being checked for duplicates apart.
     Networks(PortId, Vec<Network>),
+    /// The interface by which the kernel reaches each backend on-link (`None`: by none that is
+    /// configured), for all of [`Controller::addresses`]. To be told at the
+    /// start, after each new configuration, and when links, addresses or routes changed.
+    Routes(BTreeMap<IpAddr, Option<PortId>>),
     /// What the kernel knows of a backend's MAC.
     Neighbour(IpAddr, Neighbour),
     /// What the checks of a backend of this service amount to is now something else.
@@ -140,7 +144,7 @@ impl Controller {
         instance_slots.claim(&String::new());
         let mut controller = Self {
             instance_slots,
-            reach: Reach::new(&desired),
+            reach: Reach::new(&desired, now),
             services: desired
                 .services
                 .iter()
@@ -170,17 +174,21 @@ impl Controller {
 
     /// Takes one event in; drain [`Self::poll_command`] afterwards, or after some more.
     pub fn handle(&mut self, event: Event, now: Tick) {
-        self.now = self.now.max(now);
+        self.advance(now);
         match event {
             Event::Acknowledged(generation) => self.acknowledged(generation),
             Event::Desired(desired) => self.follow(*desired),
             Event::Link(id, link) => {
-                self.reach.with_port(id, |port| port.link = link);
+                self.reach.set_link(id, link);
                 self.judge_all(Due::Everything);
             }
             Event::Networks(id, networks) => {
-                self.reach.with_port(id, |port| port.networks = networks);
-                self.judge_all(Due::Everything);
+                self.reach.set_networks(id, networks);
+            }
+            Event::Routes(routes) => {
+                if self.reach.set_routes(routes) {
+                    self.judge_all(Due::Everything);
+                }
             }
             Event::Neighbour(address, neighbour) => {
                 if self.reach.learn(address, neighbour) {
@@ -201,7 +209,7 @@ impl Controller {
     /// Lets time pass; to be called when [`Self::next_deadline`] is reached. Drain
     /// [`Self::poll_command`] afterwards.
     pub fn handle_timeout(&mut self, now: Tick) {
-        self.now = self.now.max(now);
+        self.advance(now);
         for service in &mut self.services {
             if service.next_step.is_some_and(|at| at <= now) {
                 service.dirty = true;
@@ -210,9 +218,11 @@ impl Controller {
         }
     }
 
-    /// When something changes by itself: the weight of a backend that came up lately.
+    /// When something changes by itself: the weight of a backend that came up lately, the patience
+    /// with a link that is down, or with a backend that does not tell its MAC.
     pub fn next_deadline(&self) -> Option<Tick> {
-        self.services.iter().filter_map(|service| service.next_step).min()
+        let steps = self.services.iter().filter_map(|service| service.next_step);
+        steps.chain(self.reach.next_deadline()).min()
     }
 
     /// The next thing to do.
@@ -292,6 +302,13 @@ impl Controller {
         backends.any(|backend| !matches!(backend.role, Role::Leaving(_)) && backend.is_undecided())
     }
 
+    /// The configured VIPs that are not in the map yet.
+    pub fn unsteered(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let vips: BTreeSet<IpAddr> =
+            self.services.iter().map(|service| service.wanted.vip).collect();
+        vips.into_iter().filter(|vip| !self.steered.contains_key(&Addr::from(*vip)))
+    }
+
     /// VIPs in the map.
     pub fn steered(&self) -> impl Iterator<Item = Addr> + '_ {
         self.steered.keys().copied()
@@ -312,10 +329,38 @@ impl Controller {
         self.watched.iter().copied()
     }
 
+    /// Whether this is a backend that is reached by this interface.
+    pub fn is_reached_by(&self, backend: IpAddr, port: PortId) -> bool {
+        self.reach.port_towards(backend).is_some_and(|towards| towards.id == port)
+    }
+
     /// The interface towards a backend, by name and kernel index; `None` while it has no link.
     pub fn link_towards(&self, backend: IpAddr) -> Option<(&str, u32)> {
         let port = self.reach.port_towards(backend)?;
         port.link.filter(|link| link.up).map(|link| (port.name.as_str(), link.ifindex))
+    }
+
+    /// The addresses of all backends, those included that were removed from the configuration and
+    /// still have flows.
+    pub fn addresses(&self) -> BTreeSet<IpAddr> {
+        let backends = self.services.iter().flat_map(|service| &service.backends);
+        backends.map(|backend| backend.wanted.address).collect()
+    }
+
+    /// Whether the kernel's entry of a backend is an administrator's: it must be left alone.
+    pub fn is_static(&self, backend: IpAddr) -> bool {
+        self.reach.is_static(backend)
+    }
+
+    /// Whether no MAC of a backend is known.
+    pub fn is_unresolved(&self, backend: IpAddr) -> bool {
+        self.reach.is_unresolved(backend)
+    }
+
+    /// Since when the link towards a backend is up; `None` while it is down. What happened before
+    /// says nothing of the backend.
+    pub fn link_up_since(&self, backend: IpAddr) -> Option<Tick> {
+        self.reach.up_since_towards(backend)
     }
 
     /// The backends of services of which nobody is up: service, address.
@@ -336,6 +381,17 @@ impl Controller {
                 Some((service.wanted.name.as_str(), backend.wanted.address, backend.slot?))
             })
         })
+    }
+
+    fn advance(&mut self, now: Tick) {
+        self.now = self.now.max(now);
+        let Lapsed { silent, outage } = self.reach.advance(self.now);
+        if outage {
+            self.judge_all(Due::Snapshot);
+        } else if !silent.is_empty() {
+            self.judge_where(|address| silent.contains(&address));
+            self.due = self.due.max(Due::Neighbours);
+        }
     }
 
     fn follow(&mut self, desired: Desired) {
@@ -384,9 +440,13 @@ impl Controller {
         for service in services {
             let ServiceRuntime { wanted, backends, .. } = service;
             for backend in backends.iter_mut().filter(|backend| concerns(backend.wanted.address)) {
-                backend.path = match backend.slot {
-                    Some(_) => reach.path_to(backend.wanted.address),
-                    None => Err(Unusable::NoSlot),
+                let address = backend.wanted.address;
+                let patience = backend.patience();
+                let outage = reach.outage(address).filter(|outage| outage.since + patience <= *now);
+                backend.path = match (backend.slot, outage) {
+                    (None, _) => Err(Unusable::NoSlot),
+                    (_, Some(outage)) => Err(Unusable::LinkDown(outage.interface.to_owned())),
+                    (_, None) => reach.path_to(address),
                 };
                 backend.judge(wanted, None, *now);
                 service.dirty = true;

@@ -80,6 +80,8 @@ pub enum BackendState {
     Suspected,
     /// It cannot be reached, or its checks fail.
     Down,
+    /// Its MAC address is being asked for.
+    Resolving,
     /// It has not been checked yet.
     Checking,
     /// It takes no new sources: weight 0, or removed from the configuration.
@@ -88,8 +90,8 @@ pub enum BackendState {
 
 impl BackendState {
     /// All states.
-    pub const ALL: [Self; 5] =
-        [Self::Up, Self::Suspected, Self::Down, Self::Checking, Self::Draining];
+    pub const ALL: [Self; 6] =
+        [Self::Up, Self::Suspected, Self::Down, Self::Resolving, Self::Checking, Self::Draining];
 
     /// Lower-case name, as in the status.
     pub const fn name(self) -> &'static str {
@@ -97,6 +99,7 @@ impl BackendState {
             Self::Up => "up",
             Self::Suspected => "suspected",
             Self::Down => "down",
+            Self::Resolving => "resolving",
             Self::Checking => "checking",
             Self::Draining => "draining",
         }
@@ -106,7 +109,7 @@ impl BackendState {
     pub const fn serves(self) -> bool {
         match self {
             Self::Up | Self::Suspected | Self::Draining => true,
-            Self::Down | Self::Checking => false,
+            Self::Down | Self::Resolving | Self::Checking => false,
         }
     }
 }

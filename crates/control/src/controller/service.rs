@@ -168,12 +168,15 @@ impl ServiceRuntime {
         if self.backends.iter().any(|backend| backend.kept) { Takers::Last } else { Takers::Nobody }
     }
 
-    /// Whether clients are to be told that nobody can take them: not while somebody may turn out to
-    /// be up in a moment.
+    /// Whether clients are to be told that no backend can take them: not while one may turn out to
+    /// be up in a moment, and not because this node has no link.
     pub(super) fn rejects(&self) -> bool {
         self.wanted.failure.on_all_down == OnAllDown::Reject
             && !self.backends.iter().any(|backend| backend.eligible)
-            && !self.backends.iter().any(|backend| backend.is_weighty() && backend.is_undecided())
+            && !self
+                .backends
+                .iter()
+                .any(|backend| backend.is_weighty() && (backend.is_undecided() || backend.cut_off))
     }
 
     /// The backends that take new sources, as the scheduler has to weigh them.

@@ -9,13 +9,15 @@ use dataplane::{Mac, Protocol, SchedulerKind, Sender, Timeouts};
 
 use super::*;
 use crate::desired::{self, Backend, Dataplane, Interface, Poll, XdpMode, ZeroCopy};
+use crate::resolution::CONFIRM;
 use crate::vrrp;
+use reach::LINK_PATIENCE;
 
 const ETH0: PortId = PortId(0);
 const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const RS1: Mac = Mac([2, 0, 0, 0, 1, 1]);
 const RS2: Mac = Mac([2, 0, 0, 0, 1, 2]);
-const T0: Tick = Tick::from_nanos(1_000_000_000);
+const T0: Tick = Tick::from_nanos(1_000_000_000_000);
 
 fn ip(last: u8) -> IpAddr {
     [10, 0, 0, last].into()
@@ -68,10 +70,16 @@ fn desired(services: Vec<desired::Service>) -> Desired {
 /// A controller with a link, a network and all commands so far thrown away.
 fn linked(services: Vec<desired::Service>) -> Controller {
     let mut controller = Controller::new(desired(services), T0);
-    controller.handle(Event::Networks(ETH0, vec![Network { address: ip(1), prefix: 24 }]), T0);
+    controller.handle(routes(&controller), T0);
     controller.handle(Event::Link(ETH0, Some(link(7, true))), T0);
     commands(&mut controller);
     controller
+}
+
+/// Every backend is reached by `eth0`.
+fn routes(controller: &Controller) -> Event {
+    let addresses = controller.addresses();
+    Event::Routes(addresses.into_iter().map(|address| (address, Some(ETH0))).collect())
 }
 
 fn link(ifindex: u32, up: bool) -> Link {
@@ -83,7 +91,11 @@ fn commands(controller: &mut Controller) -> Vec<Command> {
 }
 
 fn tell(controller: &mut Controller, event: Event) -> Vec<Command> {
+    let reloaded = matches!(event, Event::Desired(_));
     controller.handle(event, T0);
+    if reloaded {
+        controller.handle(routes(controller), T0);
+    }
     commands(controller)
 }
 
@@ -149,21 +161,26 @@ fn a_vip_leaves_the_map_before_the_snapshot_forgets_it() {
 #[test]
 fn a_backend_needs_network_link_and_mac_in_that_order() {
     let mut controller = Controller::new(desired(vec![service("web", 100, &[11])]), T0);
-    tell(&mut controller, Event::Networks(ETH0, vec![]));
+    tell(&mut controller, Event::Routes([(ip(11), None)].into()));
     assert_eq!(usable(&controller, 0, 0), Err(Unusable::OffLink));
-    let networks = vec![Network { address: ip(1), prefix: 24 }];
-    tell(&mut controller, Event::Networks(ETH0, networks));
+    tell(&mut controller, Event::Routes([(ip(11), Some(ETH0))].into()));
     assert_eq!(usable(&controller, 0, 0), Err(Unusable::LinkDown("eth0".into())));
     let asked = tell(&mut controller, Event::Link(ETH0, Some(link(7, true))));
     assert!(asked.iter().any(|c| matches!(c, Command::Watch(ETH0, a) if *a == ip(11))));
     assert_eq!(usable(&controller, 0, 0), Err(Unusable::Resolving));
     tell(&mut controller, Event::Neighbour(ip(11), Neighbour::Failed));
+    assert_eq!(usable(&controller, 0, 0), Err(Unusable::Resolving), "it may be a deletion");
+    controller.handle_timeout(T0 + CONFIRM);
     assert_eq!(usable(&controller, 0, 0), Err(Unusable::NoAnswer));
     tell(&mut controller, resolved(11, OWN));
     assert_eq!(usable(&controller, 0, 0), Err(Unusable::OwnMac));
     tell(&mut controller, resolved(11, RS1));
     assert_eq!(usable(&controller, 0, 0), Ok(RS1));
     tell(&mut controller, Event::Link(ETH0, Some(link(7, false))));
+    assert_eq!(usable(&controller, 0, 0), Ok(RS1), "it may be a flap");
+    let lost = controller.next_deadline().unwrap();
+    assert_eq!(lost, T0 + CONFIRM + LINK_PATIENCE);
+    controller.handle_timeout(lost);
     assert_eq!(usable(&controller, 0, 0), Err(Unusable::LinkDown("eth0".into())));
 }
 
@@ -349,4 +366,74 @@ fn a_service_that_moves_to_an_instance_is_built_anew_and_slots_are_not_shared() 
     assert!(second != first && second != STANDALONE, "the old one is not acknowledged away yet");
     assert_eq!(snapshot.services()[0].instance, second);
     assert_eq!(controller.instance_slot("VI_1"), None);
+}
+
+/// What happens to the own link and to the kernel's neighbour table while services run.
+#[test]
+fn flaps_and_flushes_change_nothing_that_the_packet_path_reads() {
+    let mut controller = linked(vec![service("web", 100, &[11, 12])]);
+    tell(&mut controller, resolved(11, RS1));
+    let before = published(&tell(&mut controller, resolved(12, RS2)));
+    let neighbours = [Neighbour::Failed, Neighbour::Missing, Neighbour::Asking(None)];
+    let mut now = T0;
+    for round in 0..60 {
+        now = now + Duration::from_secs(2);
+        let mut done = Vec::new();
+        let mut hear = |controller: &mut Controller, event, now| {
+            controller.handle(event, now);
+            done.extend(commands(controller));
+        };
+        hear(&mut controller, Event::Link(ETH0, Some(link(7, false))), now);
+        hear(&mut controller, Event::Routes([(ip(11), None), (ip(12), None)].into()), now);
+        for neighbour in neighbours {
+            hear(&mut controller, Event::Neighbour(ip(11), neighbour), now);
+        }
+        now = now + Duration::from_millis(100);
+        hear(&mut controller, Event::Link(ETH0, Some(link(7, true))), now);
+        let again = routes(&controller);
+        hear(&mut controller, again, now);
+        for neighbour in neighbours {
+            hear(&mut controller, Event::Neighbour(ip(12), neighbour), now);
+        }
+        controller.handle_timeout(now + CONFIRM);
+        hear(&mut controller, resolved(11, RS1), now);
+        hear(&mut controller, resolved(12, RS2), now);
+        assert!(!done.iter().any(|c| matches!(c, Command::Report(_))), "round {round}: {done:?}");
+        for command in &done {
+            let Command::Publish(snapshot) = command else { continue };
+            assert!(Arc::ptr_eq(&snapshot.services()[0], &before.services()[0]), "round {round}");
+            for backend in controller.services().next().unwrap().backends {
+                let slot = backend.slot.unwrap();
+                assert_eq!(snapshot.next_hop(slot), before.next_hop(slot), "round {round}");
+            }
+        }
+    }
+    let transitions = |controller: &Controller| -> u64 {
+        controller.services().flat_map(|s| s.backends).map(|backend| backend.transitions).sum()
+    };
+    assert_eq!(transitions(&controller), 2);
+    // One that lasts takes all of them out, refuses no client, and brings them back at once.
+    controller.handle(Event::Link(ETH0, Some(link(7, false))), now);
+    controller.handle_timeout(now + LINK_PATIENCE);
+    let lost = published(&commands(&mut controller));
+    assert!(!lost.services()[0].reject, "that is not the backends' fault");
+    controller.handle(Event::Link(ETH0, Some(link(7, true))), now + LINK_PATIENCE * 9);
+    let back = published(&commands(&mut controller));
+    assert_eq!(back.services()[0].scheduler.members(), before.services()[0].scheduler.members());
+    assert_eq!(transitions(&controller), 2, "nor counted against them");
+}
+
+/// Neighbour discovery that had no address to ask from says nothing.
+#[test]
+fn a_resolution_counts_from_when_there_is_an_address() {
+    let mut controller = linked(vec![service("web", 100, &[11])]);
+    let address = Network { address: ip(1), prefix: 24 };
+    let later = T0 + Duration::from_secs(3);
+    controller.handle(Event::Networks(ETH0, vec![address]), later);
+    let failed = || Event::Neighbour(ip(11), Neighbour::Failed);
+    controller.handle(failed(), later + Duration::from_millis(500));
+    controller.handle_timeout(later + Duration::from_millis(4_900));
+    assert_eq!(usable(&controller, 0, 0), Err(Unusable::Resolving));
+    controller.handle_timeout(later + Duration::from_secs(5));
+    assert_eq!(usable(&controller, 0, 0), Err(Unusable::NoAnswer), "given up");
 }

@@ -234,6 +234,16 @@ impl Checker {
         running
     }
 
+    /// What was learned before counts no more than the verdict: a probe at once. Returns the serial
+    /// of the one that is running.
+    pub(super) fn start_anew(&mut self, now: Tick) -> Option<u32> {
+        let running = self.running();
+        self.unknown();
+        self.loss = None;
+        self.phase = Phase::Waiting { start_at: now };
+        running
+    }
+
     /// Serial of the running probe.
     pub(super) const fn running(&self) -> Option<u32> {
         match self.phase {

@@ -29,6 +29,8 @@ pub struct Monitor {
     triggers: HoldOff,
     /// A trigger was let through and is not decided.
     triggered: bool,
+    /// Until then a failed probe says nothing of the backend.
+    settling_until: Tick,
     jitter: Jitter,
     next_serial: u32,
     state: State,
@@ -55,6 +57,7 @@ impl Monitor {
             dampener: Dampener::new(damping, now),
             triggers: HoldOff::new(SHORTEST_HOLD_OFF, LONGEST_HOLD_OFF),
             triggered: false,
+            settling_until: Tick::default(),
             jitter,
             next_serial: 0,
             state: if up { State::Up } else { State::Checking },
@@ -108,8 +111,22 @@ impl Monitor {
 
     /// The outcome of a probe. Of one that was cancelled or is over, it changes nothing.
     pub fn probe_ended(&mut self, probe: Probe, outcome: Result<(), Failure>, now: Tick) {
+        let settling = now < self.settling_until;
+        let outcome = outcome.map_err(|failure| if settling { just_up() } else { failure });
         if let Some(checker) = self.checkers.get_mut(probe.check) {
             checker.ended(probe.serial, outcome, now, &mut self.jitter);
+        }
+        self.proceed(now);
+    }
+
+    /// The link towards the backend came back: all checks start at once. What fails within the next
+    /// second says nothing of the backend, for switches and ARP need a moment.
+    pub fn link_restored(&mut self, now: Tick) {
+        self.settling_until = now + SETTLE;
+        for (index, checker) in self.checkers.iter_mut().enumerate() {
+            if let Some(serial) = checker.start_anew(now) {
+                self.actions.push_back(Action::Cancel(Probe { check: index, serial }));
+            }
         }
         self.proceed(now);
     }
@@ -348,6 +365,12 @@ impl Monitor {
     }
 }
 
+fn just_up() -> Failure {
+    Failure::Local("the link came up a moment ago".to_owned())
+}
+
+/// How long after its link came up a backend may fail without blame.
+const SETTLE: Duration = Duration::from_secs(1);
 /// The first probes of many backends are spread over this time.
 const FIRST_START: Duration = Duration::from_millis(200);
 /// How long triggers are held off after one that was wrong.

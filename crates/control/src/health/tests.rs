@@ -87,7 +87,7 @@ impl Bench {
         bench
     }
 
-    /// One event: `wait ms`, `next` (on to the next deadline), `lost`, `suspect`, `release`, or how the
+    /// One event: `wait ms`, `next` (on to the next deadline), `lost`, `suspect`, `release`, `restored`, or how the
     /// running probe ended; a number says which check, if it is not the first.
     fn play(&mut self, event: &str) -> String {
         let (verb, number) = event.split_once(' ').unwrap_or((event, "0"));
@@ -106,6 +106,7 @@ impl Bench {
             }
             "lost" => self.monitor.sentinel_lost(index, now),
             "release" => self.monitor.release(now),
+            "restored" => self.monitor.link_restored(now),
             "suspect" if self.monitor.suspect(now) => out.push_str("yes; "),
             "suspect" => out.push_str("no; "),
             _ => {

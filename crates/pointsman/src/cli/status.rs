@@ -48,8 +48,9 @@ impl Status {
         if !self.json {
             say(table(&status).trim_end());
         }
-        let serves =
-            |backend: &Backend| !["down", "held", "checking"].contains(&backend.state.as_str());
+        let serves = |backend: &Backend| {
+            !["down", "held", "resolving", "checking"].contains(&backend.state.as_str())
+        };
         let well = status.ready && backends(&status).all(serves);
         if self.exit_code && !well { Exit::Degraded } else { Exit::Done }
     }

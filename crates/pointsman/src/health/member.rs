@@ -49,6 +49,15 @@ struct Slot {
     sentinel: Option<(u32, Task)>,
 }
 
+/// What became of the link towards it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LinkChange {
+    /// Nothing, or it went down, or it is known for the first time.
+    None,
+    /// It came back.
+    Restored,
+}
+
 /// What its tasks report.
 #[derive(Debug)]
 pub(super) struct Event {
@@ -118,8 +127,10 @@ impl Member {
     }
 
     /// Takes note of the way to it.
-    pub(super) fn set_egress(&self, way: Option<Egress>) {
-        self.reachability.send_if_modified(|reachability| reachability.set(way));
+    pub(super) fn set_egress(&self, way: Option<Egress>) -> LinkChange {
+        let restored = way.is_some() && *self.reachability.borrow() == Reachability::Gone;
+        let changed = self.reachability.send_if_modified(|reachability| reachability.set(way));
+        if changed && restored { LinkChange::Restored } else { LinkChange::None }
     }
 
     /// Starts a probe that was due at `due`.

@@ -43,7 +43,7 @@ use tracing::warn;
 
 use crate::clock;
 use detour::Detours;
-use member::{Event, Id, Member, What};
+use member::{Event, Id, LinkChange, Member, What};
 use prepared::Plan;
 
 pub use detour::{FIRST_MARK, MARKS, PRIORITY, PROTOCOL};
@@ -183,9 +183,12 @@ impl Health {
 
     /// The interface towards a backend; probes wait until this is called for the first time. Where
     /// there is none they fail at once.
-    pub fn set_egress(&mut self, service: &str, address: IpAddr, way: Option<Egress>) {
-        if let Some(member) = self.member(service, address) {
-            member.set_egress(way);
+    pub fn set_egress(&mut self, service: &str, address: IpAddr, way: Option<Egress>, now: Tick) {
+        let Some(id) = self.id(service, address) else { return };
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if member.set_egress(way) == LinkChange::Restored {
+            member.monitor.link_restored(now);
+            self.settle(id, None, now);
         }
     }
 

@@ -101,10 +101,7 @@ pub(super) fn failure_or(error: &io::Error, broken: fn(String) -> Failure) -> Fa
         Some(Errno::TIMEDOUT) => Failure::Timeout,
         Some(
             Errno::HOSTUNREACH
-            | Errno::NETUNREACH
             | Errno::HOSTDOWN
-            | Errno::NETDOWN
-            | Errno::NODEV
             // ICMPv6 "administratively prohibited".
             | Errno::ACCESS
             | Errno::NOPROTOOPT,
@@ -127,8 +124,10 @@ mod tests {
             (libc::EPIPE, "reset"),
             (libc::ETIMEDOUT, "timeout"),
             (libc::EHOSTUNREACH, "unreachable"),
-            (libc::ENETUNREACH, "unreachable"),
-            (libc::ENODEV, "unreachable"),
+            // This node has no route or no link.
+            (libc::ENETUNREACH, "local"),
+            (libc::ENETDOWN, "local"),
+            (libc::ENODEV, "local"),
             (libc::EACCES, "unreachable"),
             (libc::EADDRNOTAVAIL, "local"),
             (libc::EMFILE, "local"),

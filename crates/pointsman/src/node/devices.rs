@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use control::nic::{ReceiveMode, ReceiveWatch, UnboundWatch};
-use control::{Event, Interface, Link, XdpMode, ZeroCopy};
+use control::{Event, Interface, Link, Network, XdpMode, ZeroCopy};
 use dataplane::{Mac, PortId};
 use steer::{AttachMode, Attached, AttachedMode, Outcome};
 use tracing::{error, info, warn};
@@ -15,7 +15,9 @@ use tracing::{error, info, warn};
 use super::Node;
 use super::local_senders::Said;
 use super::offloads::Offloads;
+use crate::clock;
 use crate::layers::{Kind, Layers};
+use crate::netlink::Picture;
 use crate::worker::WorkerId;
 use crate::worker::thread::{Binding, WorkerEvent};
 
@@ -32,6 +34,10 @@ pub(super) struct Device {
     pub(super) kind: Kind,
     /// Devices that its frames come through.
     pub(super) below: Vec<String>,
+    /// Whether it is set up (`ip link set … up`): a device that is not takes no socket.
+    pub(super) admin_up: bool,
+    /// Its addresses that are being checked for duplicates.
+    pub(super) tentative: Vec<IpAddr>,
     /// The XDP program on this very device.
     pub(super) attached: Option<Attached>,
     /// What is switched off meanwhile; restored after the program is detached.
@@ -63,6 +69,15 @@ pub(super) struct Device {
     past: [u64; Outcome::COUNT],
 }
 
+/// What a device can do since the last look.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gained {
+    /// It was set up (`ip link set … up`).
+    set_up: bool,
+    /// An address is usable that was being checked for duplicates.
+    address: bool,
+}
+
 /// How long a queue that another socket holds is tried for: at start, when nobody else asks again,
 /// and later, when the next attempt is a second away and a worker must not be silent for long.
 const PATIENCE_AT_START: Duration = Duration::from_secs(5);
@@ -83,6 +98,8 @@ impl Device {
             link: None,
             kind: Kind::default(),
             below: Vec::new(),
+            admin_up: false,
+            tentative: Vec::new(),
             attached: None,
             offloads: Offloads::default(),
             queues: 0,
@@ -100,6 +117,27 @@ impl Device {
         }
     }
 
+    /// What the kernel says of it besides its link; returns what it can do now that it could not.
+    pub(super) fn see(&mut self, picture: &Picture) -> Gained {
+        let ifindex = picture.links.get(&self.wanted.name).map(|link| link.ifindex);
+        let admin_up = ifindex.is_some() && !picture.down.contains(&self.wanted.name);
+        let tentative = ifindex.and_then(|ifindex| picture.tentative.get(&ifindex));
+        let before = std::mem::take(&mut self.tentative);
+        self.tentative = tentative.cloned().unwrap_or_default();
+        let was_up = std::mem::replace(&mut self.admin_up, admin_up);
+        Gained {
+            set_up: admin_up && !was_up,
+            address: before.iter().any(|address| !self.tentative.contains(address)),
+        }
+    }
+
+    /// Its addresses that can be used.
+    pub(super) fn networks(&self, picture: &Picture) -> Vec<Network> {
+        let networks = self.link.and_then(|link| picture.networks.get(&link.ifindex));
+        let usable = |network: &&Network| !self.tentative.contains(&network.address);
+        networks.into_iter().flatten().filter(usable).copied().collect()
+    }
+
     /// What became of frames on all devices that had this name, by outcome.
     pub(super) fn outcomes(&self) -> [u64; Outcome::COUNT] {
         let mut sums = self.past;
@@ -109,6 +147,19 @@ impl Device {
             }
         }
         sums
+    }
+
+    /// How frames of a queue are passed, and if they are copied, why.
+    fn obtained(&self, how: &xsk::Bound) -> String {
+        let generic = self.attached.as_ref().map(Attached::mode) == Some(AttachedMode::Generic);
+        match how.fallback {
+            _ if how.zero_copy => "zero-copy".to_owned(),
+            _ if generic => "copy (generic mode has no zero-copy)".to_owned(),
+            Some(errno) => {
+                format!("copy (no zero-copy: {errno}; {})", xsk::zero_copy_remedy(errno))
+            }
+            None => "copy".to_owned(),
+        }
     }
 
     /// The queues that should be served.
@@ -192,7 +243,7 @@ impl Node {
             Ok(picture) => picture,
             Err(error) => {
                 warn!(%error, "cannot read interfaces; trying again");
-                self.stale = true;
+                self.stale.links = true;
                 return;
             }
         };
@@ -200,23 +251,29 @@ impl Node {
             vrrp.see_links(&picture);
         }
         for index in 0..self.devices.len() {
-            let device = &self.devices[index];
+            let device = &mut self.devices[index];
             let (id, old) = (device.id, device.link);
             let link = picture.links.get(&device.wanted.name).copied();
+            let gained = device.see(&picture);
             if link != old {
                 self.follow_link(index, link, &picture.layers).await;
             }
             self.devices[index].see_layers(&picture.layers);
-            let networks = link
-                .and_then(|link| picture.networks.get(&link.ifindex).cloned())
-                .unwrap_or_default();
+            if gained.set_up {
+                self.reopen_unbound(index);
+            }
+            let networks = self.devices[index].networks(&picture);
             let known = &self.controller.ports()[id.index()].networks;
             if *known != networks {
                 self.tell(Event::Networks(id, networks)).await;
             }
+            if gained.address {
+                self.watch_all(id).await;
+            }
         }
         self.follow_groups();
         self.tell_health_of_ways();
+        self.look_at_routes().await;
     }
 
     async fn follow_link(&mut self, index: usize, link: Option<Link>, layers: &Layers) {
@@ -252,9 +309,6 @@ impl Node {
                 }
                 if old.mac != new.mac || old.mtu != new.mtu {
                     self.reopen(index, None);
-                } else if new.up && !old.up {
-                    // A device that is down takes no socket.
-                    self.reopen_failed();
                 }
             }
             (Some(_), None) => {
@@ -272,7 +326,8 @@ impl Node {
             && new.up
             && was_up != Some(new.ifindex)
         {
-            self.watch_all(Some(id)).await;
+            self.wait_for_verdicts(clock::now());
+            self.watch_all(id).await;
         }
     }
 
@@ -327,6 +382,10 @@ impl Node {
             }
             device.bound.remove(&queue);
             device.failed.remove(&queue);
+            // Its turn comes when it is set up.
+            if !device.admin_up {
+                continue;
+            }
             let id = WorkerId { port: device.id, queue };
             if let Err(error) = self.pool.serve(id, device.binding(link.mac, frames, patience)) {
                 let error = format!("{error:#}");
@@ -334,6 +393,14 @@ impl Node {
                 device.failed.insert(queue, error);
             }
         }
+    }
+
+    /// Has the queues bound that are not.
+    fn reopen_unbound(&mut self, index: usize) {
+        let device = &self.devices[index];
+        let unbound: BTreeSet<u32> =
+            device.queues_wanted().into_iter().filter(|q| !device.bound.contains(q)).collect();
+        self.reopen(index, Some(&unbound));
     }
 
     /// Follows `ethtool -L`: frames of a queue without a socket bypass the balancer.
@@ -381,7 +448,9 @@ impl Node {
                 let Some(attached) = &device.attached else { return };
                 match attached.set_socket(id.queue, socket.as_fd()) {
                     Ok(()) => {
-                        info!(interface = %device.wanted.name, queue = id.queue, "queue bound");
+                        let got = self.pool.how(id).map(|how| device.obtained(&how));
+                        info!(interface = %device.wanted.name, queue = id.queue,
+                            got = got.unwrap_or_default(), "queue bound");
                         device.failed.remove(&id.queue);
                         device.bound.insert(id.queue);
                     }
@@ -415,10 +484,5 @@ impl Node {
 
     pub(super) fn ifindex(&self, port: PortId) -> Option<u32> {
         Some(self.devices.get(port.index())?.link?.ifindex)
-    }
-
-    /// Backends that are on a network of ours: (interface, address).
-    pub(super) fn backend_addresses(&self) -> impl Iterator<Item = (PortId, IpAddr)> + use<> {
-        self.controller.watched().collect::<Vec<_>>().into_iter()
     }
 }

@@ -2,6 +2,7 @@
 //! reasons to look.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use control::Event;
 use control::health::unanswered;
@@ -15,6 +16,9 @@ use crate::worker::pool::seed;
 
 /// So many verdicts at once make one snapshot: when a node starts, or loses a link, there are many.
 const MOST_VERDICTS: usize = 1024;
+
+/// How long after its link came up connections through it may go unanswered without blame.
+const SETTLE: Duration = Duration::from_secs(1);
 
 impl Node {
     /// Begins to check.
@@ -40,12 +44,13 @@ impl Node {
     /// Called when links or networks changed.
     pub(super) fn tell_health_of_ways(&mut self) {
         let Some(health) = &mut self.health else { return };
+        let now = clock::now();
         for service in self.controller.desired().services.iter() {
             for backend in &service.backends {
                 let link = self.controller.link_towards(backend.address);
                 let way =
                     link.map(|(name, ifindex)| Egress { interface: Arc::from(name), ifindex });
-                health.set_egress(&service.name, backend.address, way);
+                health.set_egress(&service.name, backend.address, way, now);
             }
         }
     }
@@ -67,7 +72,9 @@ impl Node {
             if !unanswered(workers(), Tick::default(), now) {
                 continue;
             }
-            let since = health.since(service, address);
+            // A SYN that this node's own link lost says nothing of the backend.
+            let Some(up_since) = self.controller.link_up_since(address) else { continue };
+            let since = health.since(service, address).map(|s| s.max(up_since + SETTLE));
             if since.is_some_and(|since| unanswered(workers(), since, now)) {
                 health.suspect(service, address, now);
             }

@@ -9,9 +9,12 @@ mod health;
 mod health_view;
 mod hooks;
 mod local_senders;
+mod machine;
+mod neighbours;
 mod nics;
 mod offloads;
 mod permission;
+mod readiness;
 mod report;
 mod service_manager;
 mod start;
@@ -29,7 +32,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use arc_swap::ArcSwap;
-use control::{Command, Controller, Event, Neighbour};
+use control::{Command, Controller, Event};
 use dataplane::{PortId, SharedTables, Snapshot, Tick};
 use futures_util::StreamExt;
 use steer::Steer;
@@ -39,7 +42,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock;
 use crate::health::Health;
-use crate::netlink::{Netlink, Notice, Notices, notice_of};
+use crate::netlink::{Ask, Netlink, Notices};
 use crate::panics::{self, Site, site};
 use crate::priority;
 use crate::serve::Query;
@@ -48,6 +51,7 @@ use crate::systemd::Systemd;
 use crate::worker::pool::Pool;
 use crate::worker::thread::WorkerEvent;
 use devices::Device;
+use neighbours::Stale;
 
 /// A running node.
 #[derive(Debug)]
@@ -65,10 +69,15 @@ pub struct Node {
     /// worker ever frees memory on the packet path.
     retired: VecDeque<Arc<Snapshot>>,
     netlink: Netlink,
-    /// A link or address changed since the last look.
-    stale: bool,
-    /// Backends whose neighbour entry somebody deleted.
+    stale: Stale,
+    /// Backends whose neighbour entry the kernel does not keep resolved by itself.
     forgotten: BTreeSet<(PortId, IpAddr)>,
+    /// The last request to resolve a neighbour failed.
+    ask_failing: bool,
+    /// Changes of the network are not notified.
+    deaf: bool,
+    /// How often notifications were lost.
+    overruns: u64,
     hooks: hooks::Hooks,
     /// `None` until everything else runs.
     health: Option<Health>,
@@ -92,7 +101,8 @@ pub struct Inputs {
 struct Schedule {
     queues: Tick,
     nics: Tick,
-    neighbours: Tick,
+    network: Tick,
+    routes: Tick,
     reopen: Tick,
     systemd: Tick,
 }
@@ -105,7 +115,11 @@ const PENDING_TICKS: usize = 1200;
 const PERSISTENCE_TICKS: usize = 200;
 const QUEUES_EVERY: Duration = Duration::from_millis(100);
 const NICS_EVERY: Duration = Duration::from_millis(500);
-const NEIGHBOURS_EVERY: Duration = Duration::from_secs(5);
+/// How often links, routes and neighbours are read without a reason. Before Linux 5.16 the kernel
+/// does not keep neighbours resolved by itself: then they are asked for as often.
+const NETWORK_EVERY: Duration = Duration::from_secs(5);
+/// A router's table may change thousands of times a second.
+const ROUTES_EVERY: Duration = Duration::from_millis(500);
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
 /// How long the end waits for hooks. No VIP is held meanwhile.
 const HOOKS_WAIT: Duration = Duration::from_secs(5);
@@ -127,13 +141,16 @@ impl Node {
                 verdict = health::verdict(self.health.as_mut()) => self.on_verdict(verdict).await,
                 () = vrrp::wait_for_events(wakeup.as_ref()) => self.on_vrrp_events(),
                 Some(news) = inputs.news.recv() => self.on_worker_event(news).await,
-                Some(notice) = inputs.notices.next() => self.on_notice(notice_of(&notice.payload)).await,
+                notice = inputs.notices.next() => {
+                    self.on_notices(notice, &mut inputs.notices).await;
+                }
                 Some(query) = inputs.queries.recv() => self.answer(query),
                 () = until(self.controller.next_deadline()) => {
                     self.controller.handle_timeout(clock::now());
                     self.carry_out_all().await;
                 }
                 _ = ticks.tick() => {
+                    self.listen_again(&mut inputs.notices);
                     if let Err(error) = self.on_tick().await {
                         break Err(error);
                     }
@@ -142,28 +159,6 @@ impl Node {
         };
         self.stop().await;
         result
-    }
-
-    async fn on_notice(&mut self, notice: Option<Notice>) {
-        match notice {
-            Some(Notice::Changed) => self.stale = true,
-            Some(Notice::Neighbour(ifindex, address, neighbour))
-                if self.is_backend(ifindex, address) =>
-            {
-                self.tell(Event::Neighbour(address, neighbour)).await;
-            }
-            Some(Notice::Forgotten(ifindex, address)) => {
-                let watched = self.backend_addresses().find(|(port, backend)| {
-                    *backend == address && self.ifindex(*port) == Some(ifindex)
-                });
-                let Some(watched) = watched else { return };
-                self.tell(Event::Neighbour(address, Neighbour::Missing)).await;
-                self.forgotten.insert(watched);
-                // A link that goes down takes its neighbours along: look before asking again.
-                self.stale = true;
-            }
-            Some(Notice::Neighbour(..)) | None => {}
-        }
     }
 
     async fn on_tick(&mut self) -> Result<()> {
@@ -175,12 +170,7 @@ impl Node {
             bail!("the VRRP thread died; see the log above");
         }
         site(Site::Control);
-        if std::mem::take(&mut self.stale) {
-            self.look_at_links().await;
-        }
-        for (port, address) in std::mem::take(&mut self.forgotten) {
-            self.watch(port, address).await;
-        }
+        self.look_at_network(now).await;
         if due(&mut self.next.queues, now, QUEUES_EVERY) {
             self.look_at_queues().await;
         }
@@ -194,10 +184,7 @@ impl Node {
             self.look_at_offloads();
             self.look_at_local_senders();
             // An interface that could not be used is only taken up when it is looked at.
-            self.stale |= self.devices.iter().any(|device| device.refused.is_some());
-        }
-        if due(&mut self.next.neighbours, now, NEIGHBOURS_EVERY) {
-            self.look_at_neighbours().await;
+            self.stale.links |= self.devices.iter().any(|device| device.refused.is_some());
         }
         let tables = &self.tables;
         tables.persistence.sweep(now, tables.persistence.maps().div_ceil(PERSISTENCE_TICKS));
@@ -210,6 +197,26 @@ impl Node {
         self.announce();
         self.tell_systemd(now);
         Ok(())
+    }
+
+    /// Reads anew what changed, and now and then everything: a message may get lost.
+    async fn look_at_network(&mut self, now: Tick) {
+        let everything = due(&mut self.next.network, now, NETWORK_EVERY);
+        if everything || self.stale.links {
+            self.stale.links = false;
+            // Links that come and go take their routes along.
+            self.stale.routes = false;
+            self.look_at_links().await;
+        }
+        if self.stale.routes && due(&mut self.next.routes, now, ROUTES_EVERY) {
+            self.stale.routes = false;
+            self.look_at_routes().await;
+        }
+        if everything || self.stale.neighbours {
+            let lost = std::mem::take(&mut self.stale.neighbours);
+            self.look_at_neighbours(lost).await;
+        }
+        self.ask_forgotten().await;
     }
 
     /// Feeds one event to the controller and carries out what it says.
@@ -247,7 +254,7 @@ impl Node {
                 Ok(()) => info!(vip = %address, "removing protocol VIPs"),
                 Err(error) => error!(vip = %address, %error, "cannot stop steering the VIP"),
             },
-            Command::Watch(port, address) => self.watch(port, address).await,
+            Command::Watch(port, address) => self.watch(port, address, Ask::On).await,
             Command::Unwatch(port, address) => {
                 if let Some(ifindex) = self.ifindex(port) {
                     self.netlink.release(ifindex, address).await;
@@ -269,48 +276,6 @@ impl Node {
         self.carry_out_all().await;
     }
 
-    /// Asks again for what netlink may have lost, and for neighbours that nobody keeps resolved.
-    async fn look_at_neighbours(&mut self) {
-        if !self.netlink.keeps_resolved() {
-            self.watch_all(None).await;
-        }
-        match self.netlink.neighbours().await {
-            Ok(entries) => {
-                for (port, address) in self.backend_addresses() {
-                    let ifindex = self.ifindex(port);
-                    if !entries.iter().any(|e| Some(e.0) == ifindex && e.1 == address) {
-                        self.forgotten.insert((port, address));
-                    }
-                }
-                for (ifindex, address, neighbour) in entries {
-                    if self.is_backend(ifindex, address) {
-                        self.tell(Event::Neighbour(address, neighbour)).await;
-                    }
-                }
-            }
-            Err(error) => warn!(%error, "cannot read the neighbour table"),
-        }
-    }
-
-    /// Asks for the backends of one interface, or of all.
-    async fn watch_all(&mut self, only: Option<PortId>) {
-        for (port, address) in self.backend_addresses() {
-            if only.is_none_or(|only| only == port) {
-                self.watch(port, address).await;
-            }
-        }
-    }
-
-    /// Not while the link is down: the kernel would give up, and then wait before it asks again.
-    async fn watch(&mut self, port: PortId, address: IpAddr) {
-        let device = self.devices.get(port.index());
-        if let Some(link) = device.and_then(|device| device.link).filter(|link| link.up)
-            && let Err(error) = self.netlink.resolve(link.ifindex, address).await
-        {
-            warn!(%address, %error, "cannot ask for a backend's MAC address");
-        }
-    }
-
     fn answer(&self, query: Query) {
         // The askers may have gone away.
         match query {
@@ -326,7 +291,7 @@ impl Node {
             return;
         }
         self.announced_ready = true;
-        info!("ready: every queue is bound and every VIP steered");
+        info!("ready: a client would be served now");
     }
 
     /// VIPs inactive first, then out of the map, then the rest.
@@ -350,11 +315,6 @@ impl Node {
         self.pool.stop();
         self.devices.clear();
         self.hooks.finish(HOOKS_WAIT).await;
-    }
-
-    fn is_backend(&self, ifindex: u32, address: IpAddr) -> bool {
-        self.backend_addresses()
-            .any(|(port, backend)| backend == address && self.ifindex(port) == Some(ifindex))
     }
 }
 

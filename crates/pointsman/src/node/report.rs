@@ -24,7 +24,10 @@ impl Node {
             BackendState::Down | BackendState::Suspected => {
                 warn!(%service, %backend, from, to, "{change}");
             }
-            BackendState::Up | BackendState::Checking | BackendState::Draining => {
+            BackendState::Up
+            | BackendState::Resolving
+            | BackendState::Checking
+            | BackendState::Draining => {
                 info!(%service, %backend, from, to, "{change}");
             }
         }

@@ -37,7 +37,8 @@ impl Node {
     fn one_line_status(&self) -> String {
         let unready = self.unready();
         if !unready.is_empty() {
-            return format!("waiting: {}", unready.join("; "));
+            let shown: Vec<String> = unready.iter().map(ToString::to_string).collect();
+            return format!("waiting: {}", shown.join("; "));
         }
         let mut parts: Vec<String> = self
             .vrrp_status()

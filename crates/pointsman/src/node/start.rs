@@ -2,7 +2,6 @@
 //! goes wrong afterwards leaves nothing attached.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,19 +17,17 @@ use tracing::warn;
 use super::devices::Device;
 use super::groups::SolicitedGroups;
 use super::hooks::Hooks;
-use super::vrrp_check::check_vrrp;
+use super::machine::Machine;
+use super::neighbours::Stale;
 use super::{Inputs, Node, Schedule, permission};
 use crate::clock;
-use crate::health::unusable_tls;
-use crate::netlink::{Netlink, Picture};
+use crate::netlink::{self, Netlink, Picture};
 use crate::serve::Query;
 use crate::signals::StopSignals;
 use crate::systemd::Systemd;
-use crate::worker::pool::{Pool, seed, usable_cpus};
+use crate::worker::pool::{Pool, seed};
 use crate::worker::thread::WorkerEvent;
 
-/// Longest IP packet that a 4 KiB frame holds: headroom, Ethernet header and two VLAN tags apart.
-const MAX_MTU: u32 = 4096 - 256 - 14 - 8;
 /// How long start waits for the queues: longer than binding is tried for.
 const BIND_WAIT: Duration = Duration::from_secs(8);
 
@@ -50,9 +47,13 @@ impl Node {
         if let Some(missing) = permission::missing() {
             bail!(missing);
         }
-        let (netlink, notices) = Netlink::open()?;
+        let mut netlink = Netlink::open()?;
+        let notices = netlink::subscribe()?;
         let picture = netlink.picture().await?;
-        let mistakes = check_machine(&desired, spans, &picture);
+        let backends = desired.services.iter().flat_map(control::Service::hosts);
+        let routes = netlink.on_link(backends.map(|backend| backend.address)).await?;
+        let machine = Machine { picture: &picture, routes: &routes };
+        let mistakes = machine.check(&desired, spans);
         if !mistakes.is_empty() {
             bail!("{}", mistakes.render(false).trim_end());
         }
@@ -87,8 +88,11 @@ impl Node {
             snapshots,
             retired: VecDeque::new(),
             netlink,
-            stale: true,
+            stale: Stale { links: true, ..Stale::default() },
             forgotten: BTreeSet::new(),
+            ask_failing: false,
+            deaf: false,
+            overruns: 0,
             hooks: Hooks::default(),
             health: None,
             groups: SolicitedGroups::default(),
@@ -106,21 +110,24 @@ impl Node {
         Ok((node, inputs))
     }
 
+    /// Takes the devices that are there up; the others are waited for.
     async fn take_devices(&mut self, picture: &Picture, spans: &SpanIndex) -> Result<()> {
         for index in 0..self.devices.len() {
             let device = &mut self.devices[index];
             device.link = picture.links.get(&device.wanted.name).copied();
             device.see_layers(&picture.layers);
+            device.see(picture);
             let (id, link) = (device.id, device.link);
             self.take_device(index).map_err(|error| self.locate(index, spans, error))?;
-            let networks = link
-                .and_then(|link| picture.networks.get(&link.ifindex).cloned())
-                .unwrap_or_default();
-            // Together: one without the other would look like a failure.
-            self.controller.handle(Event::Networks(id, networks), clock::now());
-            self.tell(Event::Link(id, link)).await;
+            let networks = self.devices[index].networks(picture);
+            let now = clock::now();
+            self.controller.handle(Event::Networks(id, networks), now);
+            self.controller.handle(Event::Link(id, link), now);
         }
-        self.look_at_neighbours().await;
+        let routes = self.routes().await?;
+        self.controller.handle(Event::Routes(routes), clock::now());
+        // Before anything is asked for: what an administrator entered must not be.
+        self.look_at_neighbours(false).await;
         Ok(())
     }
 
@@ -129,7 +136,10 @@ impl Node {
     async fn wait_for_queues(&mut self, inputs: &mut Inputs, spans: &SpanIndex) -> Result<()> {
         let Inputs { news, stop, .. } = inputs;
         let bound = async {
-            while self.devices.iter().any(|d| d.bound.len() < d.queues_wanted().len()) {
+            let unbound = |device: &Device| {
+                device.admin_up && device.bound.len() < device.queues_wanted().len()
+            };
+            while self.devices.iter().any(unbound) {
                 match news.recv().await {
                     Some(WorkerEvent::Failed(id, refusal)) => {
                         let name = &self.devices[id.port.index()].wanted.name;
@@ -187,180 +197,6 @@ impl Node {
 fn located(place: &Span, message: String) -> anyhow::Error {
     let mistake = Diagnostics::from_iter([Diagnostic::error(place, message)]);
     anyhow!("{}", mistake.render(false).trim_end())
-}
-
-/// Everything that the configuration asks and this machine does not have.
-fn check_machine(desired: &Desired, spans: &SpanIndex, picture: &Picture) -> Diagnostics {
-    let mut found = Vec::new();
-    for interface in &desired.interfaces {
-        found.extend(check_interface(interface, spans, picture));
-    }
-    found.extend(check_cpus(desired, spans));
-    // Without its interface every backend would seem to be in the wrong place.
-    let complete = desired.interfaces.iter().all(|i| picture.links.contains_key(&i.name));
-    for service in &desired.services {
-        found.extend(check_vip(service, spans, picture));
-        for backend in service.hosts().filter(|_| complete) {
-            let place = spans.backend_address(&service.name, &backend.name);
-            found.extend(check_backend(desired, backend.address, &place, picture));
-        }
-    }
-    found.extend(unusable_tls(desired).into_iter().map(|(service, index, error)| {
-        let message = format!("service {service}: a check by https cannot be made: {error}");
-        Diagnostic::error(&spans.health_check(&service, index), message)
-            .with_label("would never pass")
-            .with_help("name a readable file with certificates in PEM as `ca_file`")
-    }));
-    for instance in &desired.vrrp {
-        found.extend(check_vrrp(desired, instance, spans, picture));
-    }
-    Diagnostics::from_iter(found)
-}
-
-fn check_vip(
-    service: &control::Service,
-    spans: &SpanIndex,
-    picture: &Picture,
-) -> Option<Diagnostic> {
-    let vip = service.vip;
-    let (owner, network) = picture.links.iter().find_map(|(name, link)| {
-        let networks = picture.networks.get(&link.ifindex)?;
-        Some((name, networks.iter().find(|network| network.address == vip)?))
-    })?;
-    Some(
-        Diagnostic::error(
-            &spans.service_vip(&service.name),
-            format!("the kernel of this node owns the VIP {vip}"),
-        )
-        .with_label("must not be an address of this node")
-        .with_help(format!(
-            "remove it (`ip address del {vip}/{} dev {owner}`): pointsman answers for the VIP \
-             itself, and only while it forwards",
-            network.prefix
-        )),
-    )
-}
-
-fn check_cpus(desired: &Desired, spans: &SpanIndex) -> Option<Diagnostic> {
-    let usable = usable_cpus();
-    let missing = desired.dataplane.cpus.iter().flatten().find(|cpu| !usable.contains(cpu))?;
-    let usable: Vec<String> = usable.iter().map(u32::to_string).collect();
-    Some(
-        Diagnostic::error(
-            &spans.dataplane("cpus"),
-            format!("CPU {missing} does not exist or may not be used by this process"),
-        )
-        .with_label("workers cannot be pinned to it")
-        .with_help(format!("usable: {}; or say `cpus = \"auto\"`", usable.join(", "))),
-    )
-}
-
-fn check_interface(
-    interface: &control::Interface,
-    spans: &SpanIndex,
-    picture: &Picture,
-) -> Option<Diagnostic> {
-    let name = &interface.name;
-    let Some(link) = picture.links.get(name) else {
-        let known: Vec<&str> = picture.links.keys().map(String::as_str).collect();
-        return Some(
-            Diagnostic::error(&spans.interface(name), format!("interface {name} does not exist"))
-                .with_label("no such interface in this network namespace")
-                .with_help(format!("there are: {}", known.join(", "))),
-        );
-    };
-    if link.mtu > MAX_MTU {
-        return Some(
-            Diagnostic::error(
-                &spans.interface(name),
-                format!("interface {name} has an MTU of {} bytes, above {MAX_MTU}", link.mtu),
-            )
-            .with_label("its packets do not fit into a frame of 4096 bytes")
-            .with_help(format!("lower it: `ip link set {name} mtu 1500`")),
-        );
-    }
-    if let Some(refusal) = picture.layers.unsuitable(link.ifindex) {
-        let place = spans.interface(name);
-        return Some(
-            Diagnostic::error(&place, refusal.what)
-                .with_label(refusal.why)
-                .with_help(refusal.remedy),
-        );
-    }
-    if picture.down.contains(name) {
-        return Some(
-            Diagnostic::error(&spans.interface(name), format!("interface {name} is down"))
-                .with_label("takes no AF_XDP socket while it is down")
-                .with_help(format!("set it up: `ip link set {name} up`")),
-        );
-    }
-    let queues = xsk::rx_queues(name).unwrap_or(1);
-    let missing = interface.queues.iter().flatten().find(|queue| **queue >= queues)?;
-    Some(
-        Diagnostic::error(
-            &spans.interface_setting(name, "queues"),
-            format!("interface {name} has no queue {missing}"),
-        )
-        .with_label(match queues {
-            1 => "it has only queue 0".to_owned(),
-            _ => format!("it has queues 0 to {}", queues - 1),
-        })
-        .with_help("name queues that exist, or say `queues = \"all\"`"),
-    )
-}
-
-fn check_backend(
-    desired: &Desired,
-    address: IpAddr,
-    place: &Span,
-    picture: &Picture,
-) -> Option<Diagnostic> {
-    if picture.networks.values().flatten().any(|network| network.address == address) {
-        return Some(
-            Diagnostic::error(place, format!("{address} is an address of this node"))
-                .with_label("frames would come back to the balancer")
-                .with_help("a backend must be another host"),
-        );
-    }
-    let on_network = |name: &str| {
-        let link = picture.links.get(name)?;
-        let networks = picture.networks.get(&link.ifindex)?;
-        networks.iter().any(|network| network.contains(address)).then_some(())
-    };
-    if desired.interfaces.iter().any(|interface| on_network(&interface.name).is_some()) {
-        return None;
-    }
-    let elsewhere = picture.links.keys().find(|name| on_network(name).is_some());
-    let networks: Vec<String> = desired
-        .interfaces
-        .iter()
-        .filter_map(|interface| picture.links.get(&interface.name))
-        .filter_map(|link| picture.networks.get(&link.ifindex))
-        .flatten()
-        .filter(|network| !is_link_local(network.address))
-        .map(|network| format!("{}/{}", network.address, network.prefix))
-        .collect();
-    let help = match elsewhere {
-        Some(name) => format!("it is on a network of {name}: add an [[interface]] for {name}"),
-        None => format!(
-            "direct routing changes only the MAC address, so a backend must be a neighbour; the \
-             configured interfaces have {}",
-            if networks.is_empty() { "no address".to_owned() } else { networks.join(", ") }
-        ),
-    };
-    Some(
-        Diagnostic::error(
-            place,
-            format!("{address} is not on a network of a configured interface"),
-        )
-        .with_label("not directly reachable")
-        .with_help(help),
-    )
-}
-
-/// Every interface has such an IPv6 address: it tells nobody anything.
-fn is_link_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// With forwarding on, this kernel would route VIP packets that reach it by another way.

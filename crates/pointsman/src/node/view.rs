@@ -22,7 +22,7 @@ impl Node {
     /// The state now.
     pub(super) fn status(&self) -> Status {
         let now = clock::now();
-        let not_ready = self.unready();
+        let not_ready: Vec<String> = self.unready().iter().map(ToString::to_string).collect();
         let (generation, acknowledged) = self.controller.generations();
         Status {
             version: VERSION,
@@ -31,6 +31,7 @@ impl Node {
             uptime_seconds: now.saturating_since(self.started).as_secs_f64(),
             ready: not_ready.is_empty(),
             not_ready,
+            netlink_overruns: self.overruns,
             generation,
             acknowledged,
             interfaces: self.devices.iter().map(interface).collect(),
@@ -48,56 +49,6 @@ impl Node {
                 })
                 .collect(),
         }
-    }
-
-    /// What keeps this node from serving all VIP traffic.
-    pub(super) fn unready(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        for device in &self.devices {
-            let name = &device.wanted.name;
-            match (device.link, &device.refused) {
-                (None, Some(why)) => {
-                    reasons.push(format!("interface {name} cannot be used: {why}"))
-                }
-                (None, None) => reasons.push(format!("interface {name} does not exist")),
-                (Some(link), _) if !link.up => {
-                    reasons.push(format!("interface {name} has no link"));
-                }
-                (Some(_), _) => {}
-            }
-            if let Some(trouble) = &device.trouble {
-                reasons.push(format!("interface {name}: {trouble}"));
-            }
-            if device.receive.is_blind() {
-                reasons.push(format!(
-                    "interface {name}: the card receives frames and the XDP program sees none"
-                ));
-            }
-            if device.attached.is_some() && device.receive.is_doubtful() {
-                reasons.push(format!("interface {name}: the XDP program has seen no frame yet"));
-            }
-            if device.unbound.is_growing() {
-                reasons.push(format!(
-                    "interface {name}: frames for active VIPs come in on queues without a socket"
-                ));
-            }
-            for queue in device.queues_wanted() {
-                if !device.bound.contains(&queue) {
-                    let why = device.failed.get(&queue).map(|why| format!(": {why}"));
-                    let why = why.unwrap_or_default();
-                    reasons.push(format!("interface {name}: queue {queue} is not bound{why}"));
-                }
-            }
-        }
-        for (id, _) in self.pool.iter().filter(|(_, handle)| handle.shared.is_stalled()) {
-            let name = self.devices.get(id.port.index()).map_or("", |device| &device.wanted.name);
-            let queue = id.queue;
-            reasons.push(format!("interface {name}: what queue {queue} sends does not leave"));
-        }
-        if !self.controller.all_steered() {
-            reasons.push("not every VIP is steered yet".to_owned());
-        }
-        reasons
     }
 
     fn worker(&self, id: WorkerId, handle: &Handle, now: Tick) -> Worker {

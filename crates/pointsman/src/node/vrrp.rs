@@ -31,7 +31,10 @@ pub(super) struct Vrrp {
     groups: Vec<GroupState>,
     /// Whether each link of this machine is up.
     links: BTreeMap<String, bool>,
-    started: Tick,
+    /// Until then first verdicts are waited for.
+    decide_by: Tick,
+    /// Whether the VIPs without an instance are active.
+    standalone: bool,
 }
 
 /// Members of one sync group (or one instance alone) and when to open their sockets again.
@@ -209,8 +212,9 @@ impl Node {
         }
         let thread =
             VrrpLoop::start(self.steer.leases(), fixed).context("cannot start the VRRP thread")?;
-        let started = clock::now();
-        let mut vrrp = Vrrp { thread, members, groups, links: BTreeMap::new(), started };
+        let decide_by = clock::now() + DECIDE_WAIT;
+        let links = BTreeMap::new();
+        let mut vrrp = Vrrp { thread, members, groups, links, decide_by, standalone: false };
         vrrp.see_links(picture);
         self.vrrp = Some(vrrp);
         self.tell_vrrp_of_workers();
@@ -225,6 +229,14 @@ impl Node {
         let (steered, undecided) = (self.controller.all_steered(), self.controller.undecided());
         let Some(vrrp) = &mut self.vrrp else { return };
         vrrp.thread.beat();
+        // A VIP must be known to the XDP program before it becomes active. And a node that comes back
+        // must not take it from one that has its backends, or place the connections that were
+        // established before, to drop or misplace what comes for those it does not know yet.
+        let early = !steered || (undecided && now < vrrp.decide_by);
+        if !early && !vrrp.standalone {
+            vrrp.standalone = true;
+            vrrp.thread.send(Command::Standalone(true));
+        }
         if vrrp.members.is_empty() {
             return;
         }
@@ -235,9 +247,6 @@ impl Node {
                 vrrp.thread.send(Command::Link(at, *link));
             }
         }
-        // A VIP must be known to the XDP program before it becomes active. And a node that comes back
-        // must not take it from one that has its backends, to drop what comes for those it has not.
-        let early = !steered || (undecided && now < vrrp.started + DECIDE_WAIT);
         if early && vrrp.members.iter().all(|member| member.endpoint.is_none()) {
             return;
         }
@@ -277,6 +286,13 @@ impl Node {
             (endpoint, link.up)
         };
         vrrp.members.iter().map(endpoint).collect()
+    }
+
+    /// A link came up: what it leads to was not asked before.
+    pub(super) fn wait_for_verdicts(&mut self, now: Tick) {
+        if let Some(vrrp) = &mut self.vrrp {
+            vrrp.decide_by = now + DECIDE_WAIT;
+        }
     }
 
     /// The workers whose life decides whether this node forwards.

@@ -18,7 +18,8 @@ pub(super) fn primary(networks: &[Network], vips: &[IpAddr]) -> Option<IpAddr> {
     })
 }
 
-/// What an instance asks and its interface does not have. A missing interface is told elsewhere.
+/// What is wrong with an instance on this machine. An interface or an address that is missing may come
+/// later.
 pub(super) fn check_vrrp(
     desired: &Desired,
     wanted: &control::Vrrp,
@@ -29,10 +30,7 @@ pub(super) fn check_vrrp(
     let link = picture.links.get(interface)?;
     let networks = picture.networks.get(&link.ifindex).map(Vec::as_slice).unwrap_or_default();
     let vips = desired.vips_of(name);
-    let Some(own) = primary(networks, &vips) else {
-        let v4 = vips.first().is_some_and(IpAddr::is_ipv4);
-        return Some(no_address(wanted, v4, spans));
-    };
+    let own = primary(networks, &vips)?;
     peers.contains(&own).then(|| {
         Diagnostic::error(
             &spans.vrrp_setting(name, "peers"),
@@ -41,23 +39,4 @@ pub(super) fn check_vrrp(
         .with_label("a node is not its own peer")
         .with_help(format!("list the other nodes only: remove \"{own}\""))
     })
-}
-
-fn no_address(wanted: &control::Vrrp, v4: bool, spans: &SpanIndex) -> Diagnostic {
-    let control::Vrrp { name, interface, .. } = wanted;
-    let (family, help) = if v4 {
-        let own = "of its own beside the VIPs";
-        let how = format!("`ip address add ADDRESS/PREFIX dev {interface}`");
-        ("IPv4", format!("give this node an IPv4 address {own}: {how}"))
-    } else {
-        let enable = format!("`sysctl -w net.ipv6.conf.{interface}.disable_ipv6=0`");
-        let how = format!("{enable}, or `ip address add fe80::1/64 dev {interface}`");
-        ("link-local IPv6", format!("let the kernel make one: {how}"))
-    };
-    Diagnostic::error(
-        &spans.vrrp_setting(name, "interface"),
-        format!("interface {interface} has no {family} address of this node"),
-    )
-    .with_label(format!("{name} has nothing to send its adverts from"))
-    .with_help(help)
 }

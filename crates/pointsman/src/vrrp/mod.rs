@@ -67,6 +67,8 @@ pub enum Command {
     Link(usize, bool),
     /// The workers whose life decides whether this node forwards.
     Workers(Vec<(PortId, Arc<WorkerShared>)>),
+    /// Whether the VIPs without a VRRP instance are to be active; they are not at first.
+    Standalone(bool),
     /// An event for one instance: a resignation, an announcement.
     Event(usize, Event),
 }
@@ -125,7 +127,7 @@ const COMMANDS: usize = 1024;
 const EVENTS: usize = 4096;
 
 impl VrrpLoop {
-    /// Starts the thread; the standalone lease is held when this returns. Instances wait for their
+    /// Starts the thread. The standalone lease waits for [`Command::Standalone`], instances for their
     /// group.
     ///
     /// # Errors
@@ -146,9 +148,7 @@ impl VrrpLoop {
             reports: std::sync::Mutex::new(vec![Report::default(); instances.len()]),
         });
         let outbox = thread::Outbox { queue: outbox, waker };
-        let mut thread =
-            thread::Thread::new(leases, instances, inbox, outbox, Arc::clone(&shared))?;
-        thread.renew_standalone();
+        let thread = thread::Thread::new(leases, instances, inbox, outbox, Arc::clone(&shared))?;
         let thread = Builder::new().name("vrrp".into()).spawn(move || thread.run())?;
         Ok(Self { commands, events, shared, wakeup, thread: Some(thread) })
     }

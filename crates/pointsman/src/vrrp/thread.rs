@@ -44,6 +44,8 @@ pub(super) struct Thread {
     epoll: OwnedFd,
     timer: OwnedFd,
     next_look: Instant,
+    /// Whether the VIPs without an instance are to be active.
+    standalone: bool,
 }
 
 /// What all groups use.
@@ -103,7 +105,8 @@ impl Thread {
         let ctx = ThreadContext { leases, anchor: Anchor::new(), instances, reports, outbox };
         let watch = Watch::default();
         let next_look = Instant::now();
-        Ok(Self { groups, ctx, watch, inbox, shared, epoll, timer, next_look })
+        let standalone = false;
+        Ok(Self { groups, ctx, watch, inbox, shared, epoll, timer, next_look, standalone })
     }
 
     /// Whatever ends the loop, a panic of its own included: VIPs are released, and goodbyes sent.
@@ -131,8 +134,8 @@ impl Thread {
         }
     }
 
-    pub(super) fn renew_standalone(&mut self) {
-        let until = (clock::now() + STANDALONE_LEASE).as_nanos();
+    fn renew_standalone(&mut self) {
+        let until = if self.standalone { (clock::now() + STANDALONE_LEASE).as_nanos() } else { 0 };
         self.ctx.write_lease(STANDALONE, until);
     }
 
@@ -190,6 +193,10 @@ impl Thread {
                 self.judge(instance, clock::now());
             }
             Command::Workers(workers) => self.watch.watch(workers),
+            Command::Standalone(active) => {
+                self.standalone = active;
+                self.renew_standalone();
+            }
             Command::Event(instance, event) => self.handle(instance, event),
         }
     }

@@ -93,6 +93,11 @@ impl Pool {
         }
     }
 
+    /// How the socket of a queue was bound the last time.
+    pub fn how(&self, id: WorkerId) -> Option<xsk::Bound> {
+        self.workers.get(&id)?.shared.report().how
+    }
+
     /// How the packet path reaches the workers.
     pub fn links(&self) -> Vec<WorkerLink> {
         self.workers

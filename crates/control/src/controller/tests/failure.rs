@@ -160,7 +160,7 @@ fn hops_follow_health_and_neighbour() {
         ("silent host", &reset, vec![failed.clone()], "", UnusableAction::Reset),
         ("silent host, drop", &drop, vec![failed.clone()], "", UnusableAction::Discard),
         ("silent host, inhibit", &inhibit, vec![failed.clone()], "", UnusableAction::Unreachable),
-        ("not asked yet", &reset, vec![missing], "", UnusableAction::Unreachable),
+        ("asked anew", &reset, vec![missing], "ue", UnusableAction::Unreachable),
         (
             "silent, then down: down wins",
             &reset,
@@ -182,7 +182,8 @@ fn hops_follow_health_and_neighbour() {
         tell(&mut controller, health(12, Up));
         let mut snapshot = published(&tell(&mut controller, health(11, Up)));
         for event in events {
-            snapshot = published(&tell(&mut controller, event));
+            let done = believed(&mut controller, event);
+            snapshot = last_published(&done).unwrap_or(snapshot);
         }
         let next_hop = next_hop(&controller, &snapshot, 11);
         let set = [
@@ -199,37 +200,49 @@ fn hops_follow_health_and_neighbour() {
 
 /// Without checks, too: of one that was up, ARP may be the first to tell.
 #[test]
-fn silence_behind_a_lost_link_resets_nobody() {
+fn silence_behind_a_lost_link_resets_no_flow() {
     let failed = || Event::Neighbour(ip(11), Neighbour::Failed);
+    let missing = || Event::Neighbour(ip(11), Neighbour::Missing);
     let cut = || Event::Link(ETH0, Some(link(7, false)));
     let back = || Event::Link(ETH0, Some(link(7, true)));
     let asking = Event::Neighbour(ip(11), Neighbour::Asking(None));
+    let silent = (false, UnusableAction::Reset);
+    let stays = (true, UnusableAction::Unreachable);
     let courses = [
-        ("silent", vec![failed()], UnusableAction::Reset),
-        ("silent, asked again", vec![failed(), asking.clone()], UnusableAction::Reset),
-        ("cut off", vec![cut(), failed()], UnusableAction::Unreachable),
-        ("back again", vec![cut(), failed(), back()], UnusableAction::Unreachable),
-        ("back and asked", vec![failed(), cut(), back(), asking], UnusableAction::Unreachable),
-        ("back and silent", vec![cut(), failed(), back(), failed()], UnusableAction::Reset),
+        ("silent", vec![failed()], silent),
+        ("silent, asked again", vec![failed(), asking.clone()], silent),
+        ("silent, then cut off", vec![failed(), cut(), back(), asking.clone()], silent),
+        ("cut off", vec![cut(), failed()], stays),
+        ("back again", vec![cut(), failed(), back()], stays),
+        ("back, and a resolution that began without a link", vec![cut(), back(), failed()], stays),
+        ("forgotten", vec![missing(), asking], stays),
     ];
-    for (name, events, when_unusable) in courses {
+    for (name, events, expected) in courses {
         let mut controller = linked(vec![service("web", 100, &[11])]);
         let mut snapshot = published(&tell(&mut controller, resolved(11, RS1)));
         assert!(next_hop(&controller, &snapshot, 11).eligible);
         for event in events {
-            let done = tell(&mut controller, event);
+            let done = believed(&mut controller, event);
             snapshot = last_published(&done).unwrap_or(snapshot);
         }
         let next_hop = next_hop(&controller, &snapshot, 11);
-        assert_eq!((next_hop.usable, next_hop.when_unusable), (false, when_unusable), "{name}");
+        assert_eq!((next_hop.usable, next_hop.when_unusable), expected, "{name}");
     }
     let mut controller = linked(vec![service("web", 100, &[11])]);
-    let snapshot = published(&tell(&mut controller, failed()));
+    let snapshot = published(&believed(&mut controller, failed()));
     assert_eq!(
         next_hop(&controller, &snapshot, 11).when_unusable,
         UnusableAction::Unreachable,
         "it was never up"
     );
+}
+
+/// An event, and as much time as makes a failed resolution believed.
+fn believed(controller: &mut Controller, event: Event) -> Vec<Command> {
+    let mut done = tell(controller, event);
+    controller.handle_timeout(controller.now + CONFIRM);
+    done.extend(commands(controller));
+    done
 }
 
 #[test]
@@ -341,7 +354,8 @@ fn when_nobody_is_left_clients_are_refused_or_the_last_ones_go_on() {
         tell(&mut controller, health(11, Up));
         let mut snapshot = published(&tell(&mut controller, health(12, Up)));
         for event in events {
-            snapshot = published(&tell(&mut controller, event));
+            let done = believed(&mut controller, event);
+            snapshot = last_published(&done).unwrap_or(snapshot);
         }
         assert_eq!(taking(&snapshot), expected, "{name}");
         assert_eq!(snapshot.services()[0].reject, reject, "{name}");
@@ -454,13 +468,12 @@ fn health_survives_a_reload_and_ends_with_its_checks() {
 fn what_is_known_in_parts_is_not_told_in_parts() {
     let wanted = desired(vec![checked(&[11], FailurePolicy::default())]);
     let mut controller = Controller::new(wanted, T0);
-    let networks = vec![Network { address: ip(1), prefix: 24 }];
-    controller.handle(Event::Networks(ETH0, networks), T0);
+    controller.handle(routes(&controller), T0);
     controller.handle(Event::Link(ETH0, Some(link(7, true))), T0);
     controller.handle(resolved(11, RS1), T0);
     let done = tell(&mut controller, health(11, Up));
     let expected = [
-        "backend web/rs11: CHECKING -> UP after 2.1 ms: 2 successes",
+        "backend web/rs11: RESOLVING -> UP after 2.1 ms: 2 successes",
         "service web: quorum reached: 1 of 1 weight up",
     ];
     assert_eq!(lines(&done), expected);

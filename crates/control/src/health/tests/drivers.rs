@@ -130,3 +130,25 @@ fn no_interval_at_all_does_not_spin() {
     }
     assert!(bench.now.saturating_since(begin) >= ms(1000));
 }
+
+/// A link that comes back has every check look at once, and what fails within a second is not held
+/// against the backend.
+#[test]
+fn a_restored_link_is_a_reason_to_look_and_no_reason_to_blame() {
+    let mut bench = Bench::up(&[tcp(), ping()], UNDAMPED);
+    bench.story(
+        "both checks begin at once",
+        &[
+            ("restored", "start 0; start 1; UP 320"),
+            ("timeout 0", "UP 320"),
+            ("unreachable 1", "UP 1000"),
+        ],
+    );
+    bench.play("restored");
+    for _ in 0..3 {
+        bench.play("unreachable 0");
+        bench.play("ok 1");
+        bench.play("restored");
+    }
+    assert_eq!(bench.monitor.state(), State::Up, "{:?}", bench.changes);
+}

@@ -1,0 +1,243 @@
+//! Life on a network: links that flap, tables that are flushed, entries of administrators, addresses
+//! that come late. None of it is taken for a backend's fault. Needs root.
+#![expect(clippy::print_stdout, reason = "what was measured")]
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use lab::{Lab, LoadClient, Pointsman, ProbeClient, ServiceText};
+use serde_json::Value;
+use tests::lifecycle::{config, echo_everywhere, run, status, udp, wait_for};
+
+#[test]
+fn entries_of_an_administrator_are_used_and_left_alone() -> Result<()> {
+    let lab = Lab::builder().backends(2).build()?;
+    let _echo = echo_everywhere(&lab)?;
+    let netns = lab.balancer(0).netns();
+    let entry = |index: usize| -> Result<String> {
+        let address = lab.backend(index).address().to_string();
+        run(netns, &["ip", "-d", "neigh", "show", &address, "dev", "eth0"])
+    };
+    for (index, nud) in [(0, "permanent"), (1, "noarp")] {
+        let node = lab.backend(index);
+        let mac = node.mac().map(|byte| format!("{byte:02x}")).join(":");
+        netns.ip(&format!("neigh add {} lladdr {mac} nud {nud} dev eth0\n", node.address()))?;
+        // Whoever asked would get no answer.
+        node.netns().set_sysctls(&["net/ipv4/conf/eth0/arp_ignore=8"])?;
+    }
+    let before = [entry(0)?, entry(1)?];
+    let mut lb = lab.start_pointsman(0, &config(&udp(&lab)))?;
+    let probe = ProbeClient::start(lab.client(0).netns(), (lab.vip(), 53).into(), 100)?;
+    // Longer than it takes to look at the table again.
+    std::thread::sleep(Duration::from_secs(6));
+    let report = probe.finish();
+    ensure!(report.lost() == 0, "{report:?}");
+    ensure!((0..2).all(|at| backend(&lb, at).is_ok_and(|b| b["state"] == "up")), "{}", lb.log());
+    ensure!([entry(0)?, entry(1)?] == before, "{before:?} became {:?}", [entry(0)?, entry(1)?]);
+    ensure!(lb.log().matches("-> DOWN").count() == 0, "{}", lb.log());
+    lb.process().stop(Duration::from_secs(5))?;
+    ensure!([entry(0)?, entry(1)?] == before, "gone after the end");
+    Ok(())
+}
+
+/// Carrier losses and flushed tables change nothing: no backend goes down, none gets another MAC, no
+/// client is refused or moved to another backend.
+#[test]
+fn flaps_of_the_own_link_and_flushed_neighbours_move_no_client() -> Result<()> {
+    for checks in [false, true] {
+        let lab = Lab::builder().backends(3).queues(2).build()?;
+        let _web = lab.start_web()?;
+        let file = lab.files().ensure("1k")?;
+        let mut service = ServiceText::web(&lab).persistence("50s");
+        if checks {
+            service = service.health(tests::health::HTTP);
+        }
+        let lb = lab.start_pointsman(0, &config(&service))?;
+        let sources = lab.client(0).sources(60);
+        // A SYN that is lost with the link is sent again after one second, and after two more.
+        let client = || {
+            LoadClient::new(lab.vip_port(80), &file)
+                .threads(32)
+                .sources(sources.clone())
+                .timeouts(Duration::from_secs(10), Duration::from_secs(10))
+        };
+        let first = client().requests(120).run(lab.client(0).netns())?;
+        ensure!(first.failed() == 0, "{first}");
+        let templates = |lb: &Pointsman| -> Result<Vec<u64>> {
+            let count = |at: usize| Ok(backend(lb, at)?["templates"].as_u64().unwrap_or(0));
+            (0..3).map(count).collect()
+        };
+        let before = templates(&lb)?;
+        let transitions = transitions(&lb)?;
+        let new = client().rate(1500.0).start(lab.client(0).netns())?;
+        let kept = client().threads(20).kept().rate(400.0).start(lab.client(0).netns())?;
+        for round in 0..10 {
+            std::thread::sleep(Duration::from_millis(200));
+            match round % 3 {
+                0 => {
+                    lab.unplug(lab.balancer(0))?;
+                    std::thread::sleep(Duration::from_millis(100));
+                    lab.plug(lab.balancer(0))?;
+                }
+                _ => drop(run(lab.balancer(0).netns(), &["ip", "neigh", "flush", "all"])?),
+            }
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        for (name, load) in [("new", new), ("kept", kept)] {
+            load.stop();
+            let report = load.finish();
+            println!("checks {checks}, {name} connections: {report}");
+            ensure!(report.failed() == 0, "checks {checks}, {name}: {report}\n{}", lb.log());
+        }
+        ensure!(templates(&lb)? == before, "templates: {before:?}, now {:?}", templates(&lb)?);
+        ensure!(self::transitions(&lb)? == transitions, "counted down:\n{}", lb.log());
+        ensure!(lb.log().matches("-> DOWN").count() == 0, "{}", lb.log());
+        tests::close_books(&lb);
+    }
+    Ok(())
+}
+
+/// A link that is away for long takes its backends along; when it is back, all are back at once.
+#[test]
+fn a_long_outage_of_the_own_link_refuses_and_resets_nothing() -> Result<()> {
+    let lab = Lab::builder().backends(2).build()?;
+    let _web = lab.start_web()?;
+    let service = ServiceText::web(&lab).health(tests::health::HTTP);
+    let lb = lab.start_pointsman(0, &config(&service))?;
+    let transitions = transitions(&lb)?;
+    lab.unplug(lab.balancer(0))?;
+    wait_for("down", Duration::from_secs(5), || Ok(backend(&lb, 0)?["state"] == "down"))?;
+    let why = backend(&lb, 0)?["reason"].clone();
+    ensure!(why == "interface eth0 has no link", "{why}");
+    // Long enough for three checks to fail.
+    std::thread::sleep(Duration::from_secs(4));
+    lab.plug(lab.balancer(0))?;
+    let took = wait_for("both up", Duration::from_secs(5), || {
+        Ok((0..2).all(|at| backend(&lb, at).is_ok_and(|b| b["state"] == "up")))
+    })?;
+    ensure!(took < Duration::from_millis(500), "{took:?}");
+    ensure!(self::transitions(&lb)? == transitions, "counted against the backends");
+    Ok(())
+}
+
+/// A backend whose resolution is under way is neither up nor down, and nothing warns of it.
+#[test]
+fn what_is_asked_for_is_resolving_and_given_up_after_a_while() -> Result<()> {
+    let lab = Lab::builder().backends(2).build()?;
+    lab.backend(1).netns().set_sysctls(&["net/ipv4/conf/eth0/arp_ignore=8"])?;
+    let mut lb = Pointsman::spawn(lab.balancer(0), &config(&ServiceText::web(&lab)))?;
+    wait_for("asking", Duration::from_secs(3), || {
+        Ok(backend(&lb, 1).is_ok_and(|b| b["state"] == "resolving"))
+    })?;
+    ensure!(!lb.ready()?, "ready before an answer was due");
+    let (_, why) = lb.http("/readyz")?;
+    let expected = "backend tcp-80/rs2 10.77.3.2: its MAC address is not resolved yet";
+    ensure!(why.contains(expected), "{why}");
+    ensure!(!lb.log().contains("WARN pointsman"), "{}", lb.log());
+    lb.wait_ready(Duration::from_secs(10))?;
+    ensure!(backend(&lb, 1)?["state"] == "down", "{}", lb.log());
+    ensure!(lb.log().contains("rs2: RESOLVING -> DOWN"), "{}", lb.log());
+    Ok(())
+}
+
+/// The first datagrams after `/readyz` said yes arrive, over IPv6 too, where this node's own address
+/// is checked for duplicates first.
+#[test]
+fn ready_means_that_the_first_datagram_arrives() -> Result<()> {
+    let lab = Lab::builder().backends(3).build()?;
+    let netns = lab.balancer(0).netns();
+    let v6 = lab.balancer(0).address_v6();
+    netns.set_sysctls(&[
+        "net/ipv6/conf/all/accept_dad=1",
+        "net/ipv6/conf/eth0/accept_dad=1",
+        "net/ipv6/conf/eth0/dad_transmits=1",
+    ])?;
+    let target = (lab.vip_v6(), 53).into();
+    let _echo = (0..3)
+        .map(|at| Ok(lab::EchoResponder::start(lab.backend(at).netns(), target)?))
+        .collect::<Result<Vec<_>>>()?;
+    let service = ServiceText::web_v6(&lab).udp().port(53);
+    for round in 0..3 {
+        run(netns, &["ip", "-6", "addr", "flush", "dev", "eth0"])?;
+        netns.ip("neigh flush dev eth0\n")?;
+        // Neighbours are asked from the link-local address, which is being checked as well.
+        netns.ip(&format!("addr add fe80::77/64 dev eth0\naddr add {v6}/64 dev eth0\n"))?;
+        let mut lb = lab.start_pointsman(0, &config(&service))?;
+        let probe = ProbeClient::start(lab.client(0).netns(), target, 500)?;
+        std::thread::sleep(Duration::from_millis(400));
+        let report = probe.finish();
+        ensure!(report.lost() == 0, "round {round}: {report:?}\n{}", lb.log());
+        lb.process().stop(Duration::from_secs(5))?;
+    }
+    Ok(())
+}
+
+/// At boot the network may come after the daemon: it waits, says for what, and serves then.
+#[test]
+fn a_network_that_comes_late_is_waited_for() -> Result<()> {
+    let lab = Lab::builder().backends(2).build()?;
+    let _echo = echo_everywhere(&lab)?;
+    let netns = lab.balancer(0).netns();
+    let own = lab.balancer(0).address();
+    netns.ip(&format!(
+        "addr del {own}/16 dev eth0\nlink set eth0 down\nlink set eth0 name late0\n"
+    ))?;
+    let lb = Pointsman::spawn(lab.balancer(0), &config(&udp(&lab)))?;
+    let says = |what: &str| {
+        wait_for(what, Duration::from_secs(5), || {
+            Ok(lb.http("/readyz").is_ok_and(|(code, why)| code == 503 && why.contains(what)))
+        })
+    };
+    says("interface eth0 does not exist")?;
+    netns.ip("link set late0 name eth0\n")?;
+    says("interface eth0 is down: set it up")?;
+    netns.ip("link set eth0 up\n")?;
+    says("interface eth0 has no IPv4 address")?;
+    netns.ip(&format!("addr add {own}/16 dev eth0\n"))?;
+    let begin = Instant::now();
+    wait_for("ready", Duration::from_secs(5), || Ok(lb.ready()?))?;
+    println!("ready {:?} after the address came", begin.elapsed());
+    let probe = ProbeClient::start(lab.client(0).netns(), (lab.vip(), 53).into(), 200)?;
+    std::thread::sleep(Duration::from_millis(500));
+    let report = probe.finish();
+    ensure!(report.lost() == 0, "{report:?}\n{}", lb.log());
+    Ok(())
+}
+
+/// What the kernel's routing reaches on-link counts, whatever the prefix of the own address is; of
+/// two interfaces the one that the kernel would use.
+#[test]
+fn backends_are_looked_for_where_the_kernel_routes() -> Result<()> {
+    let lab = Lab::builder().backends(2).build()?;
+    let _echo = echo_everywhere(&lab)?;
+    let netns = lab.balancer(0).netns();
+    let own = lab.balancer(0).address();
+    // eth1 has the shorter prefix and is named first.
+    netns.ip(&format!(
+        "addr del {own}/16 dev eth0\naddr add {own}/32 dev eth0\n\
+         route add 10.77.0.0/16 dev eth0 scope link src {own}\n\
+         link add eth1 type veth peer name eth1-peer\nlink set eth1-peer up\n\
+         link set eth1 up\naddr add 10.0.0.1/8 dev eth1\n"
+    ))?;
+    let text = config(&udp(&lab));
+    let text = text.replacen("[[interface]]", "[[interface]]\nname = \"eth1\"\n[[interface]]", 1);
+    let lb = lab.start_pointsman(0, &text)?;
+    let probe = ProbeClient::start(lab.client(0).netns(), (lab.vip(), 53).into(), 200)?;
+    std::thread::sleep(Duration::from_millis(500));
+    let report = probe.finish();
+    ensure!(report.lost() == 0, "{report:?}\n{}", lb.log());
+    ensure!((0..2).all(|at| backend(&lb, at).is_ok_and(|b| b["state"] == "up")), "{}", lb.log());
+    Ok(())
+}
+
+fn backend(lb: &Pointsman, index: usize) -> Result<Value> {
+    let found = status(lb)?["services"][0]["backends"][index].clone();
+    (!found.is_null()).then_some(found).context("no such backend")
+}
+
+/// How often backends came to carry flows or ceased to.
+fn transitions(lb: &Pointsman) -> Result<u64> {
+    let status = status(lb)?;
+    let backends = status["services"][0]["backends"].as_array().context("no backends")?.clone();
+    Ok(backends.iter().filter_map(|backend| backend["transitions"].as_u64()).sum())
+}
