@@ -39,9 +39,15 @@ impl Servers {
     }
 }
 
-/// The configuration for [`forwards`], with small tables and `interface` lines for `eth0`.
+/// The configuration for [`forwards`], with small tables; `lines` go to the table of `eth0`.
 #[must_use]
-pub fn config(lab: &Lab, interface: &str) -> String {
+pub fn config(lab: &Lab, lines: &str) -> String {
+    config_on(lab, "eth0", lines)
+}
+
+/// The same on another device.
+#[must_use]
+pub fn config_on(lab: &Lab, device: &str, lines: &str) -> String {
     let (v4, v6) = (ServiceText::web(lab), ServiceText::web_v6(lab));
     let services = [
         v4.clone().name("web"),
@@ -52,7 +58,7 @@ pub fn config(lab: &Lab, interface: &str) -> String {
         v6.name("datagrams6").udp().port(DATAGRAMS),
     ];
     let services: String = services.iter().map(ServiceText::service_toml).collect();
-    format!("{}\n[[interface]]\nname = \"eth0\"\n{interface}\n{services}", lifecycle::SMALL)
+    format!("{}\n[[interface]]\nname = \"{device}\"\n{lines}\n{services}", lifecycle::SMALL)
 }
 
 /// Checks that everything arrives, over IPv4 and IPv6: downloads of 50 KB, uploads of 200 KB, and

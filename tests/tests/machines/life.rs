@@ -91,7 +91,7 @@ fn live_through(step: Step, guest: &Guest, lab: &Lab) -> Result<Option<Duration>
                  driver=$(readlink -f /sys/class/net/eth0/device/driver)\n\
                  echo $device >$driver/unbind; sleep 1; echo $device >$driver/bind",
             )?;
-            guest.configure(lab)?;
+            guest.configure(lab, "eth0")?;
         }
     }
     recovers(guest, lab).map(Some)

@@ -5,11 +5,13 @@
 //! summary is printed at the end. Boots dozens of QEMU guests: `make test-kernels`, `make test-nic`.
 //! `POINTSMAN_ROWS=igb` runs only the rows whose description has that text.
 
+mod above;
 mod life;
 mod report;
 mod rows;
 mod run;
 mod takeover;
+mod vlan;
 
 use anyhow::{Result, ensure};
 
@@ -25,14 +27,11 @@ fn kernels() -> Result<()> {
 
 #[test]
 fn cards() -> Result<()> {
-    let lines = all_lines(rows::CARDS, run::run);
-    report::write_docs(&lines)?;
+    let cards = all_lines(&[rows::CARDS, rows::STACKS].concat(), run::run);
+    let lives = all_lines(rows::LIVES, life::run);
+    report::write_docs(&cards, &lives)?;
+    let lines: Vec<Line> = cards.into_iter().chain(lives).collect();
     verdict(&lines, "cards")
-}
-
-#[test]
-fn life_of_cards() -> Result<()> {
-    all(rows::LIVES, "life of cards", life::run)
 }
 
 #[test]

@@ -50,30 +50,27 @@ pub(crate) fn print(lines: &[Line]) {
     }
 }
 
-/// Writes the table into `docs/network-cards.md` if `POINTSMAN_DOCS` names the directory.
-pub(crate) fn write_docs(lines: &[Line]) -> Result<()> {
+/// Writes `network-cards.md` into the directory that `POINTSMAN_DOCS` names, if it names one.
+pub(crate) fn write_docs(cards: &[Line], lives: &[Line]) -> Result<()> {
     let Some(directory) = std::env::var_os("POINTSMAN_DOCS") else { return Ok(()) };
     let path = PathBuf::from(directory).join("network-cards.md");
-    std::fs::write(&path, docs(lines)?).with_context(|| format!("write {}", path.display()))
+    let text = [HEAD, &table(cards, result)?, LIVES, &table(lives, life)?].concat();
+    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
 }
 
-fn docs(lines: &[Line]) -> Result<String> {
-    let mut text = HEAD.to_owned();
-    for line in lines {
-        let (row, result) = (&line.row, &line.result);
-        let (release, qemu, result) = match result {
-            Ok(seen) if seen.got.is_empty() => {
-                (&*seen.release, &*seen.qemu, format!("refuses to start: {}", seen.note))
-            }
-            Ok(seen) => (&*seen.release, &*seen.qemu, format!("forwards ({})", seen.got)),
+fn table(lines: &[Line], result: impl Fn(&Seen) -> String) -> Result<String> {
+    let mut text = String::new();
+    for Line { row, result: seen, .. } in lines {
+        let (release, qemu, result) = match seen {
+            Ok(seen) => (seen.release.clone(), seen.qemu.clone(), result(seen)),
             Err(error) => {
-                let text = format!("{error:#}");
-                ("", "", format!("**fails**: {}", text.lines().next().unwrap_or_default()))
+                let error = format!("{error:#}");
+                let error = error.lines().next().unwrap_or_default();
+                (row.kernel.to_string(), String::new(), format!("**fails**: {error}"))
             }
         };
-        let release = if release.is_empty() { row.kernel.to_string() } else { release.to_owned() };
         let asked = match row.interface {
-            "" => "".to_owned(),
+            "" => String::new(),
             interface => format!("`{interface}`"),
         };
         let (driver, machine) = (row.card.driver(), row.machine());
@@ -83,13 +80,36 @@ fn docs(lines: &[Line]) -> Result<String> {
     Ok(text)
 }
 
+fn result(seen: &Seen) -> String {
+    if seen.got.is_empty() {
+        return format!("refuses to start: {}", seen.note);
+    }
+    format!("forwards ({})", seen.got)
+}
+
+fn life(seen: &Seen) -> String {
+    format!("{}: {}", seen.got, seen.note)
+}
+
 const HEAD: &str = "\
 # Network cards
 
 Written by `make docs-nic`, which boots each machine under QEMU with a Debian kernel and checks that
 downloads of 50 KB, uploads of 200 KB and datagrams of 1,400 bytes arrive as they were sent, over IPv4
-and IPv6, with the client's offloads on and off. The drivers are those of the kernel. Emulated cards have
-the drivers of real ones, not their speed.
+and IPv6, with the client's offloads on and off, and that frames of a VLAN keep their tag (most cards keep
+out VLANs that have no device on them, `ip link add link eth0 name eth0.77 type vlan id 77`). A driver is
+that of its kernel. Emulated cards have the drivers of real ones, not their speed.
+
+| driver | kernel | QEMU | machine | asked for | result |
+|---|---|---|---|---|---|
+";
+
+const LIVES: &str = "
+## What happens to a card
+
+Seconds, on emulated CPUs, until it is ready and forwards again: after the cable was out for two seconds,
+`ip link set down` and `up`, `ethtool -G`, `-L` and `-K`, another MTU and back, `kill -9` and a start, and
+the driver let go of the card and took it again.
 
 | driver | kernel | QEMU | machine | asked for | result |
 |---|---|---|---|---|---|

@@ -4,6 +4,8 @@ use std::fmt;
 
 use lab::{Card, GuestSpec, Kernel};
 
+use super::above::Above;
+
 /// A machine, the configuration of its interface, and what must come of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
@@ -14,6 +16,8 @@ pub(crate) struct Row {
     pub(crate) cpus: u8,
     /// QEMU's properties of the device.
     pub(crate) options: &'static str,
+    /// What stands on the card and is configured in its place.
+    pub(crate) above: Option<Above>,
     /// Lines of `[[interface]]`.
     pub(crate) interface: &'static str,
     pub(crate) expected: Expected,
@@ -35,6 +39,7 @@ const fn row(kernel: Kernel, card: Card) -> Row {
         queues: 1,
         cpus: 1,
         options: "",
+        above: None,
         interface: "",
         expected: Expected::Forwards(NATIVE),
     }
@@ -49,6 +54,10 @@ impl Row {
         Self { options, ..self }
     }
 
+    const fn above(self, above: Above) -> Self {
+        Self { above: Some(above), ..self }
+    }
+
     const fn interface(self, interface: &'static str) -> Self {
         Self { interface, ..self }
     }
@@ -59,6 +68,11 @@ impl Row {
 
     const fn refused(self, words: &'static [&'static str]) -> Self {
         Self { expected: Expected::Refuses(words), ..self }
+    }
+
+    /// The interface that is configured.
+    pub(crate) fn device(&self) -> &'static str {
+        self.above.map_or("eth0", Above::name)
     }
 
     /// The guest.
@@ -82,7 +96,11 @@ impl Row {
             "" => String::new(),
             options => format!(", `{options}`"),
         };
-        format!("{queues}{cpus}{options}")
+        let above = match self.above {
+            None => String::new(),
+            Some(above) => format!(", {above}"),
+        };
+        format!("{queues}{cpus}{options}{above}")
     }
 }
 
@@ -112,7 +130,7 @@ pub(crate) const CARDS: &[Row] = &[
     row(Kernel::V6_1, VIRTIO).interface(GENERIC_MODE).got(GENERIC),
     row(Kernel::V6_1, VIRTIO)
         .interface(ZERO_COPY_ON)
-        .refused(&["zero-copy", "zero_copy = \"auto\""]),
+        .refused(&["zero-copy", "set zero_copy to \"auto\""]),
     row(Kernel::V6_12, VIRTIO).size(1, 2),
     row(Kernel::V6_12, VIRTIO).size(1, 4),
     row(Kernel::V6_12, VIRTIO).size(2, 1),
@@ -123,8 +141,10 @@ pub(crate) const CARDS: &[Row] = &[
     row(Kernel::V6_12, VIRTIO).size(4, 4),
     row(Kernel::V6_12, VIRTIO).interface(GENERIC_MODE).got(GENERIC),
     row(Kernel::V6_12, VIRTIO).options(IOMMU),
-    row(Kernel::V6_12, VIRTIO).options("ctrl_guest_offloads=off").got(GENERIC),
-    row(Kernel::V6_12, VIRTIO).options("mrg_rxbuf=off").got(GENERIC),
+    row(Kernel::V6_12, VIRTIO)
+        .options("ctrl_guest_offloads=off")
+        .refused(&["ctrl_guest_offloads=on"]),
+    row(Kernel::V6_12, VIRTIO).options("mrg_rxbuf=off"),
     row(Kernel::V6_16, VIRTIO).options(IOMMU).got(ZERO_COPY),
     row(Kernel::V7_3, VIRTIO).size(4, 2),
     row(Kernel::V7_3, VIRTIO).options(IOMMU).got(ZERO_COPY),
@@ -140,11 +160,23 @@ pub(crate) const CARDS: &[Row] = &[
     row(Kernel::V6_1, Card::E1000e).got(GENERIC),
     row(Kernel::V6_12, Card::E1000e).got(GENERIC),
     row(Kernel::V7_3, Card::E1000e).got(GENERIC),
-    row(Kernel::V7_3, Card::E1000e).interface(NATIVE_MODE).refused(&["mode = \"auto\""]),
+    row(Kernel::V7_3, Card::E1000e).interface(NATIVE_MODE).refused(&["mode = \"generic\""]),
     row(Kernel::V6_1, Card::Vmxnet3).got(GENERIC),
     row(Kernel::V6_12, Card::Vmxnet3),
     row(Kernel::V6_12, Card::Vmxnet3).size(1, 2),
     row(Kernel::V7_3, Card::Vmxnet3),
+];
+
+/// What stands on a card.
+pub(crate) const STACKS: &[Row] = &[
+    row(Kernel::V6_1, VIRTIO).above(Above::Vlan).got(GENERIC),
+    row(Kernel::V6_1, VIRTIO).above(Above::Macvlan).got(GENERIC),
+    row(Kernel::V6_1, VIRTIO).above(Above::Bridge).got(GENERIC),
+    row(Kernel::V6_1, VIRTIO).above(Above::Bond).got(GENERIC),
+    row(Kernel::V6_12, Card::E1000e).above(Above::Vlan).got(GENERIC),
+    row(Kernel::V6_12, Card::E1000e).above(Above::Bond).got(GENERIC),
+    row(Kernel::V7_3, VIRTIO).above(Above::Vlan).got(GENERIC),
+    row(Kernel::V7_3, VIRTIO).above(Above::Bond).got(GENERIC),
 ];
 
 /// One of each card and mode, for what happens to a card in its life.

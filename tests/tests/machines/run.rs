@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use lab::{Guest, Lab, LabError};
-use tests::guest::{Servers, config, forwards};
+use tests::guest::{Servers, config_on, forwards};
 
 use super::{
     report::{Line, Seen},
     rows::{Expected, Row},
+    vlan,
 };
 
 /// Boots the row's machine and has it forward.
@@ -33,6 +34,10 @@ fn check(row: &Row) -> Result<Seen> {
         Start::Ready(got) => {
             let forwarded = forwards(&lab).with_context(|| format!("ready, {got}"));
             forwarded.map_err(|error| with_evidence(error, &guest))?;
+            if row.above.is_none() {
+                let tagged = vlan::stays_tagged(&lab, &guest);
+                tagged.map_err(|error| with_evidence(error, &guest))?;
+            }
             let note = verified(&guest)?;
             Ok(Seen { got, note, ..seen })
         }
@@ -49,8 +54,11 @@ pub(crate) enum Start {
 
 /// Starts the product; what becomes of that is what the row expects.
 pub(crate) fn start(guest: &Guest, lab: &Lab, row: &Row) -> Result<Start> {
+    if let Some(above) = row.above {
+        above.make(guest, lab)?;
+    }
     guest.set_env("POINTSMAN_LOG", "info,libbpf=trace")?;
-    guest.spawn_pointsman(&config(lab, row.interface))?;
+    guest.spawn_pointsman(&config_on(lab, row.device(), row.interface))?;
     match (guest.wait_ready(READY), row.expected) {
         (Ok(()), Expected::Forwards(expected)) => {
             let got = got(guest)?;

@@ -28,6 +28,7 @@
 //! in the switch's namespace.
 
 mod image;
+mod qemu;
 mod qmp;
 mod shell;
 mod spec;
@@ -42,7 +43,7 @@ use std::{
 use serde_json::{Value, json};
 
 pub use self::spec::{Card, GuestSpec, Kernel};
-use self::{image::Image, qmp::Qmp, shell::Shell};
+use self::{qemu::CARD, qmp::Qmp, shell::Shell};
 use crate::{
     error::{Doing as _, LabError, Result},
     host::require_tools,
@@ -84,9 +85,9 @@ impl Guest {
         lab.switch().ip(&format!(
             "tuntap add dev {name} mode tap vnet_hdr{many}\nlink set {name} master br0 up\n"
         ))?;
-        let qemu = start_qemu(lab, spec, &image, &dir)?;
+        let qemu = qemu::start(lab, spec, &image, &dir)?;
         let this = Self::connect(qemu, spec.number, image.release, dir)?;
-        this.configure(lab)?;
+        this.configure(lab, "eth0")?;
         Ok(this)
     }
 
@@ -335,44 +336,42 @@ impl Guest {
         Ok(Self { shell, qmp, qemu, number, name, release, dir })
     }
 
-    /// Gives `eth0` the addresses and routes of a balancer in a namespace: done at boot, and needed
-    /// again when a test has had the device made anew.
+    /// Gives a device, `eth0` or what stands on it, the addresses and routes of a balancer in a
+    /// namespace: done for `eth0` at boot, and needed again when a test has made a device.
     ///
     /// # Errors
-    /// When there is no `eth0`, or it has no link within 20 s.
-    pub fn configure(&self, lab: &Lab) -> Result<()> {
+    /// When there is no such device, or it has no link within 20 s.
+    pub fn configure(&self, lab: &Lab, device: &str) -> Result<()> {
         let (v4, v6) = addresses_of(Role::Balancer, self.number);
         let routes: String = lab.nodes_of(Role::Client).map(Node::routes).collect();
         self.run(&format!(
             "hostname {name}\n\
              cd /proc/sys/net/ipv6/conf\n\
-             for dir in all default eth0; do\n\
+             for dir in all default {device}; do\n\
              echo 0 >$dir/accept_dad; echo 0 >$dir/accept_ra\n\
              echo 0 >$dir/dad_transmits; echo 0 >$dir/router_solicitations\n\
              done\n\
-             echo 1 >eth0/keep_addr_on_down\n\
+             echo 1 >{device}/keep_addr_on_down\n\
              ip -batch - <<END\n\
              link set lo up\n\
-             link set eth0 up\n\
-             addr replace {v4}/16 dev eth0\n\
-             addr replace {v6}/64 dev eth0 nodad\n\
+             link set {device} up\n\
+             addr replace {v4}/16 dev {device}\n\
+             addr replace {v6}/64 dev {device} nodad\n\
              END\n\
              touch {ENVIRONMENT}",
             name = self.name
         ))?;
         // Some cards take seconds for their link, and IPv6 wants it for a route by a neighbour.
-        self.wait_link()?;
+        let carrier = format!("/sys/class/net/{device}/carrier");
+        self.run(&format!("until [ \"$(cat {carrier})\" = 1 ]; do sleep 0.05; done"))?;
         self.run(&format!("ip -batch - <<END\n{routes}END"))?;
         Ok(())
     }
 
-    /// Waits until the card has a link, at most 20 s.
-    ///
-    /// # Errors
-    /// When it has none in time.
-    pub fn wait_link(&self) -> Result<()> {
-        self.run("until [ \"$(cat /sys/class/net/eth0/carrier)\" = 1 ]; do sleep 0.05; done")
-            .map(drop)
+    /// The MAC address of its card.
+    #[must_use]
+    pub fn mac(&self) -> [u8; 6] {
+        mac_of(Role::Balancer, self.number)
     }
 
     /// QEMU's version, for example `7.2.22`.
@@ -391,82 +390,6 @@ impl Guest {
     }
 }
 
-fn start_qemu(lab: &Lab, spec: &GuestSpec, image: &Image, dir: &Path) -> Result<Process> {
-    let machine = Machine::of(spec)?;
-    let mut argv = machine.argv;
-    let file = |name: &str| dir.join(name).display().to_string();
-    let mac = mac_of(Role::Balancer, spec.number).map(|byte| format!("{byte:02x}")).join(":");
-    let name = node_name(Role::Balancer, spec.number);
-    let (queues, device) = (spec.queues, spec.card.device());
-    let several = spec.card == Card::VirtioNet && queues > 1;
-    let tap = if several { format!(",queues={queues}") } else { String::new() };
-    let mut card = format!("{device},id={CARD},netdev=tap,mac={mac},romfile=");
-    if several {
-        card += &format!(",mq=on,vectors={}", 2 * queues + 2);
-    }
-    if !spec.options.is_empty() {
-        card += &format!(",{}", spec.options);
-    }
-    let append = format!(
-        "console=ttyS0 panic=-1 mitigations=off MODULES=af_packet,virtio_pci,{}",
-        spec.card.driver()
-    );
-    let words = [
-        format!("-kernel {}", image.kernel.display()),
-        format!("-initrd {}", image.initramfs.display()),
-        format!("-smp {}", spec.cpus),
-        format!("-m {}", spec.memory_mb),
-        format!("-serial file:{}", file("kernel.log")),
-        format!("-serial unix:{},server=on,wait=off", file("shell")),
-        format!("-qmp unix:{},server=on,wait=off", file("qmp")),
-        format!("-netdev tap,id=tap,ifname={name},script=no,downscript=no,vhost=off{tap}"),
-        format!("-device {card}"),
-    ];
-    let words = words.iter().filter_map(|word| word.split_once(' '));
-    argv.extend(words.flat_map(|(option, value)| [option.to_owned(), value.to_owned()]));
-    argv.extend(["-append".to_owned(), append]);
-    // Left from an earlier guest of the same number.
-    for name in ["shell", "qmp"] {
-        let _ = fs::remove_file(dir.join(name));
-    }
-    let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
-    Process::start(lab.switch(), &format!("QEMU of {name}"), &argv, &dir.join("qemu.log"))
-}
-
-/// QEMU and what is the same for all guests.
-struct Machine {
-    argv: Vec<String>,
-}
-
-impl Machine {
-    fn of(spec: &GuestSpec) -> Result<Self> {
-        let mut argv: Vec<String> = match spec.card.qemu_suite() {
-            None => vec!["qemu-system-x86_64".into()],
-            Some(suite) => {
-                let root = image::fetch(&["qemu", suite], &format!("qemu-{suite}"))?;
-                let root = root.display();
-                vec![
-                    "env".into(),
-                    format!("LD_LIBRARY_PATH={root}/usr/lib/x86_64-linux-gnu"),
-                    format!("QEMU_MODULE_DIR={root}/usr/lib/x86_64-linux-gnu/qemu"),
-                    format!("{root}/usr/bin/qemu-system-x86_64"),
-                    "-L".into(),
-                    format!("{root}/usr/share/qemu"),
-                    "-L".into(),
-                    format!("{root}/usr/share/seabios"),
-                    "-L".into(),
-                    "/usr/share/seabios".into(),
-                ]
-            }
-        };
-        // Five levels of page tables only cost time.
-        let fixed = "-nodefaults -no-user-config -display none -no-reboot -machine q35 \
-                     -accel tcg,thread=multi -cpu max,la57=off";
-        argv.extend(fixed.split_whitespace().map(str::to_owned));
-        Ok(Self { argv })
-    }
-}
-
 /// What a thread that panicked has left is as good as before: a command that was not read to its end.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -477,8 +400,6 @@ fn kernel_log(dir: &Path) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// QEMU's name of the card.
-const CARD: &str = "card";
 const CONFIG: &str = "/tmp/pointsman.toml";
 const LOG: &str = "/tmp/pointsman.log";
 const ENVIRONMENT: &str = "/tmp/pointsman.env";
