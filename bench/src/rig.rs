@@ -165,6 +165,7 @@ fn snapshot(shape: Shape) -> Snapshot {
         address: address(number),
         instance: INSTANCE,
         port: None,
+        reject_closed: true,
     });
     let services = (0..shape.vips).map(|number| Arc::new(service(number, shape.backends)));
     let guard = LoopGuard::new([MAC], next_hops.iter().map(NextHop::mac));

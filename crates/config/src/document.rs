@@ -69,6 +69,7 @@ fn cross_check(
     mistakes.extend(repeated("service name", service_names));
     mistakes.extend(limits::check(services));
     mistakes.extend(overlap::claims(services));
+    mistakes.extend(overlap::closed_ports(services));
     mistakes.extend(overlap::loops(services));
     let listen = metrics_listen.as_ref();
     mistakes.extend(listen.and_then(|listen| overlap::metrics_on_vip(services, listen)));

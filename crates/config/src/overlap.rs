@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use control::ClosedPorts;
+
 use crate::diagnostic::Diagnostic;
 use crate::ports::Ports;
 use crate::service::RawService;
@@ -45,6 +47,32 @@ pub(crate) fn claims(services: &[RawService]) -> Vec<Diagnostic> {
         claimed.push((service, ports));
     }
     mistakes
+}
+
+/// Services of one VIP that want packets to its closed ports treated in different ways. Where it is
+/// not written, the default counts.
+pub(crate) fn closed_ports(services: &[RawService]) -> Vec<Diagnostic> {
+    let mut first: BTreeMap<IpAddr, &RawService> = BTreeMap::new();
+    let mut mistakes = Vec::new();
+    for service in services {
+        let (Some(vip), Some(wanted)) = (&service.vip, closed_ports_of(service)) else { continue };
+        let earlier = *first.entry(vip.value).or_insert(service);
+        if closed_ports_of(earlier).is_none_or(|other| other == wanted) {
+            continue;
+        }
+        let here = service.closed_ports.at().or_else(|| earlier.closed_ports.at());
+        let span = here.map_or(&vip.span, |written| &written.span);
+        let message = format!("services of the VIP {} differ in `closed_ports`", vip.value);
+        let error = Diagnostic::error(span, message).with_label("a closed port has no service");
+        let error = error.with_place(&earlier.header, "the VIP is first used here");
+        mistakes.push(error.with_help("write the same `closed_ports` in all services of the VIP"));
+    }
+    mistakes
+}
+
+/// `None`: wrong, which was reported.
+fn closed_ports_of(service: &RawService) -> Option<ClosedPorts> {
+    service.closed_ports.or(ClosedPorts::default())
 }
 
 /// Backends and fallbacks whose address is a VIP, the own one or another's.

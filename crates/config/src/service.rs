@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use ::dataplane::{Protocol, SchedulerKind};
-use control::{Persistence, Service};
+use control::{ClosedPorts, Persistence, Service};
 
 use crate::backend::RawBackend;
 use crate::diagnostic::Diagnostic;
@@ -14,7 +14,7 @@ use crate::net;
 use crate::persistence;
 use crate::ports::{Ports, ports};
 use crate::section::Section;
-use crate::source::{Span, WithSpan};
+use crate::source::{Span, WithSpan, Written};
 use crate::value::{self, repeated};
 
 /// A service as far as it could be read.
@@ -27,6 +27,7 @@ pub(crate) struct RawService {
     pub(crate) vip: Option<WithSpan<IpAddr>>,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) ports: Option<WithSpan<Ports>>,
+    pub(crate) closed_ports: Written<ClosedPorts>,
     scheduler: Option<SchedulerKind>,
     /// `None` also when it is wrong, which was reported.
     persistence: Option<Persistence>,
@@ -45,6 +46,7 @@ impl RawService {
             vip: section.required("vip", "vip = \"192.0.2.10\"", net::host_address),
             protocol: section.or("protocol", Protocol::Tcp, value::choice(PROTOCOLS)),
             ports: section.required("port", "port = 80", ports),
+            closed_ports: section.optional("closed_ports", value::choice(CLOSED_PORTS)),
             scheduler: section.or("scheduler", SchedulerKind::Maglev, scheduler),
             persistence: section.table("persistence", persistence::read).flatten(),
             backends: section.tables("backend", RawBackend::read),
@@ -66,6 +68,7 @@ impl RawService {
             protocol: self.protocol?,
             first_port: ports.first,
             last_port: ports.last,
+            closed_ports: self.closed_ports.or(ClosedPorts::default())?,
             scheduler: self.scheduler?,
             persistence: self.persistence,
             backends: self.backends?.into_iter().map(RawBackend::build).collect::<Option<_>>()?,
@@ -174,6 +177,8 @@ fn shared<'a, T: PartialEq + Display + 'a>(
     Some(error.with_help(format!("write another {what}, or remove `[service.fallback]`")))
 }
 
+const CLOSED_PORTS: &[(&str, ClosedPorts)] =
+    &[("reject", ClosedPorts::Reject), ("drop", ClosedPorts::Drop)];
 const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
 
 /// `sh` is what ip_vs calls hashing the source.

@@ -75,6 +75,8 @@ bad! {
     duplicate_backend_name
     duplicate_backend_address
     claimed_twice
+    closed_ports_differ
+    closed_ports_unknown
     claimed_twice_by_ranges
     claimed_twice_by_any
     backend_is_own_vip

@@ -217,6 +217,8 @@ pub struct Service {
     pub first_port: u16,
     /// Last port, inclusive.
     pub last_port: u16,
+    /// What becomes of packets to its VIP that no service has; all services of a VIP agree.
+    pub closed_ports: ClosedPorts,
     /// How a backend is chosen for a new source.
     pub scheduler: SchedulerKind,
     /// Source persistence. `None`: each connection is scheduled on its own.
@@ -234,6 +236,16 @@ impl Service {
     pub fn hosts(&self) -> impl Iterator<Item = &Backend> {
         self.backends.iter().chain(&self.failure.fallback)
     }
+}
+
+/// What becomes of packets to ports and protocols of a VIP that no service has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClosedPorts {
+    /// Answered as a host does: TCP reset, ICMP port or protocol unreachable.
+    #[default]
+    Reject,
+    /// Dropped.
+    Drop,
 }
 
 /// What a service does about backends that are down.

@@ -92,6 +92,8 @@ pub struct Totals {
     pub originated: Counter,
     /// The same that the TX ring refused.
     pub originated_lost: Counter,
+    /// Answers that say that a port or protocol of a VIP is closed; among the answered.
+    pub closed: Counter,
     /// New connections whose flow found no room: forwarded by the deterministic hash.
     pub flow_table_full: Counter,
     /// Mid-stream packets without history, placed by the deterministic hash.

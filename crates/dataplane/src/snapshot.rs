@@ -38,6 +38,9 @@ pub struct Vip {
     pub instance: InstanceSlot,
     /// The only port it lives on; `None`: all.
     pub port: Option<PortId>,
+    /// Whether packets to ports and protocols that no service has are answered as a host answers
+    /// them, or dropped.
+    pub reject_closed: bool,
 }
 
 /// A service.

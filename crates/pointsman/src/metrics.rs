@@ -201,6 +201,11 @@ impl Page {
              originated (resets sent unasked) and originated_lost come on top.",
             &["interface", "queue", "fate"],
         )?;
+        let closed = self.counter(
+            "closed_port_answers_total",
+            "Answers that say that a port or protocol of a VIP is closed.",
+            &["interface", "queue"],
+        )?;
         let unplaced = self.counter(
             "flow_exceptions_total",
             "Packets forwarded without a flow entry of their own history.",
@@ -230,6 +235,7 @@ impl Page {
             for (fate, value) in fates {
                 packets.with_label_values(&[at[0], at[1], fate]).inc_by(value);
             }
+            closed.with_label_values(&at).inc_by(counters.closed);
             for (kind, value) in
                 [("table_full", counters.flow_table_full), ("picked_up", counters.picked_up)]
             {

@@ -151,6 +151,9 @@ pub struct WorkerCounters {
     pub handed_over: u64,
     /// Dropped, all reasons.
     pub dropped: u64,
+    /// Answers that say that a port or protocol of a VIP is closed; among the answered.
+    #[serde(default)]
+    pub closed: u64,
     /// Flows that found no room.
     pub flow_table_full: u64,
     /// Mid-stream packets placed by the deterministic hash.

@@ -13,7 +13,7 @@ use super::backend::BackendRuntime;
 use super::report::Report;
 use super::service::{Built, ServiceRuntime};
 use super::{Command, Controller, Due, Owner, STANDALONE};
-use crate::desired;
+use crate::desired::{self, ClosedPorts};
 
 impl Controller {
     /// Publishes what the state says now.
@@ -66,7 +66,9 @@ impl Controller {
         for service in &self.services {
             let address = service.wanted.vip.into();
             let port = self.home_of(&service.wanted);
-            vips.insert(address, Vip { address, instance: service.instance, port });
+            let reject_closed = service.wanted.closed_ports == ClosedPorts::Reject;
+            let instance = service.instance;
+            vips.insert(address, Vip { address, instance, port, reject_closed });
         }
         vips.into_values().collect()
     }

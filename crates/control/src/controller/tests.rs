@@ -31,6 +31,7 @@ fn service(name: &str, vip: u8, backends: &[u8]) -> desired::Service {
         protocol: Protocol::Tcp,
         first_port: 80,
         last_port: 80,
+        closed_ports: desired::ClosedPorts::Reject,
         scheduler: SchedulerKind::Maglev,
         persistence: None,
         backends: backends

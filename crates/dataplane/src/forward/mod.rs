@@ -6,6 +6,7 @@
 //! [`connection`] has the frames without a flow, [`local`] those that are answered or belong to no
 //! single flow.
 
+mod closed;
 mod connection;
 mod known;
 mod local;
@@ -262,12 +263,17 @@ impl Forwarder {
         index: usize,
         work: &Work,
     ) -> Verdict {
-        let frame = frames.frame(index);
         let mut work = *work;
         if let Packet::Tcp(_, tcp) = &mut work.packet {
-            tcp.next = packet::next_sequence(frame);
+            tcp.next = packet::next_sequence(frames.frame(index));
         }
         let decision = self.decide(ctx, &work);
+        if let Err(Verdict::Drop(reason)) = decision
+            && self.rejects(ctx, &work.packet, reason)
+        {
+            return self.reject(frames, index, reason);
+        }
+        let frame = frames.frame(index);
         match self.settle(ctx, frame.len(), work.source.mac(), decision) {
             Ok(next_hop) => {
                 packet::rewrite_macs(frame, &next_hop.macs);

@@ -13,7 +13,7 @@ use crate::counters::MAX_BACKENDS;
 use crate::flow::Orphan;
 use crate::key::{FlowKey, Protocol};
 use crate::limiter::Limiter;
-use crate::packet::{self, TcpFields};
+use crate::packet::{self, Packet, TcpFields};
 use crate::slots::BackendSlot;
 use crate::snapshot::{NextHop, Snapshot, UnusableAction};
 use crate::tick::Tick;
@@ -25,6 +25,9 @@ pub(super) struct Limits {
     resets: Limiter,
     refusals: Limiter,
     errors: Limiter,
+    /// Of closed ports, apart: a port scan must not keep the clients of a lost backend waiting.
+    closed_resets: Limiter,
+    closed_errors: Limiter,
 }
 
 impl Limits {
@@ -33,7 +36,16 @@ impl Limits {
             resets: Limiter::new(RESET_INTERVAL, RESET_BURST),
             refusals: Limiter::new(RESET_INTERVAL, RESET_BURST),
             errors: Limiter::new(ERROR_INTERVAL, ERROR_BURST),
+            closed_resets: Limiter::new(RESET_INTERVAL, RESET_BURST),
+            closed_errors: Limiter::new(ERROR_INTERVAL, ERROR_BURST),
         }
+    }
+
+    /// Whether one more packet to a closed port may be answered now.
+    pub(super) fn allow_closed(&mut self, packet: &Packet, now: Tick) -> bool {
+        let is_tcp = matches!(packet, Packet::Tcp(..));
+        let limiter = if is_tcp { &mut self.closed_resets } else { &mut self.closed_errors };
+        limiter.allow(now)
     }
 }
 

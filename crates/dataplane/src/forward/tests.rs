@@ -2,6 +2,7 @@
 //! time passed in.
 
 mod bytes;
+mod closed;
 mod down;
 mod frames;
 mod full;

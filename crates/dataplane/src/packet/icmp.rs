@@ -100,6 +100,10 @@ pub(super) const ECHO_REPLY: [u8; 2] = [0, 0];
 pub(super) const ECHO_REQUEST_V6: [u8; 2] = [128, 0];
 pub(super) const ECHO_REPLY_V6: [u8; 2] = [129, 0];
 
+/// Type and code of a protocol that is not served: RFC 792, and RFC 4443 §3.4 (the next header).
+pub(super) const PROTOCOL_UNREACHABLE: [u8; 2] = [UNREACHABLE, 2];
+pub(super) const UNKNOWN_NEXT_HEADER: [u8; 2] = [4, 1];
+
 /// Type and code of a closed port.
 pub(super) const PORT_UNREACHABLE: [u8; 2] = [UNREACHABLE, 3];
 pub(super) const PORT_UNREACHABLE_V6: [u8; 2] = [1, 4];

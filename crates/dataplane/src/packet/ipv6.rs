@@ -153,6 +153,11 @@ fn walk(mut next: u8, mut body: &[u8]) -> Walk<'_> {
     Walk::Unwalkable
 }
 
+/// Whether this next header is one of IPv6 itself, or none (RFC 8200 §4, §4.7).
+pub(super) const fn is_extension(next: u8) -> bool {
+    matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS | NO_NEXT_HEADER)
+}
+
 /// Source and destination; always `Some`, as the types say so only in steps.
 #[inline(always)]
 pub(super) fn addresses(header: &[u8; HEADER]) -> Option<(Addr, Addr)> {
@@ -175,6 +180,7 @@ pub(super) const HEADER: usize = 40;
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
+const NO_NEXT_HEADER: u8 = 59;
 const DESTINATION_OPTIONS: u8 = 60;
 const FRAGMENT_OFFSET: u16 = 0xfff8;
 const MORE_FRAGMENTS: u16 = 1;

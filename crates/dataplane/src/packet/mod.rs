@@ -18,6 +18,7 @@
 
 mod answer;
 mod checksum;
+mod closed;
 mod ethernet;
 mod icmp;
 mod ipv4;
@@ -31,6 +32,7 @@ mod unreachable;
 
 pub use answer::answer;
 pub(crate) use answer::is_answerable;
+pub(crate) use closed::closed;
 pub(crate) use ipv4::plain_tcp;
 pub use reset::{RESET_LEN, reset, write_reset};
 pub use rewrite::{EthernetSource, ethernet_source, rewrite_macs, source_mac};

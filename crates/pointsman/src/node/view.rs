@@ -97,6 +97,7 @@ impl Node {
                     .iter()
                     .map(|reason| handle.counters.dropped(*reason).value())
                     .sum(),
+                closed: totals.closed.value(),
                 flow_table_full: totals.flow_table_full.value(),
                 picked_up: totals.picked_up.value(),
                 checksums_finished: totals.checksums_finished.value(),

@@ -282,7 +282,8 @@ fn snapshot(links: Vec<WorkerLink>) -> Snapshot {
             when_unusable: dataplane::UnusableAction::Unreachable,
         }
     };
-    let vip = Vip { address: Addr::from_v4(VIP), instance: InstanceSlot(0), port: None };
+    let (address, instance) = (Addr::from_v4(VIP), InstanceSlot(0));
+    let vip = Vip { address, instance, port: None, reject_closed: false };
     Snapshot::new(
         1,
         (0..).zip(services).map(service).collect(),

@@ -86,7 +86,12 @@ impl Site {
     }
 
     pub(super) fn vip(&mut self, address: Addr, instance: u16, port: Option<PortId>) -> &mut Self {
-        self.vips.push(Vip { address, instance: InstanceSlot(instance), port });
+        self.vips.push(Vip {
+            address,
+            instance: InstanceSlot(instance),
+            port,
+            reject_closed: false,
+        });
         self
     }
 

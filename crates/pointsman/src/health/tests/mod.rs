@@ -65,6 +65,7 @@ fn service(address: SocketAddr, health: Vec<Check>) -> Service {
         protocol: Protocol::Tcp,
         first_port: address.port(),
         last_port: address.port(),
+        closed_ports: control::ClosedPorts::Reject,
         scheduler: SchedulerKind::Maglev,
         persistence: None,
         backends: vec![backend],
