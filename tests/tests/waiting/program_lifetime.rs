@@ -40,7 +40,7 @@ fn count(word: &str, parent: u32) -> (usize, usize) {
 /// one that cleared its environment besides. All end with the check, time after time.
 #[test]
 fn nothing_escapes_the_end_of_a_check() -> Result<()> {
-    const WORD: &str = "98761.5";
+    const WORD: &str = "61.98761";
     let lab = Lab::builder().backends(2).build()?;
     let text = format!(
         "setsid sleep {WORD} &\n(setsid sleep {WORD} &)\n(env -i setsid sleep {WORD} &)\nsleep {WORD}"
@@ -48,7 +48,7 @@ fn nothing_escapes_the_end_of_a_check() -> Result<()> {
     let check = script(lab.balancer(0).dir(), "check", &text)?;
     let health = format!("script = [{:?}]\ninterval = \"200ms\"\ntimeout = \"150ms\"", check);
     let service = ServiceText::web(&lab).health(&health);
-    let lb = Pointsman::spawn(lab.balancer(0), &config(&service))?;
+    let mut lb = Pointsman::spawn(lab.balancer(0), &config(&service))?;
     let pid = lb.pid();
     wait_for("checks run", Duration::from_secs(10), || Ok(count(WORD, pid).0 > 0))?;
     let (mut most, mut most_zombies) = (0, 0);
@@ -62,13 +62,15 @@ fn nothing_escapes_the_end_of_a_check() -> Result<()> {
     ensure!(most <= 24, "{most} processes at once");
     ensure!(most_zombies <= 24, "{most_zombies} zombies at once");
     ensure!(lb.status()["workers"][0]["heartbeat_age_seconds"].as_f64() < Some(1.0), "it stalls");
+    lb.process().stop(Duration::from_secs(5))?;
+    ensure!(count(WORD, pid).0 == 0, "something outlives the daemon");
     Ok(())
 }
 
 /// What a check ends well but leaves behind does not pile up either.
 #[test]
 fn nothing_outlives_a_check_that_passes() -> Result<()> {
-    const WORD: &str = "98762.5";
+    const WORD: &str = "62.98762";
     let lab = Lab::builder().backends(1).build()?;
     let check = script(lab.balancer(0).dir(), "check", &format!("setsid sleep {WORD} &\nexit 0"))?;
     let health = format!("script = [{:?}]\ninterval = \"100ms\"\ntimeout = \"90ms\"", check);
@@ -83,6 +85,8 @@ fn nothing_outlives_a_check_that_passes() -> Result<()> {
     }
     // They are looked for once a second.
     ensure!(most <= 30, "{most} processes at once; 60 checks were made");
+    lb.process().stop(Duration::from_secs(5))?;
+    ensure!(count(WORD, 0).0 == 0, "something outlives the daemon");
     Ok(())
 }
 

@@ -57,6 +57,7 @@ fn run(parsed: Parsed) -> Result<()> {
         .context("cannot start the control thread")?;
     process::adopt_orphans()?;
     let result = runtime.block_on(serve(parsed));
+    process::end_all();
     // A page that is being made, or a name that is being looked up, is not waited for.
     runtime.shutdown_background();
     result

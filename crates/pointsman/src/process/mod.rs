@@ -79,6 +79,11 @@ pub(crate) fn adopt_orphans() -> Result<()> {
     Ok(())
 }
 
+/// Ends all programs and whatever they left behind: to be called last.
+pub(crate) fn end_all() {
+    sweep::everything();
+}
+
 /// The program and its arguments, and what it finds in its environment.
 ///
 /// # Errors

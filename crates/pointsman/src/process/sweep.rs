@@ -85,6 +85,20 @@ fn sweep_away(runs: &BTreeSet<u64>) {
     }
 }
 
+/// Ends all programs and whatever they left behind, at the end of this process.
+pub(super) fn everything() {
+    let own = std::process::id();
+    for _ in 0..ROUNDS {
+        let mut processes = descendants(own);
+        processes.retain(|process| !process.zombie);
+        if processes.is_empty() {
+            return;
+        }
+        processes.iter().for_each(kill);
+        sleep(PAUSE);
+    }
+}
+
 /// Orphans that have ended.
 fn reap(processes: &[Process], own: u32) {
     // Held while it is decided: none is started meanwhile.
