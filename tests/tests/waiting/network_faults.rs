@@ -69,8 +69,10 @@ fn flaps_of_the_own_link_and_flushed_neighbours_move_no_client() -> Result<()> {
         };
         let before = templates(&lb)?;
         let transitions = transitions(&lb)?;
-        let new = client().rate(1500.0).start(lab.client(0).netns())?;
-        let kept = client().threads(20).kept().rate(400.0).start(lab.client(0).netns())?;
+        let long = Duration::from_secs(60);
+        let new = client().duration(long).rate(1500.0).start(lab.client(0).netns())?;
+        let kept = client().threads(20).kept().duration(long).rate(400.0);
+        let kept = kept.start(lab.client(0).netns())?;
         for round in 0..10 {
             std::thread::sleep(Duration::from_millis(200));
             match round % 3 {
@@ -88,12 +90,42 @@ fn flaps_of_the_own_link_and_flushed_neighbours_move_no_client() -> Result<()> {
             let report = load.finish();
             println!("checks {checks}, {name} connections: {report}");
             ensure!(report.failed() == 0, "checks {checks}, {name}: {report}\n{}", lb.log());
+            ensure!(report.total() > 500, "no load: {report}");
         }
         ensure!(templates(&lb)? == before, "templates: {before:?}, now {:?}", templates(&lb)?);
         ensure!(self::transitions(&lb)? == transitions, "counted down:\n{}", lb.log());
         ensure!(lb.log().matches("-> DOWN").count() == 0, "{}", lb.log());
         tests::close_books(&lb);
     }
+    Ok(())
+}
+
+/// The VIP waits for the first verdicts: a segment of a connection that was established before would
+/// be placed among the backends that are known by then.
+#[test]
+fn a_restart_keeps_established_connections() -> Result<()> {
+    let lab = Lab::builder().backends(3).build()?;
+    let _web = lab.start_web()?;
+    let file = lab.files().ensure("1k")?;
+    let service = ServiceText::web(&lab).health(tests::health::HTTP);
+    let mut lb = lab.start_pointsman(0, &config(&service))?;
+    let client = LoadClient::new(lab.vip_port(80), &file)
+        .threads(60)
+        .kept()
+        .duration(Duration::from_secs(60))
+        .rate(600.0)
+        .timeouts(Duration::from_secs(10), Duration::from_secs(10));
+    let load = client.start(lab.client(0).netns())?;
+    std::thread::sleep(Duration::from_secs(1));
+    for _ in 0..2 {
+        lb.process().kill()?;
+        lb = lab.start_pointsman(0, &config(&service))?;
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    load.stop();
+    let report = load.finish();
+    println!("{report}");
+    ensure!(report.failed() == 0 && report.total() > 500, "{report}\n{}", lb.log());
     Ok(())
 }
 

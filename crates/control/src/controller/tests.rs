@@ -415,10 +415,11 @@ fn flaps_and_flushes_change_nothing_that_the_packet_path_reads() {
     assert_eq!(transitions(&controller), 2);
     // One that lasts takes all of them out, refuses no client, and brings them back at once.
     controller.handle(Event::Link(ETH0, Some(link(7, false))), now);
-    controller.handle_timeout(now + LINK_PATIENCE);
+    controller.handle_timeout(now + 2 * LINK_PATIENCE);
     let lost = published(&commands(&mut controller));
+    assert!(lost.services()[0].scheduler.members().is_empty(), "still there");
     assert!(!lost.services()[0].reject, "that is not the backends' fault");
-    controller.handle(Event::Link(ETH0, Some(link(7, true))), now + LINK_PATIENCE * 9);
+    controller.handle(Event::Link(ETH0, Some(link(7, true))), now + 9 * LINK_PATIENCE);
     let back = published(&commands(&mut controller));
     assert_eq!(back.services()[0].scheduler.members(), before.services()[0].scheduler.members());
     assert_eq!(transitions(&controller), 2, "nor counted against them");
