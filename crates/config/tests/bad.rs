@@ -150,6 +150,9 @@ bad! {
     vrrp_unicast_without_peers
     vrrp_peer_mistakes
     vrrp_peer_not_an_address
+    vrrp_source_mistakes
+    vrrp_auth_pass
+    vrrp_allowed_with_warnings
     vrrp_words
     vrrp_announce
     vrrp_track_nothing

@@ -9,7 +9,9 @@ use std::time::Duration;
 use dataplane::{Protocol, SchedulerKind, Timeouts};
 
 use crate::health::Check;
-use crate::vrrp::{AnnounceTimes, ChecksumMode, Handover, ScriptTimes, TrackKind, Version, Vrid};
+use crate::vrrp::{
+    AnnounceTimes, AuthPass, ChecksumMode, Handover, ScriptTimes, TrackKind, Version, Vrid,
+};
 
 /// The whole desired state of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,8 +138,13 @@ pub struct Vrrp {
     pub handover: Handover,
     /// Adverts go to each peer instead of to the group.
     pub unicast: bool,
+    /// Address of this node that adverts are sent from. `None`: the interface's first one, for IPv6
+    /// its link-local one.
+    pub source: Option<IpAddr>,
     /// Sources that are believed; empty: any (multicast only).
     pub peers: Vec<IpAddr>,
+    /// Password of version 2.
+    pub auth_pass: Option<AuthPass>,
     /// Instances with the same group are Active together or not at all.
     pub group: Option<String>,
     /// The VIPs are released when the control thread is silent for this long.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use control::vrrp::{
-    Addresses, ChecksumStyle, Config, EncodeError, Envelope, Event, GROUP_V4, GROUP_V6,
+    Addresses, AuthPass, ChecksumStyle, Config, EncodeError, Envelope, Event, GROUP_V4, GROUP_V6,
     MAX_MESSAGE_LEN, Outgoing, Reject, Router, Version, Vrid, accept, decode, encode,
 };
 use proptest::prelude::*;
@@ -41,6 +41,7 @@ fn outgoing<'a>(config: &Config, from: &Envelope, vips: &'a [IpAddr]) -> Outgoin
         checksum: ChecksumStyle::Plain,
         source: from.source,
         destination: from.destination,
+        auth: config.auth_pass,
     }
 }
 
@@ -185,6 +186,67 @@ fn each_reason_has_its_message() {
     for (config, bytes, envelope, expected) in cases {
         let got = accept(&config, &bytes, &envelope).map(|_| ());
         assert_eq!(got, expected, "{bytes:02x?} {envelope:?}");
+    }
+}
+
+#[test]
+fn a_password_of_version_2_is_sent_and_must_be_the_same() {
+    let with = |pass: Option<&str>| Config {
+        version: Version::V2,
+        auth_pass: pass.map(|text| AuthPass::new(text).unwrap()),
+        ..config()
+    };
+    let sent = message(&outgoing(&with(Some("1111")), &v4(), &[ip(10)]));
+    assert_eq!((sent[4], &sent[12..]), (1, &b"1111\0\0\0\0"[..]), "RFC 2338 §5.3.6, §5.3.10");
+    let plain = message(&outgoing(&with(None), &v4(), &[ip(10)]));
+    for (own, message, expected) in [
+        (Some("1111"), &sent, Ok(())),
+        (Some("1112"), &sent, Err(Reject::Auth)),
+        (Some("11110"), &sent, Err(Reject::Auth)),
+        (None, &sent, Err(Reject::Auth)),
+        (Some("1111"), &plain, Err(Reject::Auth)),
+        (None, &plain, Ok(())),
+    ] {
+        assert_eq!(accept(&with(own), message, &v4()).map(drop), expected, "{own:?}");
+    }
+    let mut other_type = sent;
+    other_type[4] = 2;
+    assert_eq!(decode(&repaired(other_type), &v4()), Err(Reject::Auth), "IPsec");
+}
+
+#[test]
+fn another_list_of_addresses_is_discarded() {
+    let own =
+        |vips: &[u8]| Config { vips: vips.iter().map(|last| ip(*last)).collect(), ..config() };
+    for (sent, vips, same) in [
+        (&[10][..], &[10][..], true),
+        (&[11, 10], &[10, 11], true),
+        (&[10, 10, 11], &[10, 11], true),
+        (&[10], &[10, 11], false),
+        (&[10, 11], &[10], false),
+        (&[12], &[10], false),
+        (&[10, 10], &[10, 11], false),
+    ] {
+        let sent = message(&outgoing(&config(), &v4(), &own(sent).vips));
+        let expected = if same { Ok(()) } else { Err(Reject::Addresses) };
+        assert_eq!(accept(&own(vips), &sent, &v4()).map(drop), expected, "{vips:?}");
+    }
+}
+
+#[test]
+fn an_ipv6_list_may_begin_with_the_routers_link_local_address() {
+    let global = |last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]);
+    let config = Config { primary: ip6(2), vips: vec![global(10), global(11)], ..config() };
+    for (sent, same) in [
+        (vec![ip6(0x5e), global(10), global(11)], true),
+        (vec![global(11), global(10)], true),
+        (vec![global(10), global(11), ip6(0x5e)], false),
+        (vec![ip6(0x5e), global(10)], false),
+        (vec![ip6(0x5e), global(10), global(12)], false),
+    ] {
+        let message = message(&outgoing(&config, &v6(), &sent));
+        let expected = if same { Ok(()) } else { Err(Reject::Addresses) };
+        assert_eq!(accept(&config, &message, &v6()).map(drop), expected, "{sent:?}");
     }
 }
 

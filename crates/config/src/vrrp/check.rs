@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use control::vrrp::{MAX_VIPS_V4, MAX_VIPS_V6, Version};
 
-use super::RawVrrp;
+use super::{RawVrrp, senders};
 use crate::diagnostic::Diagnostic;
 use crate::interface::RawInterface;
 use crate::service::RawService;
@@ -146,14 +146,7 @@ fn vips(instance: &RawVrrp, services: &[RawService]) -> Vec<Diagnostic> {
         let error = Diagnostic::error(&first.span, message).with_label("an IPv6 VIP");
         mistakes.push(error.with_help("use `version = 3`"));
     }
-    let peers = instance.peers.iter().flatten();
-    mistakes.extend(peers.filter(|peer| peer.value.is_ipv4() != v4).map(|peer| {
-        let message = format!("the peer {} is of another family than the VIPs", peer.value);
-        let error = Diagnostic::error(&peer.span, message).with_label("cannot be heard");
-        error
-            .with_place(&first.span, "the first VIP")
-            .with_help("write the address that its adverts come from (IPv6: the link-local one)")
-    }));
+    mistakes.extend(senders::check(instance, first, vips.clone()));
     let count = vips.map(|vip| vip.value).collect::<std::collections::BTreeSet<_>>().len();
     let max = if v4 { MAX_VIPS_V4 } else { MAX_VIPS_V6 };
     if count > max {

@@ -1,19 +1,22 @@
 //! `[[vrrp]]`: one virtual router.
 
 mod check;
+mod senders;
 mod track;
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use control::vrrp::{AnnounceTimes, ChecksumMode, ChecksumStyle, Handover, Version, Vrid};
+use control::vrrp::{
+    AnnounceTimes, AuthPass, ChecksumMode, ChecksumStyle, Handover, Version, Vrid,
+};
 use control::{Notify, Track, Vrrp};
 
 use crate::diagnostic::Diagnostic;
 use crate::duration::duration;
 use crate::section::Section;
-use crate::source::{Span, WithSpan};
+use crate::source::{Span, WithSpan, Written};
 use crate::value::{self, Checked, Value};
 use crate::{interface, net, notify};
 
@@ -38,7 +41,9 @@ pub(crate) struct RawVrrp {
     checksum: Option<ChecksumMode>,
     handover: Option<Handover>,
     unicast: Option<bool>,
+    source: Written<IpAddr>,
     peers: Option<Vec<WithSpan<IpAddr>>>,
+    auth_pass: Written<AuthPass>,
     group: Option<WithSpan<String>>,
     control_timeout: Option<Duration>,
     announce: Option<AnnounceTimes>,
@@ -55,7 +60,7 @@ impl RawVrrp {
             header: section.header().clone(),
             name: section.required("name", "name = \"VI_1\"", value::name),
             interface: section.required("interface", "interface = \"eth0\"", interface::name),
-            vrid: section.required("vrid", "vrid = 51", value::number(1..=255)),
+            vrid: section.required("vrid", "vrid = 37", value::number(1..=255)),
             version: section.or("version", Version::V3, version),
             priority: section.or("priority", 100, value::number(1..=255)),
             interval_is_wrong: interval_is_written && advert_interval.is_none(),
@@ -66,6 +71,8 @@ impl RawVrrp {
             checksum: section.or("checksum", ChecksumMode::Auto, value::choice(CHECKSUMS)),
             handover: section.or("handover", Handover::Lease, value::choice(HANDOVERS)),
             unicast: section.or("mode", false, value::choice(MODES)),
+            source: section.optional("source", net::host_address),
+            auth_pass: section.optional("auth_pass", auth_pass),
             peers: section.or("peers", Vec::new(), value::list(PEERS, net::host_address)),
             group: section.read("group", value::name),
             control_timeout: section.or(
@@ -100,6 +107,8 @@ impl RawVrrp {
             checksum: self.checksum?,
             handover: self.handover?,
             unicast: self.unicast?,
+            source: self.source.if_right()?,
+            auth_pass: self.auth_pass.if_right()?,
             peers: self.peers?.into_iter().map(|peer| peer.value).collect(),
             group: self.group.map(|group| group.value),
             control_timeout: self.control_timeout?,
@@ -128,7 +137,40 @@ impl RawVrrp {
                 mistakes.push(error.with_help(help));
             }
         }
+        mistakes.extend(self.unlisted_peers());
+        mistakes.extend(self.password());
         mistakes
+    }
+
+    /// Any router on the link with this VRID and these VIPs would be followed.
+    fn unlisted_peers(&self) -> Option<Diagnostic> {
+        if self.unicast? || !self.peers.as_ref()?.is_empty() {
+            return None;
+        }
+        let message = format!("VRRP instance{} is multicast and has no `peers`", self.title());
+        let warning = Diagnostic::warning(&self.header, message)
+            .with_label("follows any router with this VRID and these VIPs");
+        let help = "add `peers = [\"192.0.2.3\"]` with the addresses that the adverts of the other \
+                    nodes come from";
+        Some(warning.with_help(help))
+    }
+
+    /// A password is version 2's, and no secret.
+    fn password(&self) -> Option<Diagnostic> {
+        let pass = self.auth_pass.at()?;
+        Some(match self.version? {
+            Version::V2 => {
+                let message = "`auth_pass` is sent in clear text with every advert";
+                let warning = Diagnostic::warning(&pass.span, message)
+                    .with_label("every host on the link can read it");
+                warning.with_help("it keeps out mistakes, not attackers; list the `peers` too")
+            }
+            Version::V3 => {
+                let message = "`auth_pass` is set, and version 3 has no authentication";
+                let error = Diagnostic::error(&pass.span, message).with_label("would not be sent");
+                error.with_help("remove it (RFC 9568 §9), or use `version = 2` on all nodes")
+            }
+        })
     }
 
     /// RFC 9568 counts in hundredths of a second, RFC 3768 in seconds.
@@ -158,6 +200,17 @@ fn announce(section: &mut Section<'_>) -> Option<AnnounceTimes> {
     let delay = section.or("delay", default.delay, duration(REPEAT));
     let refresh = section.or("refresh", default.refresh, refresh);
     Some(AnnounceTimes { count: count?, delay: delay?, refresh: refresh? })
+}
+
+/// 1–8 bytes: what version 2 has room for.
+fn auth_pass(value: &Value<'_>) -> Checked<AuthPass> {
+    let written = value.str("a string", "\"1111\"")?;
+    let printable = written.bytes().all(|byte| byte.is_ascii_graphic());
+    AuthPass::new(written).filter(|_| printable).ok_or_else(|| {
+        let error = value.error("`auth_pass` must be 1 to 8 printable ASCII characters");
+        let error = error.with_label(format!("{} characters", written.chars().count()));
+        vec![error.with_help("keepalived sends the first eight of a longer one: write these")]
+    })
 }
 
 fn version(value: &Value<'_>) -> Checked<Version> {

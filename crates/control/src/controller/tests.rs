@@ -293,6 +293,8 @@ fn instance(name: &str) -> desired::Vrrp {
         checksum: vrrp::ChecksumMode::Auto,
         handover: vrrp::Handover::Lease,
         unicast: false,
+        source: None,
+        auth_pass: None,
         peers: vec![],
         group: None,
         control_timeout: Duration::from_secs(60),

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::auth::AuthPass;
 use super::packet::{
     ChecksumStyle, GROUP_V4, GROUP_V6, MAX_CENTISECONDS, MAX_VIPS_V4, MAX_VIPS_V6, Version, Vrid,
 };
@@ -39,6 +40,8 @@ pub struct Config {
     pub vips: Vec<IpAddr>,
     /// Gratuitous ARP and unsolicited neighbour advertisements.
     pub announce: AnnounceTimes,
+    /// Password of version 2.
+    pub auth_pass: Option<AuthPass>,
 }
 
 /// Which checksum is sent in version 3 over IPv4. Both are accepted, always.
@@ -98,6 +101,7 @@ impl Config {
             unicast: false,
             vips,
             announce: AnnounceTimes::default(),
+            auth_pass: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Which messages an instance believes: RFC 9568 §7.1 plus the list of peers.
+//! Which messages an instance accepts: RFC 9568 §7.1, the list of peers, and the list of addresses.
 //!
 //! VRRPv3 has no authentication (RFC 9568 §9): TTL 255 keeps out what is routed, the list of peers
 //! keeps out the rest of the link as far as source addresses can be trusted.
@@ -23,9 +23,22 @@ pub fn accept<'a>(
         return Err(Reject::Vrid);
     }
     check_addresses(config, from)?;
+    let authentic = match (&config.auth_pass, &advert.auth) {
+        (None, None) => true,
+        (Some(pass), Some(data)) => pass.matches(data),
+        (None, Some(_)) | (Some(_), None) => false,
+    };
+    if !authentic {
+        return Err(Reject::Auth);
+    }
     // RFC 3768 §7.1: the interval must be the configured one. RFC 9568 §6.4.2 learns it instead.
     if advert.version == Version::V2 && advert.interval != config.interval {
         return Err(Reject::Interval);
+    }
+    // Another virtual router that has our number by mistake, or a node that was configured
+    // differently: followed, it would take VIPs away that it does not serve. keepalived discards too.
+    if !advert.addresses.same_as(&config.vips) {
+        return Err(Reject::Addresses);
     }
     Ok(advert)
 }

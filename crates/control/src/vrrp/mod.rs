@@ -14,6 +14,7 @@
 //! | `group` | instances that are Active together or not at all |
 //! | `track`, `script` | effective priority and its reasons |
 //! | `announce` | gratuitous ARP and unsolicited neighbour advertisements |
+//! | `auth`, `discarded` | the password of version 2; peers whose adverts are discarded |
 //! | `guard` | who else claims a VIP |
 //!
 //! # Being Active is a lease
@@ -77,8 +78,10 @@
 
 mod action;
 pub mod announce;
+mod auth;
 mod checksum;
 mod config;
+mod discarded;
 mod election;
 mod filter;
 mod foreign;
@@ -96,8 +99,10 @@ pub mod timers;
 mod track;
 
 pub use action::{Action, Announce, Block, Event, Heard, Reason};
+pub use auth::AuthPass;
 pub use checksum::PROTOCOL;
 pub use config::{AnnounceTimes, ChecksumMode, Config, ConfigError, Handover};
+pub use discarded::{DiscardWatch, DiscardedAdvert, DiscardedPeer};
 pub use filter::accept;
 pub use group::Group;
 pub use guard::{Claim, Guard};

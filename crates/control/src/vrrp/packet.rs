@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU8;
 use std::time::Duration;
 
+use super::auth::{AUTH_DATA_LEN, AuthPass};
 use super::checksum::Sum;
 use super::reject::Reject;
 
@@ -59,6 +60,8 @@ pub struct Advert<'a> {
     pub addresses: Addresses<'a>,
     /// Which checksum was found right.
     pub checksum: ChecksumStyle,
+    /// Authentication data of type 1 (RFC 2338), version 2 only.
+    pub auth: Option<[u8; AUTH_DATA_LEN]>,
 }
 
 /// The address list of a message: a whole number of addresses of one family.
@@ -93,12 +96,26 @@ impl Addresses<'_> {
         }
     }
 
-    /// Whether the list names exactly `vips`, in any order.
+    /// Whether the list names exactly `vips`, in any order (RFC 9568 §7.1: a receiver MAY verify).
     ///
-    /// A difference is an operator's mistake to be shown, not a reason to reject (RFC 9568 §7.1:
-    /// the receiver MAY verify).
+    /// An IPv6 list may begin with the link-local address of the virtual router, which RFC 9568
+    /// §5.2.9 puts first, without it being one of `vips`.
     pub fn same_as(&self, vips: &[IpAddr]) -> bool {
-        self.len() == vips.len() && vips.iter().all(|&vip| self.contains(vip))
+        let ours = |(at, ip): (usize, IpAddr)| {
+            let own_link_local =
+                matches!(ip, IpAddr::V6(v6) if at == 0 && v6.is_unicast_link_local());
+            vips.contains(&ip) || own_link_local
+        };
+        vips.iter().all(|&vip| self.contains(vip)) && self.iter().enumerate().all(ours)
+    }
+
+    /// The addresses, in the order of the message.
+    pub fn iter(&self) -> impl Iterator<Item = IpAddr> {
+        let (v4, v6): (&[[u8; 4]], &[[u8; 16]]) = match self {
+            Self::V4(list) => (list, &[]),
+            Self::V6(list) => (&[], list),
+        };
+        v4.iter().copied().map(IpAddr::from).chain(v6.iter().copied().map(IpAddr::from))
     }
 }
 
@@ -121,6 +138,8 @@ pub struct Outgoing<'a> {
     pub source: IpAddr,
     /// Destination address of the packet.
     pub destination: IpAddr,
+    /// Password of version 2.
+    pub auth: Option<AuthPass>,
 }
 
 /// Why a message could not be written.
@@ -172,7 +191,7 @@ pub fn decode<'a>(message: &'a [u8], from: &Envelope) -> Result<Advert<'a>, Reje
         Version::V3 => 0,
     };
     let list = rest.len().checked_sub(trailer).ok_or(Reject::Length)?;
-    let (list, _auth) = rest.split_at_checked(list).ok_or(Reject::Length)?;
+    let (list, data) = rest.split_at_checked(list).ok_or(Reject::Length)?;
     let addresses = addresses(list, v6).ok_or(Reject::Length)?;
     if addresses.len() != usize::from(count) {
         return Err(Reject::Length);
@@ -183,9 +202,13 @@ pub fn decode<'a>(message: &'a [u8], from: &Envelope) -> Result<Advert<'a>, Reje
         return Err(Reject::Count);
     }
     let vrid = Vrid::new(vrid).ok_or(Reject::Vrid)?;
+    let auth = match (version, hi) {
+        (Version::V3, _) | (Version::V2, NO_AUTHENTICATION) => None,
+        (Version::V2, SIMPLE_PASSWORD) => Some(*data.first_chunk().ok_or(Reject::Length)?),
+        // RFC 2338 §5.3.6: type 2 is an IPsec header, which is not spoken here.
+        (Version::V2, _) => return Err(Reject::Auth),
+    };
     let interval = match version {
-        // RFC 3768 §5.3.6: authentication types 1 and 2 are gone.
-        Version::V2 if hi != 0 => return Err(Reject::Auth),
         Version::V2 => Duration::from_secs(u64::from(lo)),
         // RFC 9568 §5.2.6, §5.2.7: 4 reserved bits, ignored on reception, then 12 bits.
         Version::V3 => CENTISECOND * u32::from(u16::from_be_bytes([hi & 0x0f, lo])),
@@ -193,7 +216,7 @@ pub fn decode<'a>(message: &'a [u8], from: &Envelope) -> Result<Advert<'a>, Reje
     if interval.is_zero() {
         return Err(Reject::Interval);
     }
-    Ok(Advert { version, vrid, priority, interval, addresses, checksum })
+    Ok(Advert { version, vrid, priority, interval, addresses, checksum, auth })
 }
 
 /// Writes one message and returns its length.
@@ -227,6 +250,12 @@ pub fn encode(advert: &Outgoing<'_>, out: &mut [u8]) -> Result<usize, EncodeErro
         0,
         0,
     ];
+    let addresses = width * usize::from(count);
+    if let (Some(pass), Some(data)) = (advert.auth, list.get_mut(addresses..))
+        && advert.version == Version::V2
+    {
+        data.copy_from_slice(pass.data());
+    }
     for (slot, vip) in list.chunks_exact_mut(width).zip(advert.vips) {
         match vip {
             IpAddr::V4(v4) => slot.copy_from_slice(&v4.octets()),
@@ -276,10 +305,11 @@ fn addresses(bytes: &[u8], v6: bool) -> Option<Addresses<'_>> {
 /// Bytes 4 and 5 of the header.
 fn wire_interval(advert: &Outgoing<'_>) -> Option<(u8, u8)> {
     match advert.version {
-        // RFC 3768 §5.3.6, §5.3.7: authentication type 0, then seconds.
+        // RFC 2338 §5.3.6, §5.3.7: authentication type, then seconds.
         Version::V2 => {
             let seconds = u8::try_from(advert.interval.as_secs()).ok()?;
-            (seconds != 0).then_some((0, seconds))
+            let kind = if advert.auth.is_some() { SIMPLE_PASSWORD } else { NO_AUTHENTICATION };
+            (seconds != 0).then_some((kind, seconds))
         }
         // RFC 9568 §5.2.7: 12 bits of centiseconds.
         Version::V3 => {
@@ -306,6 +336,8 @@ pub const MAX_MESSAGE_LEN: usize = HEADER_LEN + 16 * MAX_VIPS_V6;
 pub const MAX_CENTISECONDS: u16 = 0x0fff;
 
 const HEADER_LEN: usize = 8;
-const AUTH_DATA_LEN: usize = 8;
+/// Authentication types of version 2.
+const NO_AUTHENTICATION: u8 = 0;
+const SIMPLE_PASSWORD: u8 = 1;
 const TYPE_ADVERTISEMENT: u8 = 1;
 const CENTISECOND: Duration = Duration::from_millis(10);

@@ -32,12 +32,13 @@ reject_reasons! {
     Version => "version", "Another VRRP version than the configured one.";
     Type => "type", "Not an advertisement.";
     Checksum => "checksum", "The checksum is wrong with and without pseudo-header.";
-    Auth => "auth", "VRRPv2 authentication other than type 0.";
+    Auth => "auth", "VRRPv2 authentication: another type or password than the configured one.";
     Vrid => "vrid", "Another virtual router ID, or 0.";
     Count => "count", "No address in the list.";
     Family => "family", "Source or destination is of another address family, or not an address.";
     Interval => "interval", "Interval 0, or (VRRPv2) another interval than the configured one.";
     Source => "source", "The source is not in the list of peers.";
+    Addresses => "addresses", "Another list of virtual addresses than the configured one.";
     Own => "own", "The source is this node's own address.";
     Destination => "destination", "Multicast where unicast is configured, or the reverse.";
 }

@@ -272,6 +272,7 @@ impl Router {
             checksum: self.style,
             source: self.config.primary,
             destination: to,
+            auth: self.config.auth_pass,
         };
         encode(&outgoing, out)
     }

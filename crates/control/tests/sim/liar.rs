@@ -72,6 +72,7 @@ impl World {
             checksum: node.router.status().checksum,
             source,
             destination,
+            auth: None,
         };
         let mut bytes = [0; 64];
         let len = encode(&lie, &mut bytes).expect("fits");
