@@ -50,7 +50,7 @@ fn forged_adverts_change_nothing_and_are_counted() -> Result<()> {
     note(&format!("{sent} forged: source {source}, ttl {ttl}, overflow {overflowed}"));
     assert_eq!(source + ttl + overflowed, sent);
     assert!(u128::from(sent) >= RATE * TIME.as_millis() / 1000 * 95 / 100, "{sent} sent");
-    let lines = pair.first().log()[log..].matches("advert not believed").count();
+    let lines = pair.first().log()[log..].matches("advert discarded").count();
     // Two reasons; the first line of each comes at once.
     let most = 2 * (usize::try_from(TIME.as_secs()).unwrap_or(0) + 1);
     assert!((2..=most).contains(&lines), "{lines} lines");

@@ -239,12 +239,42 @@ pub struct Vrrp {
     pub foreign_claims: u64,
     /// The last one of them.
     pub last_foreign_claim: Option<ForeignClaim>,
-    /// Messages not believed, by reason; every reason is listed.
+    /// A peer that is heard at present, and whose adverts are discarded: while this node is Active, two
+    /// owners are possible.
+    #[serde(default)]
+    pub discarded_peer: Option<VrrpDiscardedPeer>,
+    /// Messages discarded, by reason; every reason is listed.
     pub rejected: Vec<Count>,
     /// Transitions so far.
     pub transitions: Vec<VrrpTransitions>,
     /// Timers of the Active state by how late they were.
     pub late: Histogram,
+}
+
+/// A peer whose adverts are discarded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VrrpDiscardedPeer {
+    /// Its address.
+    pub address: String,
+    /// Why, one word.
+    pub reason: String,
+    /// Why, one sentence.
+    pub why: String,
+    /// Seconds since the first one in a row.
+    pub since_seconds: f64,
+}
+
+impl Vrrp {
+    /// What makes two owners possible, if something does.
+    pub fn two_owners(&self) -> Option<String> {
+        let peer = self.discarded_peer.as_ref().filter(|_| self.state == "active")?;
+        let VrrpDiscardedPeer { address, reason, why, .. } = peer;
+        Some(format!(
+            "({}) peer {address} is heard, but its adverts are discarded ({reason}): two owners are \
+             possible. {why}",
+            self.name
+        ))
+    }
 }
 
 /// Another station that answered for a VIP, or announced it.

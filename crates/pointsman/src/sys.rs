@@ -100,12 +100,47 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Datagram
 /// # Errors
 /// What setsockopt(2) returns.
 pub fn switch_on(socket: BorrowedFd<'_>, level: i32, option: i32) -> io::Result<()> {
-    let on: libc::c_int = 1;
+    set_option(socket, level, option, 1)
+}
+
+/// Sets an integer socket option.
+///
+/// # Errors
+/// What setsockopt(2) returns.
+pub fn set_option(
+    socket: BorrowedFd<'_>,
+    level: i32,
+    option: i32,
+    value: libc::c_int,
+) -> io::Result<()> {
     let len = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(0);
     let fd = socket.as_raw_fd();
     // SAFETY: the value is a live integer of the length given.
-    let result = unsafe { libc::setsockopt(fd, level, option, (&raw const on).cast(), len) };
+    let result = unsafe { libc::setsockopt(fd, level, option, (&raw const value).cast(), len) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How many datagrams a socket has dropped so far for want of room (`SO_MEMINFO`, Linux 4.12).
+///
+/// # Errors
+/// What getsockopt(2) returns.
+pub fn dropped(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    /// `SK_MEMINFO_DROPS` (linux/sock_diag.h) is the last of nine.
+    const DROPS: usize = 8;
+    let mut values = [0_u32; DROPS + 1];
+    let mut len = libc::socklen_t::try_from(size_of_val(&values)).unwrap_or(0);
+    let fd = socket.as_raw_fd();
+    // SAFETY: `values` is a live buffer of `len` bytes, of which the kernel fills at most as many.
+    let result = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if result == 0 { Ok(values[DROPS]) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Binds a packet socket to a device. From then on it receives frames of one EtherType (not those

@@ -21,8 +21,11 @@ pub(crate) struct Way {
     pub(crate) unicast: bool,
     pub(crate) v6: bool,
     pub(crate) vips: u8,
+    pub(crate) first_vip: u8,
     /// Ours; keepalived's is always with the pseudo-header.
     pub(crate) checksum: &'static str,
+    /// Password of version 2; empty: none.
+    pub(crate) pass: &'static str,
 }
 
 pub(crate) const MULTICAST: Way = Way {
@@ -31,12 +34,15 @@ pub(crate) const MULTICAST: Way = Way {
     unicast: false,
     v6: false,
     vips: 1,
+    first_vip: 0,
     // "auto" learns from what it hears, and a keepalived that is a Backup says nothing.
     checksum: "pseudo-header",
+    pass: "",
 };
 pub(crate) const UNICAST: Way = Way { unicast: true, ..MULTICAST };
 pub(crate) const IPV6: Way = Way { v6: true, ..MULTICAST };
 pub(crate) const TEN_VIPS: Way = Way { vips: 10, ..MULTICAST };
+pub(crate) const PASSWORD: Way = Way { pass: "s3cret78", ..VERSION_2 };
 pub(crate) const VERSION_2: Way = Way { version: 2, interval: Duration::from_secs(1), ..MULTICAST };
 
 pub(crate) fn both_ways(way: &Way) -> Result<()> {
@@ -111,7 +117,8 @@ impl Way {
 
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         let v6 = self.v6;
-        (0..self.vips).map(move |at| if v6 { vip_v6(at).into() } else { vip(at).into() })
+        (self.first_vip..self.first_vip + self.vips)
+            .map(move |at| if v6 { vip_v6(at).into() } else { vip(at).into() })
     }
 
     pub(crate) fn config(&self, lab: &Lab, index: usize, priority: u8, preempt: bool) -> String {
@@ -128,9 +135,13 @@ impl Way {
         } else {
             String::new()
         };
+        let auth = match self.pass {
+            "" => String::new(),
+            pass => format!("auth_pass = \"{pass}\"\n"),
+        };
         let extra = format!(
             "version = {version}\npreempt = {preempt}\nhandover = \"at-once\"\n\
-             checksum = \"{checksum}\"\n{unicast}"
+             checksum = \"{checksum}\"\n{auth}{unicast}"
         );
         let instance = VrrpText::new("VI_1", priority, self.interval).with(&extra).to_toml();
         format!("[[interface]]\nname = \"eth0\"\n{services}{instance}")
@@ -152,13 +163,19 @@ impl Way {
         };
         let (version, interval) = (self.version, self.interval.as_secs_f64());
         let nopreempt = if preempt { "" } else { "nopreempt\n" };
+        let auth = match self.pass {
+            "" => String::new(),
+            pass => {
+                format!("authentication {{\nauth_type PASS\nauth_pass {pass}\n}}\n")
+            }
+        };
         let line =
             |vip: IpAddr| format!("{vip}/{} dev eth0\n", if vip.is_ipv4() { 32 } else { 128 });
         let vips: String = self.addresses().map(line).collect();
         let text = format!(
             "global_defs {{\n}}\nvrrp_instance VI_1 {{\nstate BACKUP\n{nopreempt}interface eth0\n\
              virtual_router_id 51\npriority {priority}\nversion {version}\nadvert_int {interval}\n\
-             {unicast}virtual_ipaddress {{\n{vips}}}\n}}\n"
+             {auth}{unicast}virtual_ipaddress {{\n{vips}}}\n}}\n"
         );
         // Names of its own for each start: one that was just killed may still hold its pid files.
         static STARTED: AtomicU32 = AtomicU32::new(0);

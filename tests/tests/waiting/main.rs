@@ -16,6 +16,7 @@ mod programs;
 mod systemd;
 #[path = "../vrrp/mod.rs"]
 mod vrrp;
+mod vrrp_discarded;
 mod vrrp_guard;
 mod vrrp_keepalived;
 mod vrrp_suspended;

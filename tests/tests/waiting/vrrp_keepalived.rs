@@ -5,14 +5,20 @@ use std::time::Duration;
 use lab::Result;
 
 use crate::keepalived::{
-    IPV6, LONG, MULTICAST, TEN_VIPS, UNICAST, VERSION_2, Way, backups, both_ways, changes,
-    check_accepted, instance, masters, wait_for,
+    IPV6, LONG, MULTICAST, PASSWORD, TEN_VIPS, UNICAST, VERSION_2, Way, backups, both_ways,
+    changes, check_accepted, instance, masters, wait_for,
 };
 use crate::vrrp;
 
 #[test]
 fn version_2() -> Result<()> {
     both_ways(&VERSION_2)
+}
+
+/// With `auth_type PASS`, which most posted keepalived files have.
+#[test]
+fn version_2_with_a_password() -> Result<()> {
+    both_ways(&PASSWORD)
 }
 
 /// Of two that are both Active with one priority, the higher address stays (RFC 9568 §6.4.3).

@@ -51,7 +51,8 @@ impl Status {
         let serves = |backend: &Backend| {
             !["down", "held", "resolving", "checking"].contains(&backend.state.as_str())
         };
-        let well = status.ready && backends(&status).all(serves);
+        let one_owner = status.vrrp.iter().all(|instance| instance.two_owners().is_none());
+        let well = status.ready && one_owner && backends(&status).all(serves);
         if self.exit_code && !well { Exit::Degraded } else { Exit::Done }
     }
 }
@@ -77,6 +78,9 @@ fn write_table(out: &mut String, status: &status::Status) -> std::fmt::Result {
         status.node,
         duration(status.uptime_seconds)
     )?;
+    for trouble in status.vrrp.iter().filter_map(status::Vrrp::two_owners) {
+        writeln!(out, "!  degraded: {trouble}")?;
+    }
     for reason in &status.not_ready {
         writeln!(out, "!  {reason}")?;
     }

@@ -113,6 +113,9 @@ fn write_instance(out: &mut String, instance: &Instance) -> std::fmt::Result {
     if let Some(seconds) = instance.resigned_seconds {
         writeln!(out, "  resigned: does not preempt for {seconds:.0} s")?;
     }
+    if let Some(trouble) = instance.two_owners() {
+        writeln!(out, "  DEGRADED: {trouble}")?;
+    }
     for peer in &instance.peers {
         writeln!(
             out,

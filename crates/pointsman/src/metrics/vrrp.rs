@@ -84,9 +84,14 @@ fn states(page: &Page, status: &Status) -> prometheus::Result<()> {
         page.gauge("vrrp_vips_active", "1 while the VIPs are active here.", &["instance"])?;
     let transitions =
         page.counter("vrrp_transitions_total", "Changes of state.", &["instance", "to", "reason"])?;
+    let two_owners = page.gauge(
+        "vrrp_two_owners_possible",
+        "1 while this node is Active, and a peer is heard whose adverts are discarded.",
+        &["instance"],
+    )?;
     let rejected = page.counter(
         "vrrp_rejected_total",
-        "Messages that were not believed.",
+        "Messages that were discarded.",
         &["instance", "reason"],
     )?;
     for instance in &status.vrrp {
@@ -96,6 +101,7 @@ fn states(page: &Page, status: &Status) -> prometheus::Result<()> {
             states.with_label_values(&[name, state.name()]).set(is);
         }
         active.with_label_values(&[name]).set(flag(instance.vips_active));
+        two_owners.with_label_values(&[name]).set(flag(instance.two_owners().is_some()));
         for count in &instance.transitions {
             let labels = &[name, count.to.as_str(), count.reason.as_str()];
             transitions.with_label_values(labels).inc_by(count.value);

@@ -115,7 +115,7 @@ impl Node {
         let members = self.vrrp.iter().flat_map(|vrrp| &vrrp.members);
         let mute = members
             .filter(|member| member.wanted.interface == device.wanted.name)
-            .filter(|member| primary(&port.networks, &member.vips).is_none())
+            .filter(|member| primary(&port.networks, &member.vips, member.wanted.source).is_none())
             .filter_map(|member| member.vips.first().copied().map(family));
         off_link.chain(mute).collect()
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use control::Repeats;
-use control::vrrp::{Announce, Claim, Config, Event, StateName};
+use control::vrrp::{Announce, Claim, Config, DiscardedPeer, Event, StateName};
 use dataplane::{PortId, Tick};
 use tokio::net::UnixStream;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::Node;
 use super::hooks::{Hooks, Rank};
@@ -156,7 +156,14 @@ impl Vrrp {
                     "({name}) {mac} claims the VIP {vip}, which is active here{who}; announcing it again"
                 );
             }
-            EventKind::Rejected(reject) => warn!("({name}) advert discarded: {reject}{more}"),
+            EventKind::Rejected(advert) => {
+                warn!("({name}) advert discarded from {advert}{more}");
+            }
+            EventKind::TwoOwnersPossible(DiscardedPeer { source, reject, .. }) => error!(
+                "({name}) peer {source} is heard, but its adverts are discarded ({}): two owners of \
+                 {vips} are possible. {reject}",
+                reject.name()
+            ),
             EventKind::SendFailed(errno) => {
                 let error = std::io::Error::from_raw_os_error(errno);
                 warn!("({name}) cannot send adverts on {interface}: {error}");
@@ -277,12 +284,15 @@ impl Node {
             let Some((port, link)) = port.and_then(|port| Some((port, port.link?))) else {
                 return (None, false);
             };
-            let endpoint = primary(&port.networks, &member.vips).map(|primary| LocalEndpoint {
-                interface: port.name.clone(),
-                ifindex: link.ifindex,
-                mac: link.mac,
-                primary,
-            });
+            let endpoint =
+                primary(&port.networks, &member.vips, member.wanted.source).map(|primary| {
+                    LocalEndpoint {
+                        interface: port.name.clone(),
+                        ifindex: link.ifindex,
+                        mac: link.mac,
+                        primary,
+                    }
+                });
             (endpoint, link.up)
         };
         vrrp.members.iter().map(endpoint).collect()
@@ -366,12 +376,13 @@ impl Member {
                 why.name()
             }
             EventKind::Announced(_, Announce::Refresh) => return None,
-            EventKind::Rejected(reject) => reject.name(),
+            EventKind::Rejected(advert) => advert.reject.name(),
             EventKind::Announced(_, Announce::Taken | Announce::Repeated)
             | EventKind::Transition { .. }
             | EventKind::Taken
             | EventKind::Released
             | EventKind::Claimed(_)
+            | EventKind::TwoOwnersPossible(_)
             | EventKind::SendFailed(_) => return Some(String::new()),
         };
         let held_back = self.repeats.entry(about).or_default().admit(clock::now())?;
@@ -403,6 +414,7 @@ fn config(wanted: &control::Vrrp, vips: &[IpAddr], primary: IpAddr) -> Config {
         checksum: wanted.checksum,
         handover: wanted.handover,
         peers: wanted.peers.clone(),
+        auth_pass: wanted.auth_pass,
         unicast: wanted.unicast,
         announce: wanted.announce,
         ..Config::new(wanted.vrid, primary, vips.to_vec())

@@ -7,7 +7,9 @@ use dataplane::Mac;
 
 use super::Node;
 use super::vrrp::{Member, state_of};
-use crate::status::{Count, ForeignClaim, Histogram, Vrrp, VrrpPeer, VrrpTransitions};
+use crate::status::{
+    Count, ForeignClaim, Histogram, Vrrp, VrrpDiscardedPeer, VrrpPeer, VrrpTransitions,
+};
 use crate::vrrp::{Counters, LATE_BOUNDS, Report};
 
 impl Node {
@@ -93,6 +95,12 @@ fn show(member: &Member, report: &Report, now: Instant) -> Vrrp {
         announced: counters.announced,
         foreign_claims: counters.claimed,
         last_foreign_claim: None,
+        discarded_peer: report.discarded.map(|peer| VrrpDiscardedPeer {
+            address: peer.source.to_string(),
+            reason: peer.reject.name().to_owned(),
+            why: peer.reject.help().to_owned(),
+            since_seconds: now.saturating_duration_since(peer.since).as_secs_f64(),
+        }),
         rejected: Reject::ALL
             .iter()
             .zip(counters.rejected)

@@ -11,6 +11,7 @@ use control::vrrp::{Config, Envelope, GROUP_V4, GROUP_V6, MAX_TTL, PROTOCOL};
 use dataplane::Mac;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockFilter, Socket, Type};
 
+use super::advert_filter::{RETURN, Wanted, advert_filter};
 use super::neighbour_socket::NeighbourSocket;
 use crate::sys;
 
@@ -30,10 +31,18 @@ pub struct LocalEndpoint {
 /// Opened by the control thread, used by the VRRP thread. Nothing here blocks.
 #[derive(Debug)]
 pub struct AdvertSocket {
-    receive: Socket,
+    receive: Receiver,
+    /// Messages that the election would discard for their hop limit or source.
+    others: Receiver,
     send: Socket,
     link: NeighbourSocket,
     targets: Vec<(IpAddr, SockAddr)>,
+}
+
+/// A socket that messages come from.
+#[derive(Debug)]
+struct Receiver {
+    socket: Socket,
     v4: bool,
     overflowed: u32,
 }
@@ -44,23 +53,16 @@ impl AdvertSocket {
     /// # Errors
     /// What the kernel answers: no permission, the interface or the address is not there (yet).
     pub fn open(config: &Config, endpoint: &LocalEndpoint) -> io::Result<Self> {
-        let v4 = endpoint.primary.is_ipv4();
-        let receive = raw(endpoint)?;
-        let filter = if v4 { FILTER_V4 } else { FILTER_V6 };
-        receive.attach_filter(&filter_for(filter, config.vrid.get()))?;
+        let receive = Receiver::open(config, endpoint, Wanted::Candidates)?;
+        let others = Receiver::open(config, endpoint, Wanted::Others)?;
         if !config.unicast {
-            if v4 {
+            if endpoint.primary.is_ipv4() {
                 let interface = InterfaceIndexOrAddress::Index(endpoint.ifindex);
-                receive.join_multicast_v4_n(&GROUP_V4, &interface)?;
+                receive.socket.join_multicast_v4_n(&GROUP_V4, &interface)?;
             } else {
-                receive.join_multicast_v6(&GROUP_V6, endpoint.ifindex)?;
+                receive.socket.join_multicast_v6(&GROUP_V6, endpoint.ifindex)?;
             }
         }
-        if !v4 {
-            receive.set_recv_hoplimit_v6(true)?;
-            sys::switch_on(receive.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
-        }
-        sys::switch_on(receive.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL)?;
         let send = raw(endpoint)?;
         // It sends only: what arrives for the node's address must not fill its queue.
         send.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])?;
@@ -69,14 +71,13 @@ impl AdvertSocket {
         let targets: &[IpAddr] = if config.unicast { &config.peers } else { &group };
         Ok(Self {
             receive,
+            others,
             send,
             link: NeighbourSocket::open(config, endpoint)?,
             targets: targets
                 .iter()
                 .map(|to| (*to, address(*to, endpoint.ifindex).into()))
                 .collect(),
-            v4,
-            overflowed: 0,
         })
     }
 
@@ -98,12 +99,55 @@ impl AdvertSocket {
     ///
     /// # Errors
     /// `WouldBlock` when none waits.
-    pub fn next<'b>(
+    pub(super) fn next<'b>(&mut self, buffer: &'b mut [u8]) -> io::Result<Option<Received<'b>>> {
+        self.receive.next(buffer)
+    }
+
+    /// The same of messages that need not be looked at soon: they will be discarded.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none waits.
+    pub(super) fn next_other<'b>(
         &mut self,
         buffer: &'b mut [u8],
-    ) -> io::Result<Option<(&'b [u8], Envelope, u32)>> {
-        let datagram = sys::receive(self.receive.as_fd(), buffer)?;
-        let total = datagram.overflowed.unwrap_or(self.overflowed);
+    ) -> io::Result<Option<Received<'b>>> {
+        self.others.next(buffer)
+    }
+
+    /// How many of those were newly lost, which a message tells of only if one comes after them.
+    pub(super) fn others_lost(&mut self) -> u32 {
+        let total = sys::dropped(self.others.socket.as_fd()).unwrap_or(self.others.overflowed);
+        let lost = total.wrapping_sub(self.others.overflowed);
+        self.others.overflowed = total;
+        lost
+    }
+
+    /// Where announcements go and claims come from.
+    pub(super) const fn link(&self) -> &NeighbourSocket {
+        &self.link
+    }
+}
+
+/// A message, its envelope, and the number of messages lost before it.
+pub(super) type Received<'b> = (&'b [u8], Envelope, u32);
+
+impl Receiver {
+    fn open(config: &Config, endpoint: &LocalEndpoint, wanted: Wanted) -> io::Result<Self> {
+        let v4 = endpoint.primary.is_ipv4();
+        let socket = raw(endpoint)?;
+        socket.attach_filter(&advert_filter(config, wanted))?;
+        if !v4 {
+            socket.set_recv_hoplimit_v6(true)?;
+            sys::switch_on(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
+        }
+        sys::switch_on(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL)?;
+        Ok(Self { socket, v4, overflowed: 0 })
+    }
+
+    fn next<'b>(&mut self, buffer: &'b mut [u8]) -> io::Result<Option<Received<'b>>> {
+        let datagram = sys::receive(self.socket.as_fd(), buffer)?;
+        // A message that waited has the count of the time when it came.
+        let total = datagram.overflowed.unwrap_or(self.overflowed).max(self.overflowed);
         let lost = total.wrapping_sub(self.overflowed);
         self.overflowed = total;
         let bytes = buffer.get(..datagram.len).unwrap_or_default();
@@ -119,17 +163,12 @@ impl AdvertSocket {
         };
         Ok(message.map(|(message, from)| (message, from, lost)))
     }
-
-    /// Where announcements go and claims come from.
-    pub(super) const fn link(&self) -> &NeighbourSocket {
-        &self.link
-    }
 }
 
 impl AsFd for AdvertSocket {
-    /// Readable when a message waits.
+    /// Readable when a message waits that may be accepted.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.receive.as_fd()
+        self.receive.socket.as_fd()
     }
 }
 
@@ -147,16 +186,20 @@ fn prepare_sending(socket: &Socket, endpoint: &LocalEndpoint) -> io::Result<()> 
         socket.set_ttl_v4(ttl)?;
         socket.set_multicast_ttl_v4(ttl)?;
         socket.set_multicast_loop_v4(false)?;
+        sys::set_option(socket.as_fd(), libc::IPPROTO_IP, libc::IP_TOS, NETWORK_CONTROL)?;
     } else {
         socket.set_unicast_hops_v6(ttl)?;
         socket.set_multicast_hops_v6(ttl)?;
         socket.set_multicast_loop_v6(false)?;
         socket.set_multicast_if_v6(endpoint.ifindex)?;
+        sys::set_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_TCLASS, NETWORK_CONTROL)?;
     }
+    // Behind the TOS, which sets it too.
+    sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_PRIORITY, PRIORITY_CONTROL)?;
     socket.bind(&address(endpoint.primary, endpoint.ifindex).into())
 }
 
-/// NeighbourSocket-local addresses mean something on their interface only.
+/// Link-local addresses mean something on their interface only.
 fn address(ip: IpAddr, ifindex: u32) -> SocketAddr {
     match ip {
         IpAddr::V4(_) => SocketAddr::new(ip, 0),
@@ -180,41 +223,10 @@ fn open_v4(packet: &[u8]) -> Option<(&[u8], Envelope)> {
     Some((packet.get(begin..end)?, from))
 }
 
-/// Replaces the VRID that a filter compares with.
-fn filter_for<const N: usize>(filter: [(u16, u8, u8, u32); N], vrid: u8) -> [SockFilter; N] {
-    filter.map(|(code, jt, jf, k)| {
-        let k = if k == VRID { u32::from(vrid) } else { k };
-        SockFilter::new(code, jt, jf, k)
-    })
-}
-
-/// Stands for the VRID in the filters below.
-const VRID: u32 = u32::MAX;
-const RETURN: u16 = 0x06;
-const LOAD_BYTE_AT_X: u16 = 0x50;
-const LOAD_BYTE: u16 = 0x30;
-const LOAD_IP_HEADER_LENGTH_INTO_X: u16 = 0xb1;
-const JUMP_IF_EQUAL: u16 = 0x15;
-const NOTHING: u16 = 0x05;
-const WHOLE: u32 = 0xffff;
-
-/// Classic BPF: IPv4 raw sockets see the IP header.
-const FILTER_V4: [(u16, u8, u8, u32); 5] = [
-    (LOAD_IP_HEADER_LENGTH_INTO_X, 0, 0, 0),
-    (LOAD_BYTE_AT_X, 0, 0, 1),
-    (JUMP_IF_EQUAL, 0, 1, VRID),
-    (RETURN, 0, 0, WHOLE),
-    (RETURN, 0, 0, 0),
-];
-
-/// Classic BPF: IPv6 raw sockets see the message only. As long as the other one.
-const FILTER_V6: [(u16, u8, u8, u32); 5] = [
-    (NOTHING, 0, 0, 0),
-    (LOAD_BYTE, 0, 0, 1),
-    (JUMP_IF_EQUAL, 0, 1, VRID),
-    (RETURN, 0, 0, WHOLE),
-    (RETURN, 0, 0, 0),
-];
+/// DSCP CS6, network control: the value of TOS and traffic class.
+const NETWORK_CONTROL: libc::c_int = 0xc0;
+/// `TC_PRIO_CONTROL` (linux/pkt_sched.h): the first band of the queueing disciplines.
+const PRIORITY_CONTROL: libc::c_int = 7;
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@
 //! sockets, which the control thread opens, and what that knows of links and priorities.
 //! Whether this node forwards it finds out by itself, from the workers' heartbeats.
 
+mod advert_filter;
 mod advert_socket;
 mod neighbour_socket;
 mod report;
@@ -21,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use control::vrrp::{Announce, Claim, Event, Reason, Reject, StateName};
+use control::vrrp::{Announce, Claim, DiscardedAdvert, DiscardedPeer, Event, Reason, StateName};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use dataplane::{InstanceSlot, PortId, Tick};
 use rustix::event::{EventfdFlags, eventfd};
@@ -104,8 +105,10 @@ pub enum EventKind {
     Announced(u8, Announce),
     /// Another station claims a VIP that is active here; each claim at most once a minute.
     Claimed(Claim),
-    /// A message was not believed; at most once a second per reason.
-    Rejected(Reject),
+    /// A message was discarded; at most once a second per reason.
+    Rejected(DiscardedAdvert),
+    /// A peer is heard while this node is Active, and its adverts are discarded.
+    TwoOwnersPossible(DiscardedPeer),
     /// An advert could not be sent; once until one can.
     SendFailed(i32),
 }

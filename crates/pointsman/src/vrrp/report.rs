@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use control::vrrp::{Claim, Peer, Reason, Reject, Router, StateName, Status};
+use control::vrrp::{Claim, DiscardedPeer, Peer, Reason, Reject, Router, StateName, Status};
 
 /// One instance. Plain data: copied as a whole.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,6 +13,8 @@ pub struct Report {
     pub peers: [Option<Peer>; PEERS],
     /// The last time that another station claimed a VIP while it was active here.
     pub claim: Option<(Claim, Instant)>,
+    /// A peer that is heard at present and discarded.
+    pub discarded: Option<DiscardedPeer>,
     /// What was counted since start.
     pub counters: Counters,
 }

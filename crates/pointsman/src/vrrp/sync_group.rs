@@ -3,9 +3,12 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use control::vrrp::{Action, Config, ConfigError, Event, Group, Guard, Router, StateName};
+use control::vrrp::{
+    Action, Config, ConfigError, DiscardWatch, DiscardedAdvert, Event, Group, Guard, Router,
+    StateName,
+};
 
-use super::advert_socket::AdvertSocket;
+use super::advert_socket::{AdvertSocket, Received};
 use super::thread::ThreadContext;
 use super::{Command, EventKind};
 use crate::worker::pool;
@@ -23,12 +26,15 @@ struct Member {
     instance: usize,
     socket: AdvertSocket,
     guard: Guard,
+    discards: DiscardWatch,
     since: Instant,
     failing: bool,
 }
 
 /// Messages taken from a socket in one turn.
 const BURST: usize = 64;
+/// The same of messages that are only counted: about as many as a socket holds.
+const BURST_OF_OTHERS: usize = 256;
 
 impl SyncGroup {
     /// A group that has not been started.
@@ -40,8 +46,10 @@ impl SyncGroup {
         let mut list = Vec::with_capacity(members.len());
         for (instance, config, socket) in members {
             let guard = Guard::new(socket.link().mac(), config.vips.clone());
+            let discards = DiscardWatch::new(&config);
             routers.push(Router::new(config)?);
-            list.push(Member { instance, socket, guard, since: Instant::now(), failing: false });
+            let since = Instant::now();
+            list.push(Member { instance, socket, guard, discards, since, failing: false });
         }
         Ok(Self { group: Group::new(routers, pool::seed()), members: list })
     }
@@ -100,28 +108,62 @@ impl SyncGroup {
         for at in 0..self.members.len() {
             for _ in 0..BURST {
                 let Some(member) = self.members.get_mut(at) else { break };
-                let instance = member.instance;
-                let (message, from, lost) = match member.socket.next(&mut buffer) {
-                    Ok(Some(message)) => message,
-                    Ok(None) => continue,
-                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                match member.socket.next(&mut buffer) {
+                    Ok(Some(received)) => self.take(at, &received, ctx),
+                    Ok(None) => {}
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     // Nothing more, or the device is gone, of which the control thread will tell.
                     Err(_) => break,
-                };
-                let now = Instant::now();
-                let result = self.group.receive(at, message, &from, now);
-                let counters = ctx.counters(instance);
-                counters.overflowed += u64::from(lost);
-                match result {
-                    Ok(_) => {
-                        counters.received += 1;
-                        self.carry_out(ctx);
-                    }
-                    Err(reject) => ctx.rejected(instance, reject, now),
                 }
             }
         }
         self.watch_claims(&mut buffer, ctx);
+    }
+
+    /// Counts what is discarded for its hop limit or source, which wakes this thread for nothing.
+    pub(super) fn receive_others(&mut self, ctx: &mut ThreadContext) {
+        let mut buffer = [0; 2048];
+        for at in 0..self.members.len() {
+            for _ in 0..BURST_OF_OTHERS {
+                let Some(member) = self.members.get_mut(at) else { break };
+                match member.socket.next_other(&mut buffer) {
+                    Ok(Some(received)) => self.take(at, &received, ctx),
+                    Ok(None) => {}
+                    Err(_) => break,
+                }
+            }
+            if let Some(member) = self.members.get_mut(at) {
+                let lost = member.socket.others_lost();
+                ctx.counters(member.instance).overflowed += u64::from(lost);
+            }
+        }
+    }
+
+    /// One message for one member.
+    fn take(&mut self, at: usize, &(message, from, lost): &Received<'_>, ctx: &mut ThreadContext) {
+        let now = Instant::now();
+        let result = self.group.receive(at, message, &from, now);
+        let (Some(member), Some(router)) = (self.members.get_mut(at), self.group.members().get(at))
+        else {
+            return;
+        };
+        let instance = member.instance;
+        let counters = ctx.counters(instance);
+        counters.overflowed += u64::from(lost);
+        match result {
+            Ok(heard) => {
+                counters.received += 1;
+                member.discards.accepted(heard.source);
+                self.carry_out(ctx);
+            }
+            Err(reject) => {
+                let active = router.state() == StateName::Active;
+                ctx.rejected(instance, DiscardedAdvert::new(message, &from, reject), now);
+                if let Some(peer) = member.discards.note(from.source, reject, active, now) {
+                    ctx.tell(instance, EventKind::TwoOwnersPossible(peer));
+                }
+            }
+        }
     }
 
     /// Takes what other stations say about the VIPs. Without the lease it is none of our business,
@@ -179,7 +221,9 @@ impl SyncGroup {
 
     pub(super) fn show(&self, ctx: &mut ThreadContext) {
         for (member, router) in self.members.iter().zip(self.group.members()) {
-            ctx.report(member.instance).show(router);
+            let report = ctx.report(member.instance);
+            report.show(router);
+            report.discarded = member.discards.current(Instant::now());
         }
     }
 

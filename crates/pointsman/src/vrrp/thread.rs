@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use control::STANDALONE;
-use control::vrrp::{Block, Event, Reject};
+use control::vrrp::{Block, DiscardedAdvert, Event, Reject};
 use crossbeam::channel::{Receiver, Sender};
 use dataplane::{InstanceSlot, Tick};
 use rustix::event::{Timespec, epoll};
@@ -235,6 +235,9 @@ impl Thread {
         let now = clock::now();
         self.shared.beat.store(now.as_nanos(), Relaxed);
         self.watch.look(now);
+        for group in self.groups.iter_mut().flatten() {
+            group.receive_others(&mut self.ctx);
+        }
         for instance in 0..self.ctx.instances.len() {
             self.judge(instance, now);
         }
@@ -303,7 +306,8 @@ impl ThreadContext {
         let _ = rustix::io::write(&self.outbox.waker, &[1]);
     }
 
-    pub(super) fn rejected(&mut self, instance: usize, reject: Reject, now: Instant) {
+    pub(super) fn rejected(&mut self, instance: usize, advert: DiscardedAdvert, now: Instant) {
+        let reject = advert.reject;
         if let Some(count) = self.counters(instance).rejected.get_mut(reject.index()) {
             *count += 1;
         }
@@ -312,7 +316,7 @@ impl ThreadContext {
         let Some(last) = last else { return };
         if last.is_none_or(|last| now.duration_since(last) >= REJECTS_EVERY) {
             *last = Some(now);
-            self.tell(instance, EventKind::Rejected(reject));
+            self.tell(instance, EventKind::Rejected(advert));
         }
     }
 
