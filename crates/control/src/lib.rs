@@ -26,7 +26,7 @@ pub use desired::{
     ZeroCopy,
 };
 pub use neighbour::{Neighbour, Unusable};
-pub use port::{Link, Network, Port};
+pub use port::{Link, Network, Port, silent_ports};
 pub use registry::Registry;
 pub use repeats::Repeats;
 pub use watchdog::{DEAD_AFTER, Feed, Watchdog};

@@ -50,9 +50,54 @@ impl Network {
     }
 }
 
+/// Interfaces that are on one segment with an earlier one that has a link.
+///
+/// A VIP without an instance is active on all interfaces, but on one segment a single MAC may answer
+/// for it: hosts would hear another one at each question.
+pub fn silent_ports(ports: &[Port]) -> Vec<PortId> {
+    let up = |port: &&Port| port.link.is_some_and(|link| link.up);
+    let up: Vec<&Port> = ports.iter().filter(up).collect();
+    let repeated = up.iter().enumerate().filter(|(at, port)| {
+        up.iter().take(*at).any(|earlier| share_a_network(&earlier.networks, &port.networks))
+    });
+    repeated.map(|(_, port)| port.id).collect()
+}
+
+/// Every interface is on a link-local network, which says nothing.
+fn share_a_network(some: &[Network], others: &[Network]) -> bool {
+    let link_local = |network: &Network| match network.address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    some.iter().filter(|one| !link_local(one)).any(|one| {
+        others.iter().any(|other| one.prefix == other.prefix && one.contains(other.address))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_interfaces_on_one_segment_the_first_with_a_link_speaks() {
+        let network = |text: &str, prefix| Network { address: text.parse().unwrap(), prefix };
+        let port = |id: u16, up, networks: &[Network]| Port {
+            name: format!("eth{id}"),
+            id: PortId(id),
+            link: Some(Link { ifindex: u32::from(id) + 2, mac: Mac::default(), up, mtu: 1500 }),
+            networks: networks.to_vec(),
+        };
+        let local = network("fe80::1", 64);
+        let (a, b) = (network("10.0.0.1", 24), network("10.0.0.2", 24));
+        let elsewhere = network("10.0.1.1", 24);
+        let silent = |first_up| {
+            let first = port(0, first_up, &[a, local]);
+            let other = port(1, true, &[elsewhere, local]);
+            silent_ports(&[first, other, port(2, true, &[b, local])])
+        };
+        assert_eq!(silent(true), [PortId(2)]);
+        assert_eq!(silent(false), [], "the first one has no link");
+    }
 
     #[test]
     fn membership_respects_family_and_prefix() {

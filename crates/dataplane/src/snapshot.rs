@@ -27,6 +27,9 @@ pub struct Snapshot {
     pub guard: LoopGuard,
     /// All workers, those of the same port next to each other.
     pub workers: Vec<WorkerLink>,
+    /// Ports that do not answer the question where a VIP without a port of its own is: another port on
+    /// the same segment does.
+    pub silent_ports: Vec<PortId>,
 }
 
 /// A virtual address.
@@ -184,7 +187,8 @@ impl Snapshot {
         services.sort_unstable_by_key(|service| service.key);
         vips.sort_unstable_by_key(|vip| vip.address);
         workers.sort_unstable_by_key(|worker| (worker.port, worker.queue));
-        Self { generation, services, vips, next_hops, guard, workers }
+        let silent_ports = Vec::new();
+        Self { generation, services, vips, next_hops, guard, workers, silent_ports }
     }
 
     /// The next hop of a backend.

@@ -2,6 +2,7 @@
 //! same machine could spoil it. `make test` runs some of them at a time. Needs root.
 
 mod alerts;
+mod announcements;
 mod closed_ports;
 mod health_flap;
 mod health_frozen;

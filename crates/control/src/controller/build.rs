@@ -14,6 +14,7 @@ use super::report::Report;
 use super::service::{Built, ServiceRuntime};
 use super::{Command, Controller, Due, Owner, STANDALONE};
 use crate::desired::{self, ClosedPorts};
+use crate::port::silent_ports;
 
 impl Controller {
     /// Publishes what the state says now.
@@ -33,7 +34,7 @@ impl Controller {
             }
         }
         let services = self.build_services();
-        let snapshot = Snapshot::new(
+        let mut snapshot = Snapshot::new(
             self.generation,
             services,
             self.vips.clone(),
@@ -41,6 +42,7 @@ impl Controller {
             self.guard.clone(),
             self.workers.clone(),
         );
+        snapshot.silent_ports = silent_ports(&self.reach.ports);
         self.commands.push_back(Command::Publish(Arc::new(snapshot)));
     }
 

@@ -18,9 +18,15 @@ impl Forwarder {
     #[inline(never)]
     pub(super) fn local(&self, ctx: &BurstContext<'_>, source: Mac, packet: &Packet) -> Decision {
         match *packet {
-            Packet::WhoHas { target } | Packet::EchoRequest { dst: target } => {
+            Packet::WhoHas { target } => {
+                // Two MACs for one VIP on one segment would take turns in each neighbour table.
+                let shared = ctx.snapshot.vip(target).is_some_and(|vip| vip.port.is_none());
+                if shared && ctx.snapshot.silent_ports.contains(&self.port) {
+                    return drop_for(DropReason::Inactive);
+                }
                 self.asked_for(ctx, target)
             }
+            Packet::EchoRequest { dst: target } => self.asked_for(ctx, target),
             Packet::IcmpError(key) => {
                 super::refuse_own(ctx, source)?;
                 self.icmp_error(ctx, source, &key)

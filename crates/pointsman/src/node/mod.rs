@@ -17,6 +17,7 @@ mod permission;
 mod readiness;
 mod report;
 mod service_manager;
+mod standalone;
 mod start;
 mod track;
 mod view;
@@ -193,6 +194,7 @@ impl Node {
         self.look_at_handshakes(now);
         self.release_held(now);
         self.follow_vrrp(now);
+        self.follow_standalone();
         self.hooks.turn(now);
         self.announce();
         self.tell_systemd(now);

@@ -29,12 +29,14 @@ pub(super) struct Vrrp {
     pub(super) thread: VrrpLoop,
     pub(super) members: Vec<Member>,
     groups: Vec<GroupState>,
+    /// Where VIPs without an instance were announced last.
+    pub(super) announced: BTreeMap<PortId, super::standalone::Announced>,
     /// Whether each link of this machine is up.
     links: BTreeMap<String, bool>,
     /// Until then first verdicts are waited for.
     decide_by: Tick,
     /// Whether the VIPs without an instance are active.
-    standalone: bool,
+    pub(super) standalone: bool,
 }
 
 /// Members of one sync group (or one instance alone) and when to open their sockets again.
@@ -220,8 +222,9 @@ impl Node {
         let thread =
             VrrpLoop::start(self.steer.leases(), fixed).context("cannot start the VRRP thread")?;
         let decide_by = clock::now() + DECIDE_WAIT;
-        let links = BTreeMap::new();
-        let mut vrrp = Vrrp { thread, members, groups, links, decide_by, standalone: false };
+        let (links, announced) = (BTreeMap::new(), BTreeMap::new());
+        let standalone = false;
+        let mut vrrp = Vrrp { thread, members, groups, announced, links, decide_by, standalone };
         vrrp.see_links(picture);
         self.vrrp = Some(vrrp);
         self.tell_vrrp_of_workers();

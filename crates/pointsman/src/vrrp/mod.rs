@@ -10,6 +10,7 @@ mod advert_filter;
 mod advert_socket;
 mod neighbour_socket;
 mod report;
+mod standalone;
 mod sync_group;
 mod thread;
 mod watch;
@@ -33,6 +34,7 @@ use crate::worker::shared::WorkerShared;
 
 pub use advert_socket::{AdvertSocket, LocalEndpoint};
 pub use report::{Counters, LATE_BOUNDS, Report};
+pub use standalone::Standalone;
 pub use sync_group::SyncGroup;
 
 /// The running thread; dropping it makes every VIP inactive, then says goodbye.
@@ -70,6 +72,8 @@ pub enum Command {
     Workers(Vec<(PortId, Arc<WorkerShared>)>),
     /// Whether the VIPs without a VRRP instance are to be active; they are not at first.
     Standalone(bool),
+    /// Announce the VIPs without an instance on this interface, at once and once more; `None`: no more.
+    Announce(PortId, Option<Box<Standalone>>),
     /// An event for one instance: a resignation, an announcement.
     Event(usize, Event),
 }

@@ -43,6 +43,18 @@ impl NeighbourSocket {
         Ok(Self { socket, vips: config.vips.clone(), mac: endpoint.mac, primary: endpoint.primary })
     }
 
+    /// A socket that only announces.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open).
+    pub(super) fn sender(ifindex: u32, mac: Mac, vips: Vec<IpAddr>) -> io::Result<Self> {
+        let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
+        socket.set_nonblocking(true)?;
+        // With protocol 0 it receives nothing.
+        sys::bind_packet(socket.as_fd(), ifindex, 0)?;
+        Ok(Self { socket, vips, mac, primary: IpAddr::from([0, 0, 0, 0]) })
+    }
+
     /// The MAC that the VIPs belong to.
     pub(super) const fn mac(&self) -> Mac {
         self.mac

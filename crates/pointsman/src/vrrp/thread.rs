@@ -1,5 +1,6 @@
 //! The loop: sockets, commands, timers, in this order, in every turn.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -11,13 +12,14 @@ use std::time::{Duration, Instant};
 use control::STANDALONE;
 use control::vrrp::{Block, DiscardedAdvert, Event, Reject};
 use crossbeam::channel::{Receiver, Sender};
-use dataplane::{InstanceSlot, Tick};
+use dataplane::{InstanceSlot, PortId, Tick};
 use rustix::event::{Timespec, epoll};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
 use super::report::{Counters, Report};
+use super::standalone::Standalone;
 use super::sync_group::SyncGroup;
 use super::watch::{LOOK_EVERY, Watch};
 use super::{Anchor, Command, EventKind, Instance, InstanceEvent, Shared};
@@ -37,6 +39,7 @@ const EVENTS: usize = 600;
 #[derive(Debug)]
 pub(super) struct Thread {
     groups: Vec<Option<Box<SyncGroup>>>,
+    announcing: BTreeMap<PortId, Box<Standalone>>,
     ctx: ThreadContext,
     watch: Watch,
     inbox: Receiver<Command>,
@@ -105,8 +108,19 @@ impl Thread {
         let ctx = ThreadContext { leases, anchor: Anchor::new(), instances, reports, outbox };
         let watch = Watch::default();
         let next_look = Instant::now();
-        let standalone = false;
-        Ok(Self { groups, ctx, watch, inbox, shared, epoll, timer, next_look, standalone })
+        let (standalone, announcing) = (false, BTreeMap::new());
+        Ok(Self {
+            groups,
+            announcing,
+            ctx,
+            watch,
+            inbox,
+            shared,
+            epoll,
+            timer,
+            next_look,
+            standalone,
+        })
     }
 
     /// Whatever ends the loop, a panic of its own included: VIPs are released, and goodbyes sent.
@@ -160,6 +174,9 @@ impl Thread {
             self.look();
         }
         let mut next = self.next_look;
+        let now = Instant::now();
+        let announcing = self.announcing.values_mut().filter_map(|vips| vips.on_time(now));
+        next = announcing.fold(next, Instant::min);
         for group in self.groups.iter_mut().flatten() {
             if let Some(due) = group.on_time(&mut self.ctx) {
                 next = next.min(due);
@@ -196,6 +213,12 @@ impl Thread {
             Command::Standalone(active) => {
                 self.standalone = active;
                 self.renew_standalone();
+            }
+            Command::Announce(port, Some(vips)) => {
+                self.announcing.insert(port, vips);
+            }
+            Command::Announce(port, None) => {
+                self.announcing.remove(&port);
             }
             Command::Event(instance, event) => self.handle(instance, event),
         }

@@ -380,6 +380,21 @@ fn questions_about_active_vips_are_answered() {
 }
 
 #[test]
+fn on_a_shared_segment_one_port_tells_where_a_vip_is() {
+    let mut node = Node::new(site());
+    node.snapshot.silent_ports = vec![PortId(0)];
+    for (question, expected) in [
+        (web().who_has(), Outcome::Dropped(DropReason::Inactive)),
+        (web6().who_has(), Outcome::Dropped(DropReason::Inactive)),
+        (web().echo(), Outcome::Answered),
+    ] {
+        assert_eq!(node.burst(0, &mut vec![question]), [expected]);
+    }
+    node.snapshot.silent_ports = vec![PortId(1)];
+    assert_eq!(node.burst(0, &mut vec![web().who_has()]), [Outcome::Answered]);
+}
+
+#[test]
 fn a_question_that_must_not_be_answered_is_malformed() {
     let mut node = Node::new(site());
     let group = Mac([1, 0, 0x5e, 0, 0, 1]);
