@@ -181,8 +181,9 @@ fn rare_datagrams_stay_on_their_backend() {
                 site.backend(crate::Addr::from_v4([172, 16, 0, last]), 1);
             }
             let mut node = Node::new(site);
+            // No multiple of the backends: in turn, each would be chosen another one.
             let clients: Vec<Client> =
-                (0..20).map(|index| Client::new(index, VIP).to(53)).collect();
+                (0..21).map(|index| Client::new(index, VIP).to(53)).collect();
             let backends: Vec<u16> =
                 clients.iter().map(|client| node.to(0, client.udp())).collect();
             let pauses = match timeout {
