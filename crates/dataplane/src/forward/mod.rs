@@ -264,7 +264,9 @@ impl Forwarder {
         work: &Work,
     ) -> Verdict {
         let mut work = *work;
-        if let Packet::Tcp(_, tcp) = &mut work.packet {
+        if let Packet::Tcp(_, tcp) = &mut work.packet
+            && tcp.acknowledges()
+        {
             tcp.next = packet::next_sequence(frames.frame(index));
         }
         let decision = self.decide(ctx, &work);
