@@ -168,7 +168,7 @@ pub fn zero_copy_remedy(errno: Errno) -> &'static str {
         }
         Errno::INVAL => {
             "change what the driver does not take: more RX ring entries (`ethtool -G`), a smaller \
-             MTU, LRO off (`ethtool -K`)"
+             MTU, LRO off (`ethtool -K`); virtio_net takes it with `iommu_platform=on` for the device"
         }
         Errno::BUSY => "end what else uses the queue",
         Errno::NOMEM | Errno::NOBUFS => "give the host more memory or use fewer `frames`",

@@ -1,9 +1,10 @@
 //! Requirement: on every supported kernel and network card the product forwards, or refuses to start
 //! with a message that names cause and remedy; none says that it is ready and loses traffic.
 //!
-//! Each test is a table whose rows are machines ([`rows`]); all rows run, one after the other, and a
-//! summary is printed at the end. Boots dozens of QEMU guests: `make test-kernels`, `make test-nic`.
-//! `POINTSMAN_ROWS=igb` runs only the rows whose description has that text.
+//! Each test is a table whose rows are machines ([`rows`]); all rows run, as many at once as there are
+//! CPUs (`POINTSMAN_AT_ONCE`), and a summary is printed at the end. Boots dozens of QEMU guests: `make
+//! test-kernels`, `make test-nic`. `POINTSMAN_ROWS=igb` runs only the rows whose description has that
+//! text.
 
 mod above;
 mod life;
@@ -12,6 +13,12 @@ mod rows;
 mod run;
 mod takeover;
 mod vlan;
+
+use std::{
+    num::NonZero,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread::available_parallelism,
+};
 
 use anyhow::{Result, ensure};
 
@@ -39,19 +46,40 @@ fn takeover_between_guests() -> Result<()> {
     all(rows::PAIRS, "take-over", takeover::run)
 }
 
-fn all(rows: &[Row], title: &str, run: impl Fn(&Row) -> Line) -> Result<()> {
+fn all(rows: &[Row], title: &str, run: impl Fn(&Row) -> Line + Sync) -> Result<()> {
     verdict(&all_lines(rows, run), title)
 }
 
-fn all_lines(rows: &[Row], run: impl Fn(&Row) -> Line) -> Vec<Line> {
+/// Runs the rows, some at once: a guest mostly waits, or has one CPU busy.
+fn all_lines(rows: &[Row], run: impl Fn(&Row) -> Line + Sync) -> Vec<Line> {
     let only = std::env::var("POINTSMAN_ROWS").unwrap_or_default();
-    let chosen = rows.iter().filter(|row| row.to_string().contains(&only));
-    let line = |row: &Row| {
-        let line = run(row);
-        print(std::slice::from_ref(&line));
-        line
+    let rows: Vec<&Row> = rows.iter().filter(|row| row.to_string().contains(&only)).collect();
+    let at_once = std::env::var("POINTSMAN_AT_ONCE").ok().and_then(|text| text.parse().ok());
+    let at_once = at_once.unwrap_or_else(|| available_parallelism().map_or(1, NonZero::get));
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut lines = Vec::new();
+        while let Some((at, row)) = {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            rows.get(at).map(|row| (at, *row))
+        } {
+            let line = run(row);
+            print(std::slice::from_ref(&line));
+            lines.push((at, line));
+        }
+        lines
     };
-    chosen.map(line).collect()
+    let mut lines: Vec<(usize, Line)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| {
+                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect()
+    });
+    lines.sort_unstable_by_key(|(at, _)| *at);
+    lines.into_iter().map(|(_, line)| line).collect()
 }
 
 fn verdict(lines: &[Line], title: &str) -> Result<()> {

@@ -144,7 +144,7 @@ pub(crate) const CARDS: &[Row] = &[
     row(Kernel::V6_12, VIRTIO)
         .options("ctrl_guest_offloads=off")
         .refused(&["ctrl_guest_offloads=on"]),
-    row(Kernel::V6_12, VIRTIO).options("mrg_rxbuf=off"),
+    row(Kernel::V6_12, VIRTIO).options("mrg_rxbuf=off").got(GENERIC),
     row(Kernel::V6_16, VIRTIO).options(IOMMU).got(ZERO_COPY),
     row(Kernel::V7_3, VIRTIO).size(4, 2),
     row(Kernel::V7_3, VIRTIO).options(IOMMU).got(ZERO_COPY),
