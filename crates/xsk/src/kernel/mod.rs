@@ -336,10 +336,13 @@ impl Rings for KernelRings {
 
     fn statistics(&self) -> io::Result<Statistics> {
         let kernel = self.rx.fd().xdp_statistics()?;
+        // A poll(2) may have read the test that waits, which is not known as read yet.
+        let waiting = self.test_waits && kernel.tx_invalid_descs() > self.read_before;
+        let tests = self.tests + u64::from(waiting);
         Ok(Statistics {
             rx_dropped: kernel.rx_dropped(),
             rx_invalid_descs: kernel.rx_invalid_descs(),
-            tx_invalid_descs: kernel.tx_invalid_descs().saturating_sub(self.tests),
+            tx_invalid_descs: kernel.tx_invalid_descs().saturating_sub(tests),
             tx_dropped: self.sender.as_ref().map_or(0, |sender| sender.dropped()),
             rx_ring_full: kernel.rx_ring_full(),
             rx_fill_ring_empty_descs: kernel.rx_fill_ring_empty_descs(),
