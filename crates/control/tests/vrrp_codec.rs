@@ -158,6 +158,7 @@ fn misdirected() -> Vec<Case> {
     let other = Config { vrid: Vrid::new(52).unwrap(), ..config() };
     let from = |source| Envelope { source, ..v4() };
     let to = |destination| Envelope { destination, ..v4() };
+    let other_vip = Config { vips: vec![ip(11)], ..config() };
     let only = Config { peers: vec![ip(4)], ..config() };
     let unicast = Config { peers: vec![PEER], unicast: true, ..config() };
     vec![
@@ -172,6 +173,7 @@ fn misdirected() -> Vec<Case> {
         (config(), good.clone(), from([224, 0, 0, 1].into()), Err(Reject::Family)),
         (config(), good.clone(), from([0; 4].into()), Err(Reject::Family)),
         (only, good.clone(), v4(), Err(Reject::Source)),
+        (other_vip, good.clone(), v4(), Err(Reject::Addresses)),
         (config(), good.clone(), to(ip(2)), Err(Reject::Destination)),
         (unicast, good, v4(), Err(Reject::Destination)),
     ]
