@@ -162,9 +162,10 @@ pub(crate) const CARDS: &[Row] = &[
     row(Kernel::V7_3, Card::E1000e).got(GENERIC),
     row(Kernel::V7_3, Card::E1000e).interface(NATIVE_MODE).refused(&["mode = \"generic\""]),
     row(Kernel::V6_1, Card::Vmxnet3).got(GENERIC),
-    row(Kernel::V6_12, Card::Vmxnet3),
-    row(Kernel::V6_12, Card::Vmxnet3).size(1, 2),
-    row(Kernel::V7_3, Card::Vmxnet3),
+    row(Kernel::V6_12, Card::Vmxnet3).got(GENERIC),
+    row(Kernel::V6_12, Card::Vmxnet3).size(1, 2).got(GENERIC),
+    row(Kernel::V6_12, Card::Vmxnet3).interface(NATIVE_MODE),
+    row(Kernel::V7_3, Card::Vmxnet3).got(GENERIC),
 ];
 
 /// What stands on a card.
@@ -187,7 +188,7 @@ pub(crate) const LIVES: &[Row] = &[
     row(Kernel::V6_1, Card::Igb),
     row(Kernel::V7_3, Card::Igb).got(ZERO_COPY),
     row(Kernel::V6_12, Card::E1000e).got(GENERIC),
-    row(Kernel::V6_12, Card::Vmxnet3),
+    row(Kernel::V6_12, Card::Vmxnet3).got(GENERIC),
 ];
 
 /// Pairs of guests for a take-over.

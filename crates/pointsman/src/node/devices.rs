@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use super::Node;
 use super::local_senders::Said;
 use super::offloads::Offloads;
+use super::quirks::spoil_native;
 use crate::clock;
 use crate::layers::{Kind, Layers};
 use crate::netlink::Picture;
@@ -203,6 +204,7 @@ impl Device {
                 Ok(AttachMode::Generic)
             }
             (XdpMode::Auto, kind) if kind.is_stacked() => Ok(AttachMode::Generic),
+            (XdpMode::Auto, _) if spoil_native(&self.wanted.name) => Ok(AttachMode::Generic),
             (XdpMode::Auto, _) => Ok(AttachMode::Auto),
             (XdpMode::Native, _) => Ok(AttachMode::Native),
             (XdpMode::Generic, _) => Ok(AttachMode::Generic),

@@ -14,6 +14,7 @@ mod neighbours;
 mod nics;
 mod offloads;
 mod permission;
+mod quirks;
 mod readiness;
 mod report;
 mod service_manager;
