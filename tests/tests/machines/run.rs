@@ -112,7 +112,7 @@ fn verified(guest: &Guest) -> Result<String> {
 
 /// The message that the product ended with, without the place in the configuration.
 fn refusal(log: &str) -> String {
-    let message = log.rfind("error: ").map_or(log, |at| &log[at..]);
+    let message = log.rsplit_once("error: ").map_or(log, |(_, message)| message);
     let message = message.split("\n -->").next().unwrap_or_default();
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }

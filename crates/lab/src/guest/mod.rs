@@ -35,6 +35,7 @@ mod spec;
 
 use std::{
     fs,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -323,10 +324,17 @@ impl Guest {
     fn connect(mut qemu: Process, number: u8, release: String, dir: PathBuf) -> Result<Self> {
         let name = node_name(Role::Balancer, number);
         let (monitor, serial) = (dir.join("qmp"), dir.join("shell"));
-        qemu.wait_until("opens its sockets", STEP, |_| Ok(monitor.exists() && serial.exists()))?;
-        // Before the guest writes: what it prints without a listener is lost.
-        let mut shell = Shell::connect(&serial)?;
-        let qmp = Qmp::connect(&monitor)?;
+        // Before the guest writes: what it prints without a listener is lost. A socket's file is there
+        // before QEMU listens.
+        let mut streams = None;
+        qemu.wait_until("opens its sockets", STEP, |_| {
+            let both = UnixStream::connect(&serial).ok().zip(UnixStream::connect(&monitor).ok());
+            streams = both;
+            Ok(streams.is_some())
+        })?;
+        let (serial, monitor) = streams.ok_or(LabError::Interrupted)?;
+        let mut shell = Shell::new(serial)?;
+        let qmp = Qmp::new(monitor)?;
         let booted = qemu.wait_until("boots", BOOT, |_| shell.seen("#shell\n"));
         booted.map_err(|error| LabError::Malformed {
             what: format!("boot of {name} ({release})"),

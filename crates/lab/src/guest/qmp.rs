@@ -3,7 +3,6 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     os::unix::net::UnixStream,
-    path::Path,
     time::Duration,
 };
 
@@ -17,11 +16,9 @@ pub(super) struct Qmp {
 }
 
 impl Qmp {
-    /// Connects to QEMU's socket, which must exist.
-    pub(super) fn connect(path: &Path) -> Result<Self> {
-        let doing = || format!("connect to {}", path.display());
-        let stream = UnixStream::connect(path).doing(doing)?;
-        stream.set_read_timeout(Some(ANSWER)).doing(doing)?;
+    /// Takes over a connection to QEMU's socket.
+    pub(super) fn new(stream: UnixStream) -> Result<Self> {
+        stream.set_read_timeout(Some(ANSWER)).doing(|| "set a time-out".into())?;
         let mut this = Self { stream: BufReader::new(stream) };
         this.read()?;
         this.execute("qmp_capabilities", json!({}))?;

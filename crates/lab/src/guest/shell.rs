@@ -6,7 +6,6 @@
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     os::unix::net::UnixStream,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -21,10 +20,9 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    /// Connects to the serial port's socket, which must exist.
-    pub(super) fn connect(path: &Path) -> Result<Self> {
-        let doing = || format!("connect to {}", path.display());
-        let stream = UnixStream::connect(path).doing(doing)?;
+    /// Takes over a connection to the serial port's socket.
+    pub(super) fn new(stream: UnixStream) -> Result<Self> {
+        let doing = || "set time-outs".into();
         stream.set_read_timeout(Some(STEP)).doing(doing)?;
         stream.set_write_timeout(Some(Duration::from_secs(20))).doing(doing)?;
         Ok(Self { stream, commands: 0, buffer: Vec::new() })
