@@ -321,7 +321,7 @@ fn too_little_locked_memory_is_named_with_both_numbers() {
     assert_eq!(opened(4096, ZeroCopy::Off), Ok((2048, None)));
     // The kernel gives the memory of a closed socket back a moment later.
     let again = |_| {
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
         opened(4096, ZeroCopy::Auto).ok()
     };
     let bound = (0..200).find_map(again);
