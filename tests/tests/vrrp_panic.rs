@@ -30,10 +30,11 @@ fn a_panic_of_any_thread_hands_the_vips_over_and_ends_the_process() -> Result<()
         pair.wait(ms(300));
         let outage = probes.finish().longest_outage();
         let peer = pair.second().log().split_off(before.1);
-        // Its goodbye was heard, so nobody had to wait for silence.
+        // Its goodbye was heard, so the peer did not wait for silence.
         assert!(peer.contains("goodbye") || peer.contains("priority 0"), "{thread}: {peer}");
         note(&format!("{thread}: ended after {ended:?}, outage {outage:?}"));
-        let limit = pair.settings.skew_of_backup() + ms(100);
+        // The control loop notices a panic within its tick of 100 ms; silence would take 361 ms.
+        let limit = pair.settings.skew_of_backup() + ms(200);
         assert!(outage <= limit, "{thread}: {outage:?}, above {limit:?}");
         pair.restart_first()?;
         pair.wait_active(0)?;
