@@ -26,7 +26,7 @@ demo: packages ## show the balancer at work in namespaces; writes demo-report.ht
 lint: packages-lint ## format, clippy, docs, purity, shell scripts, dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	.ci/purity
 	shellcheck $$(git grep -lE '^#!/bin/(ba)?sh')
 	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny --version $(CARGO_DENY)

@@ -11,7 +11,7 @@ use crate::key::FlowKey;
 /// TCP reset (RFC 9293 §3.10.7.1), ICMP port unreachable (RFC 1122 §4.1.3.1, RFC 4443 §3.1), ICMP
 /// protocol unreachable (RFC 1122 §3.2.2.1) or "unrecognized next header" (RFC 4443 §3.4).
 ///
-/// As [`unreachable`](super::unreachable); and never about a fragment, an ICMP message or a packet
+/// As [`unreachable`](super::unreachable()); and never about a fragment, an ICMP message or a packet
 /// whose checksum is wrong. A UDP datagram without a checksum is answered over IPv4 only, where it
 /// may have none.
 pub(crate) fn closed(buffer: &mut [u8], len: usize, own: Mac) -> Option<usize> {

@@ -32,7 +32,7 @@ pub(super) struct Error {
 }
 
 /// Turns the packet in `buffer[..len]`, sent by the first address to the second, into an error about
-/// it. As [`unreachable`].
+/// it. As [`unreachable()`].
 pub(super) fn error(
     buffer: &mut [u8],
     len: usize,
