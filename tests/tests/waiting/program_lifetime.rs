@@ -106,7 +106,7 @@ fn programs_inherit_nothing_of_the_daemon() -> Result<()> {
     };
     let check = script(node.dir(), "check", &facts(&check_out))?;
     let hook = script(node.dir(), "hook", &facts(&hook_out))?;
-    let health = format!("script = [{check:?}]\ninterval = \"200ms\"\ntimeout = \"190ms\"");
+    let health = format!("script = [{check:?}]\ninterval = \"1s\"\ntimeout = \"900ms\"");
     let notify = format!("\n[service.notify]\ncommand = [{hook:?}]\n");
     let text = config(&ServiceText::web(&lab).health(&health)) + &notify;
     let before = "env SECRET=1 choom -n 500 -- nice -n -5 prlimit --nofile=1000:5000";
