@@ -4,7 +4,7 @@
 CARGO ?= cargo
 PACKAGES_BUILD = clang gcc libc6-dev libelf-dev llvm m4 make pkg-config zlib1g-dev
 PACKAGES_LAB = arping bpftool curl ethtool iproute2 iputils-ping keepalived kmod nginx-light openssl procps prometheus \
-	tcpdump util-linux
+	systemd tcpdump util-linux
 # Guests: QEMU, and what unpacks kernels and programs for them.
 PACKAGES_GUEST = binutils debian-archive-keyring qemu-system-x86 xz-utils
 DEMO_REPORT ?= demo-report.html
