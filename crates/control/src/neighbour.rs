@@ -7,7 +7,7 @@ use dataplane::Mac;
 /// What the kernel says of a neighbour (`NUD_*`, `include/uapi/linux/neighbour.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Neighbour {
-    /// An administrator entered the MAC (`NUD_PERMANENT`, `NUD_NOARP`): nobody asks for it.
+    /// An administrator entered the MAC (`NUD_PERMANENT`, `NUD_NOARP`): it is never resolved.
     Static(Mac),
     /// A MAC is known; it may be due for confirmation.
     Resolved(Mac),

@@ -118,7 +118,7 @@ pub enum Suspicion {
     /// It is not suspected.
     #[default]
     None,
-    /// Unanswered SYNs alone, which anybody can forge: sources whose template names it come back
+    /// Unanswered SYNs alone, which any host can forge: sources whose template names it come back
     /// all the same, but for a SYN that they had to send again.
     Syns,
     /// A check failed: new connections of all sources go elsewhere.
@@ -145,7 +145,7 @@ impl NextHop {
         Mac([a, b, c, d, e, f])
     }
 
-    /// The next hop of a slot that nobody has.
+    /// The next hop of an unused slot.
     pub const NONE: Self = Self {
         macs: [0; 12],
         port: PortId(u16::MAX),

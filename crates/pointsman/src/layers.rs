@@ -144,7 +144,8 @@ impl Layers {
         if *kind == Kind::IpVlan {
             return Some(Unsuitable {
                 what: format!("interface {name} is an ipvlan"),
-                why: "it gets frames for its own addresses only, and a VIP is none".to_owned(),
+                why: "it gets frames for its own addresses only, and a VIP is not one of them"
+                    .to_owned(),
                 remedy: "use a macvlan, or the device below it".to_owned(),
             });
         }

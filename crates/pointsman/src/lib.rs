@@ -11,7 +11,7 @@
 //! | [`status`], [`metrics`] | the state as a document, and as Prometheus text |
 //! | [`cli`] | sub-commands |
 //! | [`log`], [`panics`], [`signals`] | what must not end the daemon, or must end it in order |
-//! | [`systemd`] | what systemd is told |
+//! | [`systemd`] | notifications to systemd |
 //! | [`clock`], [`priority`], [`sys`] | the one clock; who goes first; system calls without a safe wrapper |
 
 pub mod cli;

@@ -126,7 +126,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Whether nothing but unanswered SYNs speaks against the backend, which anybody can forge.
+    /// Whether nothing but unanswered SYNs speaks against the backend, which any host can forge.
     pub fn is_unanswered_only(&self) -> bool {
         let Self::Failing(troubles) = self else { return false };
         let only = |trouble: &Trouble| {

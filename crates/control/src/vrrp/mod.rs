@@ -36,7 +36,7 @@
 //!   any other sender changes no timer, no interval and no activation; an Active answers it, as the
 //!   RFC says.
 //! * A predecessor's lease is waited for while that one may still be renewing it: not longer than a
-//!   lease after the advert that told it to yield.
+//!   lease after the advert that made it yield.
 //! * A Backup whose timer is late by more than an interval was not listening, and waits again.
 //!
 //! Together: crashes and frozen processes alone never give two owners; a network that loses packets

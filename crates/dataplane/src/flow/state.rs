@@ -3,7 +3,7 @@
 use crate::key::Protocol;
 
 /// Where a flow stands. In direct routing only the client's packets are seen, as in ip_vs
-/// (`ip_vs_proto_tcp.c`, the input-only table), and anybody can send those of a handshake from a
+/// (`ip_vs_proto_tcp.c`, the input-only table), and any host can send those of a handshake from a
 /// forged address. So a TCP flow is *unproven* until a second segment's numbers advance; until then
 /// it makes room for others, holds no template and is no load to its backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -370,7 +370,7 @@ impl Forwarder {
 
 /// A backend's connections over all workers. Choices whose connection is not proven yet count as
 /// connections: else a burst of SYNs would all go to the one that was emptiest before it. Flows that
-/// are not proven do not count: anybody can make any number of them.
+/// are not proven do not count: any host can make any number of them.
 fn load(snapshot: &Snapshot, backend: BackendSlot) -> Load {
     let mut active = 0;
     let mut inactive = 0;

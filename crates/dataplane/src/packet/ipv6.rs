@@ -119,7 +119,7 @@ enum Walk<'a> {
 fn walk(mut next: u8, mut body: &[u8]) -> Walk<'_> {
     let mut extent = Extent::Whole;
     for position in 0..=MAX_EXTENSIONS {
-        // RFC 8200 §4.1: next_hop-by-next_hop options only at the beginning.
+        // RFC 8200 §4.1: hop-by-hop options only at the beginning.
         let known = matches!(next, ROUTING | FRAGMENT | DESTINATION_OPTIONS)
             || (next == HOP_BY_HOP && position == 0);
         if !known {

@@ -130,7 +130,7 @@ const ACK: u8 = 0x10;
 /// Classifies an Ethernet frame with up to two VLAN tags (IEEE 802.1Q, 802.1ad).
 ///
 /// Reads nothing behind the frame, allocates nothing and never panics. IPv4 options, IPv6
-/// next_hop-by-next_hop, routing, destination-option and fragment headers are walked over (at most
+/// hop-by-hop, routing, destination-option and fragment headers are walked over (at most
 /// [`MAX_EXTENSIONS`]); no checksum is verified but that of a neighbour solicitation.
 #[inline]
 pub fn parse(frame: &[u8]) -> Packet {

@@ -149,7 +149,7 @@ fn extension_headers_are_bounded() {
     assert_eq!(parse(&chain(MAX_EXTENSIONS)), Packet::Tcp(key6(Protocol::Tcp), samples::fields(3)));
     let other = Packet::Other { dst: Addr::from_v6(VIP6) };
     assert_eq!(parse(&chain(MAX_EXTENSIONS + 1)), other);
-    // A next_hop-by-next_hop header that is not the first is none.
+    // A hop-by-hop header that is not the first is invalid (RFC 8200 §4.1).
     let mut misplaced = chain(2);
     misplaced[54] = 0;
     assert_eq!(parse(&misplaced), other);

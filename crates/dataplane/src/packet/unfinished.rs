@@ -25,7 +25,7 @@ pub fn finish_checksum(frame: &mut [u8]) -> bool {
     }
     // The field's own content adds the pseudo header.
     let finished = match (field, Sum::default().add(message).checksum()) {
-        // RFC 768: zero would say that there is none.
+        // RFC 768: zero would mean that there is no checksum.
         (Field::Udp, [0, 0]) => [0xff, 0xff],
         (_, checksum) => checksum,
     };

@@ -212,7 +212,7 @@ fn no_way() -> Failure {
     Failure::Local("no link towards the backend".to_owned())
 }
 
-/// What a script is told.
+/// The environment of a script.
 fn environment(
     service: &Service,
     backend: &Backend,

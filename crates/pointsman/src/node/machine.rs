@@ -192,7 +192,7 @@ fn check_interface(
     )
 }
 
-/// Every interface has such an IPv6 address: it tells nobody anything.
+/// Every interface has such an IPv6 address: it identifies no network.
 fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }

@@ -59,7 +59,7 @@ impl Node {
         }
     }
 
-    /// The hook of a service, and what every hook of it is told.
+    /// The hook of a service, and the environment that all of its hooks share.
     fn notify_of(&self, service: &str, state: &str) -> Option<(Notify, Vec<Variable>)> {
         let service = self.wanted(service)?;
         let environment = vec![

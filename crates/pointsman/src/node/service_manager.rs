@@ -1,4 +1,4 @@
-//! What the service manager is told of the node.
+//! What the service manager learns of the node.
 
 use std::time::Duration;
 

@@ -16,7 +16,7 @@ use crate::process::{self, Program, Variable};
 pub(super) struct Tracking {
     tracker: Tracker,
     sources: Vec<Source>,
-    /// What a script is told.
+    /// The environment of a script.
     environment: Vec<Variable>,
     next_files: Tick,
 }

@@ -58,7 +58,7 @@ static DIRECT: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 /// By this variable what a program starts is recognised.
 const MARK: &str = "POINTSMAN_RUN";
-/// All that a program finds in its environment, besides what it is told.
+/// The environment of every program, besides the variables of its event.
 const ENVIRONMENT: [(&str, &str); 2] =
     [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8")];
 

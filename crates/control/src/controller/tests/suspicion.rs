@@ -1,4 +1,4 @@
-//! What the packet path is told of a suspicion.
+//! What the packet path learns of a suspicion.
 
 use Condition::{Down, Suspected, Up};
 use dataplane::Suspicion;

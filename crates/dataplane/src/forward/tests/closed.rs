@@ -72,7 +72,7 @@ fn a_vip_may_be_silent_about_them() {
     node.check_equation();
 }
 
-/// A scan costs the answers that a second has, and nobody else's.
+/// A scan uses up the answers of a second, and affects no other traffic.
 #[test]
 fn answers_are_bounded_in_rate() {
     let mut node = node(true);
