@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -62,9 +63,18 @@ fn look(parent: u32, seen: &mut BTreeMap<&'static str, BTreeSet<u32>>) -> Result
             let line = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
             let Some(kind) = KINDS.into_iter().find(|kind| line.contains(*kind)) else { continue };
             let Ok(list) = fs::read_dir(format!("/proc/{child}/fd")) else { continue };
-            let names = list.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-            seen.entry(kind).or_default().extend(names.filter_map(|name| name.parse::<u32>().ok()));
+            let open = list.filter_map(|entry| Some(entry.ok()?.path()));
+            let own = open.filter(|descriptor| !loads_a_library(descriptor));
+            let names = own.filter_map(|path| path.file_name()?.to_str()?.parse::<u32>().ok());
+            seen.entry(kind).or_default().extend(names);
         }
     }
     Ok(())
+}
+
+/// While a program starts, the dynamic loader holds the libraries and their cache open for a moment.
+fn loads_a_library(descriptor: &Path) -> bool {
+    fs::read_link(descriptor).is_ok_and(|file| {
+        file == Path::new("/etc/ld.so.cache") || file.to_string_lossy().contains(".so.")
+    })
 }
