@@ -167,24 +167,30 @@ impl ServiceRuntime {
             self.built = None;
             return;
         };
-        let members = self.members(now);
+        let (configured, members) = (self.configured(), self.members(now));
         self.next_step = self.step_after(now);
         let reject = self.rejects();
         let old = self.built.take();
         let built = match old {
-            Some(old) if self.is_built(&old, &members, reject) => old,
+            Some(old) if self.is_built(&old, (&configured, &members), reject) => old,
             old => {
-                let service = self.build(slot, &members, reject, old.as_ref());
-                Built { service: Arc::new(service), members }
+                let service = self.build(slot, (&configured, &members), reject, old.as_ref());
+                Built { service: Arc::new(service), configured, members }
             }
         };
         self.built = Some(built);
     }
 
-    fn is_built(&self, old: &Built, members: &[Member], reject: bool) -> bool {
+    fn is_built(
+        &self,
+        old: &Built,
+        (configured, members): (&[Member], &[Member]),
+        reject: bool,
+    ) -> bool {
         let Service { slot: _, key, instance, persistence, scheduler, reject: rejects } =
             &*old.service;
         old.members == members
+            && old.configured == configured
             && *instance == self.instance
             && *rejects == reject
             && *key == service_key(&self.wanted)
@@ -195,7 +201,7 @@ impl ServiceRuntime {
     fn build(
         &self,
         slot: ServiceSlot,
-        members: &[Member],
+        (configured, members): (&[Member], &[Member]),
         reject: bool,
         old: Option<&Built>,
     ) -> Service {
@@ -205,8 +211,8 @@ impl ServiceRuntime {
         let alike =
             |old: &&Arc<Service>| old.key == key && old.scheduler.kind() == wanted.scheduler;
         let scheduler = match old.filter(alike) {
-            Some(old) => old.scheduler.rebuilt(members),
-            None => Scheduler::new(wanted.scheduler, key, members),
+            Some(old) => old.scheduler.rebuilt(configured, members),
+            None => Scheduler::new(wanted.scheduler, key, configured).rebuilt(configured, members),
         };
         let persistence = persistence_of(wanted);
         Service { slot, key, instance: self.instance, persistence, scheduler, reject }

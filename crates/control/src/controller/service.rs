@@ -40,6 +40,9 @@ pub(super) struct ServiceRuntime {
 #[derive(Debug)]
 pub(super) struct Built {
     pub(super) service: Arc<Service>,
+    /// What connections without history are placed among.
+    pub(super) configured: Vec<Member>,
+    /// What new sources are spread over.
     pub(super) members: Vec<Member>,
 }
 
@@ -194,6 +197,17 @@ impl ServiceRuntime {
             .filter_map(|backend| {
                 let (slot, weight) = (backend.slot?, weight(backend));
                 Some(Member { slot, address: backend.wanted.address.into(), weight })
+            })
+            .collect()
+    }
+
+    /// The backends of the configuration, with its weights, whatever their health.
+    pub(super) fn configured(&self) -> Vec<Member> {
+        let members = self.backends.iter().filter(|backend| backend.role == Role::Member);
+        members
+            .filter_map(|backend| {
+                let address = backend.wanted.address.into();
+                Some(Member { slot: backend.slot?, address, weight: backend.wanted.weight })
             })
             .collect()
     }

@@ -158,7 +158,7 @@ impl Forwarder {
             self.counters.backend(backend).half_open.add(-1);
         }
         let alone = ctx.snapshot.workers.len() < 2;
-        let placed = || matched.service.scheduler.stable(matched.hash) == Some(backend);
+        let placed = || matched.stray(ctx.snapshot) == Some(backend);
         if is_member || matched.template.is_none() && (alone || placed()) {
             pending.take(matched.connection, ctx.now);
         } else {

@@ -68,7 +68,7 @@ impl Forwarder {
         if ctx.snapshot.workers.len() > 1 {
             return Err(Verdict::HandOver);
         }
-        stable(ctx.snapshot, &matched)
+        stray(ctx.snapshot, &matched)
     }
 
     /// A later fragment has no ports: it follows its source when that leaves one answer.
@@ -127,7 +127,7 @@ impl Forwarder {
             Packet::IcmpError(key) => match self.flow_backend(&ctx, &key) {
                 Some(backend) => usable(snapshot, backend),
                 None if last => ServiceMatch::find(&self.shared, snapshot, &key)
-                    .and_then(|found| stable(snapshot, &found.from(sender))),
+                    .and_then(|found| stray(snapshot, &found.from(sender))),
                 None => drop_for(DropReason::NoFlow),
             },
             Packet::Tcp(..)
@@ -177,8 +177,8 @@ impl Forwarder {
     }
 }
 
-fn stable(snapshot: &Snapshot, matched: &ServiceMatch<'_>) -> Decision {
-    matched.stable(snapshot).ok_or(Verdict::Drop(DropReason::NoFlow))
+fn stray(snapshot: &Snapshot, matched: &ServiceMatch<'_>) -> Decision {
+    matched.stray(snapshot).ok_or(Verdict::Drop(DropReason::NoFlow))
 }
 
 fn usable(snapshot: &Snapshot, backend: BackendSlot) -> Decision {

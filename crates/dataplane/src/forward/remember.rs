@@ -73,7 +73,7 @@ impl<'a> Memory<'a> {
             return;
         };
         let matched = ServiceMatch::of(self.tables, service, key);
-        if always || matched.placed(self.tables, self.now) != Some(flow.backend) {
+        if always || matched.placed(self.tables, self.snapshot, self.now) != Some(flow.backend) {
             let SharedTables { pending, .. } = self.tables;
             pending.hold(matched.connection, flow.backend, HELD, self.now);
         }

@@ -128,7 +128,7 @@ impl Forwarder {
         let snapshot = ctx.snapshot;
         let known = |backend| matched.usable(snapshot, backend) || matched.lost(snapshot, backend);
         self.recall(ctx, matched).filter(|(backend, _)| known(*backend)).or_else(|| {
-            let backend = matched.stable(snapshot)?;
+            let backend = matched.stray(snapshot)?;
             self.counters.totals.picked_up.add(1);
             Some((backend, History::None))
         })

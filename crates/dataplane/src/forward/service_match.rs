@@ -92,18 +92,31 @@ impl<'a> ServiceMatch<'a> {
         snapshot.next_hop(backend).mac() == self.sender
     }
 
-    /// The deterministic choice: that of the scheduler's hash, unless the frame came from there.
+    /// The deterministic choice for a new connection: that of the scheduler's hash, unless the frame
+    /// came from there.
     pub(super) fn stable(&self, snapshot: &Snapshot) -> Option<BackendSlot> {
         self.service.scheduler.stable_but(self.hash, &|slot| self.is_sender(snapshot, slot))
     }
 
+    /// The deterministic choice for a segment of a connection without history: among the configured
+    /// members, so that no verdict about others moves it.
+    pub(super) fn stray(&self, snapshot: &Snapshot) -> Option<BackendSlot> {
+        let taken = |slot| self.usable(snapshot, slot) && !self.is_sender(snapshot, slot);
+        self.service.scheduler.stray(self.hash, &taken)
+    }
+
     /// Where the connection is placed that has no choice of its own.
-    pub(super) fn placed(&self, tables: &SharedTables, now: Tick) -> Option<BackendSlot> {
+    pub(super) fn placed(
+        &self,
+        tables: &SharedTables,
+        snapshot: &Snapshot,
+        now: Tick,
+    ) -> Option<BackendSlot> {
         let of_source = self.template.and_then(|(key, _)| {
             let template = tables.persistence.get(&key, now).map(|template| template.backend);
             template.or_else(|| tables.pending.lookup(self.pending, now))
         });
-        of_source.or_else(|| self.service.scheduler.stable(self.hash))
+        of_source.or_else(|| self.stray(snapshot))
     }
 
     /// Whether the backend belongs to this service and may take a new connection.

@@ -13,6 +13,7 @@ mod loops;
 mod moves;
 mod other_hosts;
 mod properties;
+mod restart;
 mod spread;
 mod told;
 mod unasked;

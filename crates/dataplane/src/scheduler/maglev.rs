@@ -8,9 +8,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::hash::{backend_hash, source_hash};
+use super::hash::{backend_hash, nth, source_hash};
 use super::turns::Turns;
-use super::{Member, eligible};
+use super::{Member, weighted};
 use crate::addr::Addr;
 use crate::key::ServiceKey;
 use crate::slots::BackendSlot;
@@ -29,7 +29,7 @@ impl MaglevTable {
     /// For the members with a weight above 0, in any order. Every one of them gets at least one
     /// entry; of `n` members each gets its share but for at most `1 + share × n` entries.
     pub fn build(key: &ServiceKey, members: &[Member]) -> Self {
-        let members = eligible(members);
+        let members = weighted(members);
         let mut walks: Vec<Walk> =
             members.iter().map(|member| Walk::new(key, member.address)).collect();
         let mut free = Free::all();
@@ -45,6 +45,32 @@ impl MaglevTable {
             }
         }
         Self { entries: entries.into() }
+    }
+
+    /// This table with the entries of all but `members`, which are among those it was built for,
+    /// given to these in proportion to their weights. No other entry changes.
+    pub(super) fn restricted(&self, key: &ServiceKey, members: &[Member]) -> Self {
+        let stays = membership(members);
+        if members.is_empty() {
+            return Self::build(key, &[]);
+        }
+        if self.entries.iter().all(|&entry| stays(entry)) {
+            return self.clone();
+        }
+        let mut rest = None;
+        let mut replace = |at: usize, entry| {
+            // The next entries that the position leads to: a verdict moves only entries that led to
+            // its backend.
+            let mut tries = (1..=TRIES).filter_map(|n| self.lookup_hash(nth(at as u64, n)));
+            tries.find(|&slot| stays(slot)).unwrap_or_else(|| {
+                let rest = rest.get_or_insert_with(|| Self::build(key, members));
+                rest.entries.get(at).copied().unwrap_or(entry)
+            })
+        };
+        let entries = self.entries.iter().enumerate();
+        let entries =
+            entries.map(|(at, &entry)| if stays(entry) { entry } else { replace(at, entry) });
+        Self { entries: entries.collect() }
     }
 
     /// The backend of a source prefix; `None` without members.
@@ -73,6 +99,22 @@ impl fmt::Debug for MaglevTable {
         f.debug_struct("MaglevTable").field("entries", &self.entries.len()).finish()
     }
 }
+
+/// Whether a backend is among the members, without a search for each entry.
+fn membership(members: &[Member]) -> impl Fn(BackendSlot) -> bool {
+    let slots = members.iter().map(|member| member.slot.index());
+    let mut among = vec![false; slots.clone().max().map_or(0, |most| most + 1)];
+    for slot in slots {
+        if let Some(entry) = among.get_mut(slot) {
+            *entry = true;
+        }
+    }
+    move |slot| among.get(slot.index()).copied().unwrap_or_default()
+}
+
+/// Entries that are tried in place of one whose backend is not among the members, before a table of
+/// the members' own decides: with half of the weight left, once in 256.
+const TRIES: u64 = 8;
 
 /// A backend's permutation: `position` goes round the table in steps of `skip`, and the entry is its
 /// cube plus `shift`.

@@ -91,12 +91,21 @@ pub struct Load {
 }
 
 /// How one service's new sources are spread over its backends.
+///
+/// Two lists of members: the *configured* ones, with the weights of the configuration and whatever
+/// their health, and the *eligible* ones, which take new sources now. A verdict changes the second
+/// list only. A source whose configured member is eligible never moves because of a verdict.
 #[derive(Clone)]
 pub struct Scheduler {
     key: ServiceKey,
     kind: SchedulerKind,
-    /// Sorted, and without weight 0.
+    /// Sorted, and without weight 0, like `members`.
+    configured: Vec<Member>,
+    /// The eligible members.
     members: Vec<Member>,
+    /// Over the configured members.
+    home: MaglevTable,
+    /// Over the eligible members; the same table where all configured members are eligible.
     stable: MaglevTable,
     policy: Policy,
     cursor: Cursor,
@@ -112,19 +121,38 @@ enum Policy {
 }
 
 impl Scheduler {
-    /// For a service with these members, in any order. Takes a few milliseconds: not for a worker.
+    /// For a service with these configured members, in any order, all of which are eligible. Takes a
+    /// few milliseconds: not for a worker.
     pub fn new(kind: SchedulerKind, key: ServiceKey, members: &[Member]) -> Self {
-        Self::build(kind, key, eligible(members), Cursor::default())
+        let members = weighted(members);
+        let home = MaglevTable::build(&key, &members);
+        let stable = home.clone();
+        let policy = Policy::new(kind, &members);
+        let (configured, cursor) = (members.clone(), Cursor::default());
+        Self { key, kind, configured, members, home, stable, policy, cursor }
     }
 
-    /// With other members, and going on where this one stands. Without a change the tables are
-    /// shared with this one.
-    pub fn rebuilt(&self, members: &[Member]) -> Self {
-        let members = eligible(members);
-        if members == self.members {
+    /// With other members, and going on where this one stands. What does not change is shared with
+    /// this one.
+    pub fn rebuilt(&self, configured: &[Member], eligible: &[Member]) -> Self {
+        let (configured, members) = (weighted(configured), weighted(eligible));
+        if (&configured, &members) == (&self.configured, &self.members) {
             return self.clone();
         }
-        Self::build(self.kind, self.key, members, self.cursor.clone())
+        let home = if configured == self.configured {
+            self.home.clone()
+        } else {
+            MaglevTable::build(&self.key, &configured)
+        };
+        // Weights that grow (`slow_start`) and a fallback need tables of their own.
+        let stable = if members.iter().all(|member| configured.contains(member)) {
+            home.restricted(&self.key, &members)
+        } else {
+            MaglevTable::build(&self.key, &members)
+        };
+        let policy = Policy::new(self.kind, &members);
+        let cursor = self.cursor.clone();
+        Self { key: self.key, kind: self.kind, configured, members, home, stable, policy, cursor }
     }
 
     /// A backend for a new source; `None` without members. `hash` is [`source_hash`] of the source
@@ -140,8 +168,8 @@ impl Scheduler {
         }
     }
 
-    /// The choice that every worker and every node with the same members makes, whatever the
-    /// scheduler: for packets of flows that are not known here.
+    /// The choice for a new source that every worker and every node with the same members makes,
+    /// whatever the scheduler.
     #[inline]
     pub fn stable(&self, hash: u64) -> Option<BackendSlot> {
         self.stable.lookup_hash(hash)
@@ -153,12 +181,16 @@ impl Scheduler {
         hash: u64,
         refused: &impl Fn(BackendSlot) -> bool,
     ) -> Option<BackendSlot> {
-        let taken = |slot: &BackendSlot| !refused(*slot);
-        let mut tries = (0..STABLE_TRIES).map_while(|at| self.stable(hash::nth(hash, at)));
-        tries.find(taken).or_else(|| {
-            // Nearly all the weight is that of the one that is refused.
-            self.members.iter().map(|member| member.slot).find(taken)
-        })
+        first_of(&self.stable, &self.members, hash, &|slot| !refused(slot))
+    }
+
+    /// The choice for packets of flows that are not known here: the configured member of the hash
+    /// if it is `usable`, whatever the others are; else one of the eligible members, as for a new
+    /// source; else any that is usable.
+    pub fn stray(&self, hash: u64, usable: &impl Fn(BackendSlot) -> bool) -> Option<BackendSlot> {
+        let home = self.home.lookup_hash(hash).filter(|&slot| usable(slot));
+        home.or_else(|| first_of(&self.stable, &self.members, hash, usable))
+            .or_else(|| first_of(&self.home, &self.configured, hash, usable))
     }
 
     /// Which scheduler this is.
@@ -166,22 +198,37 @@ impl Scheduler {
         self.kind
     }
 
-    /// The members that can be chosen.
+    /// The members that can be chosen for a new source.
     pub fn members(&self) -> &[Member] {
         &self.members
     }
+}
 
-    fn build(kind: SchedulerKind, key: ServiceKey, members: Vec<Member>, cursor: Cursor) -> Self {
-        let policy = match kind {
-            SchedulerKind::Maglev => Policy::Maglev,
-            SchedulerKind::Rr => Policy::Rr(RoundRobin::new(&members)),
-            SchedulerKind::Wrr => Policy::Wrr(WeightedRoundRobin::new(&members)),
-            SchedulerKind::Lc => Policy::Lc(LeastConnections::new(&members)),
-            SchedulerKind::Wlc => Policy::Wlc(WeightedLeastConnections::new(&members)),
-        };
-        let stable = MaglevTable::build(&key, &members);
-        Self { key, kind, members, stable, policy, cursor }
+impl Policy {
+    fn new(kind: SchedulerKind, members: &[Member]) -> Self {
+        match kind {
+            SchedulerKind::Maglev => Self::Maglev,
+            SchedulerKind::Rr => Self::Rr(RoundRobin::new(members)),
+            SchedulerKind::Wrr => Self::Wrr(WeightedRoundRobin::new(members)),
+            SchedulerKind::Lc => Self::Lc(LeastConnections::new(members)),
+            SchedulerKind::Wlc => Self::Wlc(WeightedLeastConnections::new(members)),
+        }
     }
+}
+
+/// The first acceptable backend that the hash leads to in a table of these members.
+fn first_of(
+    table: &MaglevTable,
+    members: &[Member],
+    hash: u64,
+    acceptable: &impl Fn(BackendSlot) -> bool,
+) -> Option<BackendSlot> {
+    let taken = |slot: &BackendSlot| acceptable(*slot);
+    let mut tries = (0..TRIES).map_while(|at| table.lookup_hash(hash::nth(hash, at)));
+    tries.find(taken).or_else(|| {
+        // Nearly all the weight is that of backends that are not acceptable.
+        members.iter().map(|member| member.slot).find(taken)
+    })
 }
 
 impl fmt::Debug for Scheduler {
@@ -195,12 +242,12 @@ impl fmt::Debug for Scheduler {
     }
 }
 
-/// Entries of the table that are looked at for a backend that is not refused: with two of equal
-/// weights, all of them are refused once in 2³².
-const STABLE_TRIES: u64 = 32;
+/// Entries of a table that are looked at for an acceptable backend: with two of equal weights, none
+/// of them is acceptable once in 2³².
+const TRIES: u64 = 32;
 
-/// The members that can be chosen, in an order that every node agrees on.
-fn eligible(members: &[Member]) -> Vec<Member> {
+/// The members with a weight above 0, in an order that every node agrees on.
+fn weighted(members: &[Member]) -> Vec<Member> {
     let mut members: Vec<Member> =
         members.iter().copied().filter(|member| member.weight > 0).collect();
     members.sort_unstable_by_key(|member| (member.address, member.weight, member.slot));

@@ -1,5 +1,7 @@
 //! Every scheduler: spread, weights, agreement between nodes, and what a change costs.
 
+mod verdicts;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -265,7 +267,7 @@ fn a_rebuilt_scheduler_goes_on_where_it_was() {
     let (one, two, three) = (member(1, 1), member(2, 1), member(3, 1));
     let before = Scheduler::new(SchedulerKind::Rr, key(), &[one, two, three]);
     assert_eq!(before.choose(0, &idle), Some(one.slot));
-    let after = before.rebuilt(&[two, one]);
+    let after = before.rebuilt(&[two, one], &[two, one]);
     assert_eq!(after.choose(0, &idle), Some(two.slot));
     assert_eq!(before.choose(0, &idle), Some(three.slot));
     assert_eq!(after.choose(0, &idle), Some(two.slot));
@@ -277,10 +279,10 @@ fn a_rebuilt_scheduler_goes_on_where_it_was() {
 fn an_unchanged_scheduler_shares_its_tables() {
     let [mut one, two] = [member(1, 1), member(2, 1)];
     let before = Scheduler::new(SchedulerKind::Maglev, key(), &[one, two]);
-    let same = before.rebuilt(&[two, one, member(3, 0)]);
+    let same = before.rebuilt(&[two, one, member(3, 0)], &[two, one]);
     assert!(before.stable.is_same(&same.stable));
     one.weight = 2;
-    assert_ne!(before.rebuilt(&[one, two]).stable, before.stable);
+    assert_ne!(before.rebuilt(&[one, two], &[one, two]).stable, before.stable);
 }
 
 #[test]

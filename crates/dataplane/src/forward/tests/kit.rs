@@ -148,16 +148,18 @@ impl Site {
     fn services(&mut self) -> Vec<Arc<Service>> {
         let Self { offers, backends, .. } = self;
         let build = |(at, offer): (usize, &mut Offer)| {
-            let mine = backends.iter().enumerate().filter(|(_, backend)| backend.service == at);
-            let members: Vec<Member> = mine
-                .filter(|(_, backend)| backend.usable && !backend.avoid_existing_clients)
-                .map(|(slot, backend)| Member {
-                    slot: slot_of(slot),
-                    address: backend.address,
-                    weight: backend.weight,
-                })
-                .collect();
-            offer.scheduler = offer.scheduler.rebuilt(&members);
+            let members = |taken: fn(&Backend) -> bool| -> Vec<Member> {
+                let mine = backends.iter().enumerate().filter(|(_, backend)| backend.service == at);
+                mine.filter(|(_, backend)| taken(backend))
+                    .map(|(slot, backend)| Member {
+                        slot: slot_of(slot),
+                        address: backend.address,
+                        weight: backend.weight,
+                    })
+                    .collect()
+            };
+            let eligible = members(|backend| backend.usable && !backend.avoid_existing_clients);
+            offer.scheduler = offer.scheduler.rebuilt(&members(|_| true), &eligible);
             Arc::new(Service {
                 slot: ServiceSlot(u16::try_from(at).unwrap()),
                 key: offer.key,
