@@ -135,7 +135,7 @@ impl Rig {
 fn forwarder(tables: &Arc<SharedTables>, counters: &Arc<WorkerCounters>) -> Forwarder {
     let timeouts = Timeouts::default();
     let flows = FlowTable::new(FLOW_CAPACITY, SEED, &timeouts);
-    flows.memory().iter().for_each(sys::prefer_huge_pages);
+    sys::prefer_huge_pages(&flows.memory());
     Forwarder::new(PORT, MAC, flows, &timeouts, Arc::clone(tables), Arc::clone(counters))
 }
 

@@ -28,8 +28,8 @@ pub use counters::{
     WorkerCounters,
 };
 pub use flow::{
-    EndedFlow, Flow, FlowHash, FlowId, FlowState, FlowTable, Found, Membership, NewFlow, Origin,
-    Orphan, TableFull, Timeouts, Transition,
+    EndedFlow, Flow, FlowHash, FlowId, FlowMemory, FlowState, FlowTable, Found, Membership,
+    NewFlow, Origin, Orphan, TableFull, Timeouts, Transition, Words, WrongMemory,
 };
 pub use forward::{BURST, Burst, Forwarder, SharedTables};
 pub use guard::{LoopGuard, Sender};

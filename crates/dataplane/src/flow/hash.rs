@@ -21,6 +21,11 @@ impl KeyedHash {
         Self { keys: [1, 2, 3, 4, 5, 6].map(|at| split_mix(step(at))) }
     }
 
+    /// What it is keyed with: a secret.
+    pub(crate) const fn keys(&self) -> [u64; 6] {
+        self.keys
+    }
+
     /// All 37 bytes of the 5-tuple in three multiplications, of which only the last has to wait.
     #[inline]
     pub(crate) const fn flow(&self, key: &FlowKey) -> u64 {

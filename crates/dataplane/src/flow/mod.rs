@@ -17,12 +17,14 @@
 
 mod entry;
 pub(crate) mod hash;
+mod memory;
 mod orphan;
 mod place;
 mod state;
 mod table;
 mod timeouts;
 
+pub use memory::{FlowMemory, Words, WrongMemory};
 pub use orphan::Orphan;
 pub use state::{FlowState, Transition};
 pub use table::FlowTable;

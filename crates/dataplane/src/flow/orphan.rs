@@ -6,7 +6,7 @@ use crate::slots::BackendSlot;
 use crate::tick::Tick;
 
 use super::FlowId;
-use super::entry::{BUCKET, Record};
+use super::entry::{Positions, Record, matching};
 use super::table::FlowTable;
 
 /// What a reset on behalf of a flow's backend needs.
@@ -34,26 +34,26 @@ impl FlowTable {
         now: Tick,
         gone: impl Fn(BackendSlot) -> bool,
     ) -> Option<Orphan> {
-        let tags = self.tags.get(bucket)?;
-        let first = u32::try_from(bucket).ok()?.checked_mul(BUCKET)?;
+        let bucket = u32::try_from(bucket).ok()?;
         // Free entries cost nothing but their tag.
-        let used = (first..).zip(&tags.0).filter(|&(_, &tag)| tag != 0);
-        used.filter_map(|(at, _)| Some((at, self.records.get(at as usize)?)))
-            .filter(|(at, record)| gone(record.backend) && !self.is_expired_at(*at, now))
+        let mask = 0xffff & !matching(self.memory.tags(bucket)?, 0);
+        Positions { bucket, mask }
+            .filter_map(|at| Some((at, self.memory.record(at)?)))
+            .filter(|(at, record)| gone(record.backend()) && !self.is_expired_at(*at, now))
             .find_map(|(at, record)| Orphan::of(FlowId(at), record))
     }
 
     /// Takes note of where a client's frames come from now.
     pub fn came_from(&mut self, id: FlowId, client: Mac) {
-        if let Some(record) = self.records.get_mut(id.0 as usize) {
+        if let Some(record) = self.memory.record(id.0) {
             record.came_from(client);
         }
     }
 }
 
 impl Orphan {
-    fn of(id: FlowId, record: &Record) -> Option<Self> {
+    fn of(id: FlowId, record: Record<'_>) -> Option<Self> {
         let (client, seq) = record.resettable()?;
-        Some(Self { id, key: record.key(), backend: record.backend, seq, client })
+        Some(Self { id, key: record.key(), backend: record.backend(), seq, client })
     }
 }

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use crate::key::FlowKey;
 use crate::tick::Tick;
 
-use super::entry::{BUCKET, Record};
+use super::entry::{BUCKET, Record, matching};
 use super::hash::{high, low};
 use super::state::FlowState;
 use super::table::FlowTable;
@@ -54,8 +54,7 @@ impl FlowTable {
             Origin::PickUp => FlowState::PickedUp,
             Origin::Udp => FlowState::Udp,
         };
-        let record = Record::new(key, state, new, now.wrapping_millis());
-        self.put(at, hash.tag(), record).ok_or(TableFull { again: false })
+        self.put((at, hash.tag()), key, state, new, now).ok_or(TableFull { again: false })
     }
 
     /// A free entry: in the first bucket unless that is nearly full and the second is emptier.
@@ -69,9 +68,9 @@ impl FlowTable {
         (free != 0).then(|| bucket * BUCKET + free.trailing_zeros())
     }
 
-    /// The free entries of a bucket, as [`Tags::matching`](super::entry::Tags::matching) has them.
+    /// The free entries of a bucket, as [`matching`] has them.
     fn free_in(&self, bucket: u32) -> u32 {
-        self.tags.get(bucket as usize).map_or(0, |tags| tags.matching(0))
+        self.memory.tags(bucket).map_or(0, |tags| matching(tags, 0))
     }
 
     /// The entry that is missed least: of those of one kind one in the bucket that has more of them,
@@ -84,7 +83,7 @@ impl FlowTable {
         let now = now.wrapping_millis();
         let in_bucket = |bucket: u32| {
             let entries = (bucket * BUCKET..(bucket + 1) * BUCKET)
-                .filter_map(|at| Some((at, Worth::of(self.records.get(at as usize)?, now)?)))
+                .filter_map(|at| Some((at, Worth::of(self.memory.record(at)?, now)?)))
                 .filter(|&(_, (worth, _))| worth <= most);
             let (at, (worth, _)) =
                 entries.clone().min_by_key(|&(_, (worth, idle))| (worth, Reverse(idle)))?;
@@ -118,9 +117,9 @@ enum Worth {
 
 impl Worth {
     /// With the milliseconds for which it has been idle; `None` for a flow that lives.
-    fn of(record: &Record, now: u32) -> Option<(Self, u32)> {
-        let idle = millis_since(now, record.last_seen);
-        let worth = match record.state? {
+    fn of(record: Record<'_>, now: u32) -> Option<(Self, u32)> {
+        let idle = millis_since(now, record.seen().millis);
+        let worth = match record.state()? {
             FlowState::Reset => Self::Reset,
             FlowState::Closing if idle >= QUIET_MILLIS => Self::Closed,
             FlowState::Closing => Self::EndingDownload,

@@ -36,6 +36,20 @@ impl FlowState {
         matches!(self, Self::PickedUp | Self::Opening)
     }
 
+    /// The state that has this number.
+    #[inline]
+    pub(super) const fn from_bits(bits: u64) -> Option<Self> {
+        Some(match bits {
+            1 => Self::PickedUp,
+            2 => Self::Established,
+            3 => Self::Closing,
+            4 => Self::Reset,
+            5 => Self::Udp,
+            6 => Self::Opening,
+            _ => return None,
+        })
+    }
+
     /// The protocol of a flow in this state.
     #[inline]
     pub const fn protocol(self) -> Protocol {
@@ -189,6 +203,15 @@ mod tests {
             let got = segments.map(|segment| step(state, segment, true));
             assert_eq!(got, [ack, fin, rst, syn, other], "{state:?}, advancing");
         }
+    }
+
+    #[test]
+    fn numbers_are_states_and_zero_is_none() {
+        use FlowState::{Closing, Established, Opening, PickedUp, Reset, Udp};
+        for state in [PickedUp, Opening, Established, Closing, Reset, Udp] {
+            assert_eq!(FlowState::from_bits(state as u64), Some(state));
+        }
+        assert_eq!([0, 7].map(FlowState::from_bits), [None; 2]);
     }
 
     #[test]

@@ -2,23 +2,24 @@
 
 use std::ops::Range;
 
-use prefetch_index::prefetch_index;
-
+use crate::counters::MAX_BACKENDS;
 use crate::key::FlowKey;
 use crate::packet::TcpFields;
-use crate::slots::BackendSlot;
+use crate::slots::{BackendSlot, ServiceSlot};
 use crate::tick::Tick;
 
-use super::entry::{BUCKET, Positions, Record, Tags, WAYS};
+use super::entry::{self, BUCKET, Contents, Positions, Record, Seen};
 use super::hash::{self, KeyedHash};
+use super::memory::FlowMemory;
 use super::place::Refusals;
 use super::state::{self, FlowState, Segment, Step, Transition};
 use super::timeouts::{IdleMillis, Timeouts, is_over, millis_since};
-use super::{EndedFlow, Flow, FlowHash, FlowId, Found, Membership};
+use super::{EndedFlow, Flow, FlowHash, FlowId, Found, Membership, NewFlow};
 
 /// 5-tuple → backend, TCP state, last seen, last ACK, template.
 ///
-/// Private to one worker. A key may lie in either of two buckets of 16 entries, nine times in ten
+/// One worker owns it and alone writes to it, but for the time and number of a flow's last packet,
+/// which the XDP program notes as well where the memory is a map of its own. A key may lie in either of two buckets of 16 entries, nine times in ten
 /// in the first. A bucket's tags (8 bits of the keyed hash each) lie in one cache line and say which
 /// entry to compare with the full key, rightly in 49 of 50 cases when the table is full; an entry is
 /// one more line, which holds everything else. So a hit reads two lines and writes one, and both can
@@ -42,12 +43,13 @@ use super::{EndedFlow, Flow, FlowHash, FlowId, Found, Membership};
 /// [`sweep`]: Self::sweep
 #[derive(Debug)]
 pub struct FlowTable {
-    pub(super) tags: Box<[Tags]>,
-    pub(super) records: Box<[Record]>,
+    pub(super) memory: FlowMemory,
     hash: KeyedHash,
     idle: IdleMillis,
     buckets: u32,
-    capacity: usize,
+    /// By backend: the service that its flows are of. A slot is given to another backend only when no
+    /// flow names it any more.
+    services: Box<[ServiceSlot]>,
     len: usize,
     live: usize,
     unproven: usize,
@@ -56,18 +58,22 @@ pub struct FlowTable {
 }
 
 impl FlowTable {
-    /// A table for `capacity` flows (1 to 2^30), its hash keyed with `seed`.
+    /// A table for `capacity` flows (1 to 2^30), its hash keyed with `seed`, in memory of the heap.
     pub fn new(capacity: usize, seed: u64, timeouts: &Timeouts) -> Self {
-        let capacity = capacity.clamp(1, MAX_CAPACITY);
-        let entries = capacity + capacity.div_ceil(SPARE_PART);
-        let buckets = entries.div_ceil(WAYS).max(MIN_BUCKETS);
+        Self::over(FlowMemory::heap(capacity), seed, timeouts)
+    }
+
+    /// A table in this memory, its hash keyed with `seed`.
+    pub fn over(memory: FlowMemory, seed: u64, timeouts: &Timeouts) -> Self {
+        let hash = KeyedHash::new(seed);
+        let idle = IdleMillis::new(timeouts);
+        memory.describe(hash.keys(), idle.of_known());
         Self {
-            tags: vec![Tags::FREE; buckets].into_boxed_slice(),
-            records: vec![Record::FREE; buckets * WAYS].into_boxed_slice(),
-            hash: KeyedHash::new(seed),
-            idle: IdleMillis::new(timeouts),
-            buckets: u32::try_from(buckets).unwrap_or(u32::MAX),
-            capacity,
+            hash,
+            idle,
+            buckets: u32::try_from(memory.buckets()).unwrap_or(u32::MAX),
+            services: vec![ServiceSlot::NONE; MAX_BACKENDS].into_boxed_slice(),
+            memory,
             len: 0,
             live: 0,
             unproven: 0,
@@ -94,7 +100,7 @@ impl FlowTable {
     /// Brings the tags of the first candidate bucket into the cache.
     #[inline]
     pub fn prefetch(&self, hash: FlowHash) {
-        prefetch_index(&*self.tags, hash.first as usize);
+        self.memory.prefetch_tags(hash.first);
     }
 
     /// Brings the likely entry into the cache and notes it in `hash`, so that [`find`](Self::find)
@@ -107,7 +113,7 @@ impl FlowTable {
     pub fn prefetch_entry(&self, hash: &mut FlowHash) -> bool {
         let found = self.note_entry(hash, hash.first);
         if !found {
-            prefetch_index(&*self.tags, self.second(*hash) as usize);
+            self.memory.prefetch_tags(self.second(*hash));
         }
         found
     }
@@ -123,7 +129,7 @@ impl FlowTable {
         let found = self.tagged(bucket, hash.tag()).next();
         if let Some(at) = found {
             hash.likely = at;
-            prefetch_index(&*self.records, at as usize);
+            self.memory.prefetch_record(at);
         }
         found.is_some()
     }
@@ -145,33 +151,31 @@ impl FlowTable {
             None => FlowState::Udp,
         };
         let (now, idle) = (now.wrapping_millis(), self.idle.of(state, false));
-        let record = self.records.get_mut(hash.likely as usize)?;
-        let known = record.state == Some(state) && record.is_between(key);
-        if !known || is_over(idle, record.last_seen, now) {
+        let record = self.memory.record(hash.likely)?;
+        let backend = record.backend_of(key, state)?;
+        let seen = record.seen();
+        if is_over(idle, seen.millis, now) {
             return None;
         }
-        record.last_seen = now;
-        if let Some(tcp) = tcp {
-            record.acknowledge(tcp);
-        }
-        Some(record.backend)
+        record.note(Seen { millis: now, ack: tcp.map_or(seen.ack, |tcp| tcp.ack) });
+        Some(backend)
     }
 
     /// The flow of `key`, unless it is expired.
     #[inline]
     pub fn find(&self, hash: FlowHash, key: &FlowKey, now: Tick) -> Option<Found> {
         let at = if self.is_at(hash.likely, key) { hash.likely } else { self.position(hash, key)? };
-        let record = self.records.get(at as usize)?;
-        if self.is_expired(record, record.state?, now.wrapping_millis()) {
+        let record = self.memory.record(at)?;
+        if self.is_expired(record, record.state()?, now.wrapping_millis()) {
             return None;
         }
-        Some(Found { id: FlowId(at), backend: record.backend })
+        Some(Found { id: FlowId(at), backend: record.backend() })
     }
 
     /// The entry; `None` if there is no longer a flow in it.
     pub fn get(&self, id: FlowId) -> Option<Flow> {
-        let record = self.records.get(id.index())?;
-        Some(record.view(record.state?))
+        let record = self.memory.record(id.0)?;
+        Some(self.view(record, record.state()?))
     }
 
     /// Takes note of a packet: last seen, last ACK, state. `tcp` is `None` for UDP.
@@ -180,16 +184,15 @@ impl FlowTable {
     #[inline]
     pub fn observe(&mut self, id: FlowId, tcp: Option<TcpFields>, now: Tick) -> Option<Transition> {
         let now = now.wrapping_millis();
-        let record = self.records.get_mut(id.index())?;
-        let state = record.state?;
+        let record = self.memory.record(id.0)?;
+        let state = record.state()?;
         let Some(tcp) = tcp else {
-            record.last_seen = now;
+            record.note(Seen { millis: now, ..record.seen() });
             return None;
         };
         let segment = Segment::of(tcp.flags);
         if state == FlowState::Established && segment == Segment::Ack {
-            record.last_seen = now;
-            record.acknowledge(tcp);
+            record.note(Seen { millis: now, ack: tcp.ack });
             return None;
         }
         let advances = state.is_unproven() && record.advances(tcp);
@@ -201,8 +204,8 @@ impl FlowTable {
     /// live, so that its end will not be reported (again).
     #[must_use]
     pub fn join(&mut self, id: FlowId, template: Membership) -> bool {
-        match self.records.get_mut(id.index()) {
-            Some(record) if record.state.is_some_and(FlowState::is_live) => record.join(template),
+        match self.memory.record(id.0) {
+            Some(record) if record.state().is_some_and(FlowState::is_live) => record.join(template),
             _ => return false,
         }
         true
@@ -227,15 +230,15 @@ impl FlowTable {
         ended: &mut impl FnMut(EndedFlow),
         visit: &mut impl FnMut(&FlowKey, &Flow) -> bool,
     ) {
-        for _ in 0..buckets.min(self.tags.len()) {
+        for _ in 0..buckets.min(self.buckets()) {
             let first = self.sweep_at * BUCKET;
             self.sweep_at = if self.sweep_at + 1 < self.buckets { self.sweep_at + 1 } else { 0 };
             for at in first..first + BUCKET {
                 if self.is_expired_at(at, now) {
                     self.take(at, now).into_iter().for_each(&mut *ended);
-                } else if let Some(record) = self.records.get_mut(at as usize)
-                    && let Some(state) = record.state
-                    && !visit(&record.key(), &record.view(state))
+                } else if let Some(record) = self.memory.record(at)
+                    && let Some(state) = record.state()
+                    && !visit(&record.key(), &self.view(record, state))
                 {
                     record.leave();
                 }
@@ -263,24 +266,23 @@ impl FlowTable {
         now: Tick,
     ) -> impl Iterator<Item = (FlowKey, Flow)> + '_ {
         let now = now.wrapping_millis();
-        let records = self.records.chunks(WAYS).skip(from).take(count).flatten();
-        records.filter_map(move |record| {
-            let state = record.state?;
-            let wanted = backend.is_none_or(|backend| backend == record.backend)
+        self.memory.records(from, count).filter_map(move |record| {
+            let state = record.state()?;
+            let wanted = backend.is_none_or(|backend| backend == record.backend())
                 && !self.is_expired(record, state, now);
-            wanted.then(|| (record.key(), record.view(state)))
+            wanted.then(|| (record.key(), self.view(record, state)))
         })
     }
 
     /// Where it lies in memory, for advice to the kernel: every access is to another page.
-    pub fn memory(&self) -> [Range<*const u8>; 2] {
-        let (tags, records) = (self.tags.as_ptr_range(), self.records.as_ptr_range());
-        [tags.start.cast()..tags.end.cast(), records.start.cast()..records.end.cast()]
+    pub fn memory(&self) -> Range<*const u8> {
+        self.memory.range()
     }
 
     /// Takes new timeouts over; they hold for the flows that are there as well.
     pub fn set_timeouts(&mut self, timeouts: &Timeouts) {
         self.idle = IdleMillis::new(timeouts);
+        self.memory.describe(self.hash.keys(), self.idle.of_known());
     }
 
     /// Entries in use, expired ones included until they are swept.
@@ -305,12 +307,12 @@ impl FlowTable {
 
     /// The number of flows that the table was made for.
     pub const fn capacity(&self) -> usize {
-        self.capacity
+        self.memory.capacity()
     }
 
     /// The number of buckets: the unit of [`sweep`](Self::sweep) and [`page`](Self::page).
-    pub const fn buckets(&self) -> usize {
-        self.tags.len()
+    pub fn buckets(&self) -> usize {
+        self.memory.buckets()
     }
 
     /// The rest of [`observe`](Self::observe): all but an ACK of an established flow.
@@ -326,27 +328,26 @@ impl FlowTable {
         if step == Step::Renew {
             return Some(Transition::NewConnection);
         }
-        let record = self.records.get_mut(id.index())?;
-        record.last_seen = now;
-        let state = record.state?;
-        if tcp.flags & state::ACK != 0 {
-            record.acknowledge(tcp);
-            if state.is_unproven() {
-                record.mark = tcp.next;
-            }
+        let record = self.memory.record(id.0)?;
+        let state = record.state()?;
+        let acknowledges = tcp.flags & state::ACK != 0;
+        let ack = if acknowledges { tcp.ack } else { record.seen().ack };
+        record.note(Seen { millis: now, ack });
+        if acknowledges && state.is_unproven() {
+            record.set_mark(tcp.next);
         }
         match step {
             Step::Stay | Step::Renew => None,
             Step::Repeat => Some(Transition::Repeated),
             Step::Prove => {
-                record.state = Some(FlowState::Established);
+                record.set_state(FlowState::Established);
                 self.unproven -= 1;
                 self.live += 1;
                 Some(Transition::Proven { picked_up: state == FlowState::PickedUp })
             }
             Step::End(to) => {
-                record.state = Some(to);
-                record.mark = now;
+                record.set_state(to);
+                record.set_mark(now);
                 if state.is_unproven() {
                     self.unproven -= 1;
                     return Some(Transition::Abandoned);
@@ -355,10 +356,10 @@ impl FlowTable {
                 Some(Transition::Ended)
             }
             Step::Trail(to) => {
-                record.state = Some(to);
-                let due = millis_since(now, record.mark) >= TRAILING_MILLIS;
+                record.set_state(to);
+                let due = millis_since(now, record.mark()) >= TRAILING_MILLIS;
                 if due {
-                    record.mark = now;
+                    record.set_mark(now);
                 }
                 due.then_some(Transition::Trailing)
             }
@@ -380,49 +381,67 @@ impl FlowTable {
     /// Whether so many flows are unproven that none may stay so for long.
     #[inline]
     pub(super) const fn is_crowded(&self) -> bool {
-        self.unproven > self.capacity / FEW_PART
+        self.unproven > self.memory.capacity() / FEW_PART
     }
 
     /// Empties an entry and says what was in it.
     pub(super) fn take(&mut self, at: u32, now: Tick) -> Option<EndedFlow> {
-        let record = self.records.get_mut(at as usize)?;
-        let state = record.state?;
-        let gone = std::mem::replace(record, Record::FREE);
+        let record = self.memory.record(at)?;
+        let state = record.state()?;
+        let service = self.service_of(record);
+        let ended = EndedFlow {
+            key: record.key(),
+            service,
+            backend: record.backend(),
+            state,
+            at: self.end_of(record, state, now),
+            template: record.template(service).filter(|_| state.is_live()),
+            evicted: false,
+        };
+        record.free();
         self.set_tag(at, 0);
         self.len -= 1;
         self.count(state, false);
-        Some(EndedFlow {
-            key: gone.key(),
-            service: gone.service,
-            backend: gone.backend,
-            state,
-            at: self.end_of(&gone, state, now),
-            template: gone.template().filter(|_| state.is_live()),
-            evicted: false,
-        })
+        Some(ended)
     }
 
     /// Fills a free entry.
-    pub(super) fn put(&mut self, at: u32, tag: u8, record: Record) -> Option<FlowId> {
-        *self.records.get_mut(at as usize)? = record;
+    pub(super) fn put(
+        &mut self,
+        (at, tag): (u32, u8),
+        key: &FlowKey,
+        state: FlowState,
+        new: &NewFlow,
+        now: Tick,
+    ) -> Option<FlowId> {
+        let contents = Contents::new(key, state, new, now.wrapping_millis());
+        self.memory.record(at)?.fill(&contents);
         self.set_tag(at, tag);
-        self.len += 1;
-        if let Some(state) = record.state {
-            self.count(state, true);
+        if let Some(service) = self.services.get_mut(new.backend.index()) {
+            *service = new.service;
         }
+        self.len += 1;
+        self.count(state, true);
         Some(FlowId(at))
     }
 
-    fn set_tag(&mut self, at: u32, tag: u8) {
-        let (bucket, way) = (at as usize / WAYS, at as usize % WAYS);
-        if let Some(slot) = self.tags.get_mut(bucket).and_then(|tags| tags.0.get_mut(way)) {
-            *slot = tag;
+    fn set_tag(&self, at: u32, tag: u8) {
+        if let Some(tags) = self.memory.tags(at / BUCKET) {
+            entry::set_tag(tags, (at % BUCKET) as usize, tag);
         }
     }
 
+    fn service_of(&self, record: Record<'_>) -> ServiceSlot {
+        self.services.get(record.backend().index()).copied().unwrap_or(ServiceSlot::NONE)
+    }
+
+    fn view(&self, record: Record<'_>, state: FlowState) -> Flow {
+        record.view(self.service_of(record), state)
+    }
+
     /// The moment its timeout passed if it did, else now.
-    fn end_of(&self, record: &Record, state: FlowState, now: Tick) -> Tick {
-        let idle_ms = millis_since(now.wrapping_millis(), record.last_seen);
+    fn end_of(&self, record: Record<'_>, state: FlowState, now: Tick) -> Tick {
+        let idle_ms = millis_since(now.wrapping_millis(), record.seen().millis);
         let overdue_ms = u64::from(idle_ms.saturating_sub(self.idle.of(state, self.is_crowded())));
         Tick::from_nanos(now.as_nanos().saturating_sub(overdue_ms * 1_000_000))
     }
@@ -438,31 +457,25 @@ impl FlowTable {
     /// The entries of a bucket with this tag: mostly one or none.
     #[inline]
     fn tagged(&self, bucket: u32, tag: u8) -> Positions {
-        let mask = self.tags.get(bucket as usize).map_or(0, |tags| tags.matching(tag));
+        let mask = self.memory.tags(bucket).map_or(0, |tags| entry::matching(tags, tag));
         Positions { bucket, mask }
     }
 
     #[inline]
     fn is_at(&self, at: u32, key: &FlowKey) -> bool {
-        self.records.get(at as usize).is_some_and(|record| record.is_of(key))
+        self.memory.record(at).is_some_and(|record| record.is_of(key))
     }
 
     pub(super) fn is_expired_at(&self, at: u32, now: Tick) -> bool {
-        self.records.get(at as usize).is_some_and(|record| {
-            record.state.is_some_and(|state| self.is_expired(record, state, now.wrapping_millis()))
+        self.memory.record(at).is_some_and(|record| {
+            let state = record.state();
+            state.is_some_and(|state| self.is_expired(record, state, now.wrapping_millis()))
         })
     }
 
     #[inline]
-    const fn is_expired(&self, record: &Record, state: FlowState, now: u32) -> bool {
-        is_over(self.idle.of(state, self.is_crowded()), record.last_seen, now)
-    }
-}
-
-impl FlowId {
-    #[inline]
-    const fn index(self) -> usize {
-        self.0 as usize
+    fn is_expired(&self, record: Record<'_>, state: FlowState, now: u32) -> bool {
+        is_over(self.idle.of(state, self.is_crowded()), record.seen().millis, now)
     }
 }
 
@@ -476,22 +489,12 @@ impl FlowHash {
     }
 }
 
-/// A fourth more entries than `capacity`, so that it can be filled: at this load fewer than 1 in
-/// 100,000 is refused.
-const SPARE_PART: usize = 4;
-
 /// Up to one in so many flows may stay unproven for as long as others are remembered: connections
 /// on which nothing was sent yet.
 const FEW_PART: usize = 16;
 
 /// No entry's index.
 const NOWHERE: u32 = u32::MAX;
-
-/// Entry indices are 32 bits.
-const MAX_CAPACITY: usize = 1 << 30;
-
-/// Two, or a key had one candidate only.
-const MIN_BUCKETS: usize = 2;
 
 /// Packets of an ended flow are reported at most this often.
 const TRAILING_MILLIS: u32 = 1000;

@@ -12,6 +12,7 @@ use crate::persistence::TemplateKey;
 
 mod proof;
 mod room;
+mod torn;
 
 const FIN: u8 = 0x11;
 const SYN: u8 = 0x02;

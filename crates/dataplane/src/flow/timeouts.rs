@@ -56,6 +56,11 @@ impl IdleMillis {
         }
     }
 
+    /// Those of established and of UDP flows.
+    pub(super) const fn of_known(&self) -> [u32; 2] {
+        [self.established, self.udp]
+    }
+
     /// `crowded`: many flows are not proven.
     #[inline]
     pub(super) const fn of(&self, state: FlowState, crowded: bool) -> u32 {

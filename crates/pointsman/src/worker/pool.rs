@@ -158,7 +158,7 @@ impl Pool {
         let cpu = self.cpus.get(self.workers.len() % self.cpus.len().max(1)).copied();
         let settings = &self.settings;
         let flows = FlowTable::new(settings.flow_capacity, seed(), &settings.timeouts);
-        flows.memory().iter().for_each(sys::prefer_huge_pages);
+        sys::prefer_huge_pages(&flows.memory());
         let forwarder = Forwarder::new(
             id.port,
             mac,

@@ -27,7 +27,7 @@ fn a_table_takes_its_capacity() {
 #[test]
 fn memory_stays_what_it_is_under_a_flood() {
     let mut table = table(1000);
-    let slots = table.records.len();
+    let slots = table.memory.entries();
     let (mut gone, mut refused) = (0, 0);
     for number in 0..50_000 {
         let key = key(number);
@@ -42,7 +42,7 @@ fn memory_stays_what_it_is_under_a_flood() {
             Err(TableFull { .. }) => refused += 1,
         }
     }
-    assert_eq!(table.records.len(), slots);
+    assert_eq!(table.memory.entries(), slots);
     assert_eq!(table.len() + gone + refused, 50_000);
     assert!(table.len() <= slots);
     let confirmed = table.page(0, table.buckets(), None, millis(0));
@@ -54,7 +54,7 @@ fn memory_stays_what_it_is_under_a_flood() {
 fn full_buckets_make_room_in_order() {
     use Origin::{Handshake, PickUp};
     let mut table = table(1);
-    let slots = u32::try_from(table.records.len()).expect("small");
+    let slots = u32::try_from(table.memory.entries()).expect("small");
     // Two of each kind, and connections.
     for number in 0..slots {
         let (origin, segments) = match number / 2 {
@@ -99,7 +99,7 @@ fn full_buckets_make_room_in_order() {
 #[test]
 fn room_is_sought_once_a_second() {
     let mut table = table(1);
-    for number in 0..u32::try_from(table.records.len()).expect("small") {
+    for number in 0..u32::try_from(table.memory.entries()).expect("small") {
         let id = insert(&mut table, &key(number), &flow(Origin::Handshake), millis(0));
         table.observe(id, tcp(ACK), millis(0));
     }
