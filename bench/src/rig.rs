@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use dataplane::{
-    Addr, BackendSlot, FlowTable, Forwarder, InstanceSlot, LoopGuard, Mac, Mailbox, Member,
-    NextHop, PendingTable, Persistence, PersistenceTable, PortId, Protocol, Scheduler,
+    Addr, BackendSlot, FlowTable, Forwarder, FragmentTable, InstanceSlot, LoopGuard, Mac, Mailbox,
+    Member, NextHop, PendingTable, Persistence, PersistenceTable, PortId, Protocol, Scheduler,
     SchedulerKind, Service, ServiceKey, ServiceSlot, SharedTables, Snapshot, Timeouts, Vip,
     WorkerCounters,
 };
@@ -55,6 +55,7 @@ impl Rig {
         let tables = Arc::new(SharedTables {
             pending: PendingTable::new(PENDING_CAPACITY, SEED, Timeouts::default().half_open),
             persistence: PersistenceTable::new(PERSISTENCE_CAPACITY, SEED),
+            fragments: FragmentTable::new(1 << 14, SEED),
         });
         let counters = Arc::new(WorkerCounters::default());
         let mailbox = Arc::new(Mailbox::new(16, 2048, || ()));

@@ -67,8 +67,10 @@ pub fn assert_books(status: &Status) {
     assert!(!status.workers.is_empty(), "no worker");
     for worker in &status.workers {
         let c = &worker.counters;
-        let (came, went) =
-            (c.received + c.adopted, c.forwarded + c.answered + c.handed_over + c.dropped);
+        let (came, went) = (
+            c.received + c.adopted,
+            c.forwarded + c.answered + c.handed_over + c.dropped + c.waiting,
+        );
         assert_eq!(came, went, "packets of queue {}: {c:?}", worker.queue);
         let f = &worker.frames;
         assert!(f.total > 0, "queue {} has no frames", worker.queue);

@@ -81,6 +81,39 @@ impl Packet {
     }
 }
 
+impl Packet {
+    /// The packet in fragments of so many bytes behind their headers, a multiple of 8, in their order.
+    /// IPv4 needs no options, IPv6 no extension headers.
+    ///
+    /// # Panics
+    /// When it is too long for IPv4.
+    #[must_use]
+    pub fn fragments(&self, id: u16, size: usize) -> Vec<Self> {
+        let header_len = if self.to.is_ipv4() { 20 } else { 40 };
+        let (header, body) = self.bytes.split_at(header_len);
+        let piece = |(at, piece): (usize, &[u8])| {
+            let offset = u16::try_from(at * size).expect("a datagram that fits");
+            let more = usize::from(offset) + piece.len() < body.len();
+            let (mut bytes, to) = (header.to_vec(), self.to);
+            if to.is_ipv4() {
+                bytes[4..6].copy_from_slice(&id.to_be_bytes());
+                bytes[6..8]
+                    .copy_from_slice(&((offset / 8) | (u16::from(more) << 13)).to_be_bytes());
+            } else {
+                let len = u16::try_from(piece.len() + 8).expect("a fragment that fits");
+                bytes[4..6].copy_from_slice(&len.to_be_bytes());
+                let next = std::mem::replace(&mut bytes[6], 44);
+                bytes.extend([next, 0]);
+                bytes.extend((offset | u16::from(more)).to_be_bytes());
+                bytes.extend(u32::from(id).to_be_bytes());
+            }
+            bytes.extend(piece);
+            Self { to, bytes }
+        };
+        body.chunks(size).enumerate().map(piece).collect()
+    }
+}
+
 fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, fields: Fields) -> IpHeaders {
     let mut options = Ipv4Options::new();
     let no_operation = vec![1; usize::from(fields.option_words) * 4];

@@ -2,7 +2,7 @@
 //! relaxed load and store, never a locked instruction.
 //!
 //! The packet equation, per worker and in sum:
-//! `received + adopted = forwarded + answered + Σ dropped[reason] + handed_over`.
+//! `received + adopted = forwarded + answered + Σ dropped[reason] + handed_over + waiting`.
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 
@@ -85,6 +85,8 @@ pub struct Totals {
     pub answered: Counter,
     /// Frames copied to another worker's mailbox.
     pub handed_over: Counter,
+    /// Fragments that wait for the first one of their datagram.
+    pub waiting: Gauge,
     /// Frames whose checksum the sender had left to a card and the worker finished: no part of the
     /// equation.
     pub checksums_finished: Counter,
@@ -205,7 +207,9 @@ impl WorkerCounters {
         let t = &self.totals;
         let dropped: u64 = self.dropped.iter().map(Counter::value).sum();
         let came = t.received.value() + t.adopted.value();
-        (came, t.forwarded.value() + t.answered.value() + t.handed_over.value() + dropped)
+        let waiting = u64::try_from(t.waiting.value()).unwrap_or_default();
+        let sent = t.forwarded.value() + t.answered.value() + t.handed_over.value();
+        (came, sent + waiting + dropped)
     }
 
     /// Lets unconfirmed choices fade; called about eight times per half-open timeout.

@@ -37,6 +37,19 @@ pub struct FlowKey {
     pub protocol: Protocol,
 }
 
+/// What the fragments of one datagram have in common (RFC 791 §3.2, RFC 8200 §4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FragmentKey {
+    /// The client's address.
+    pub src: Addr,
+    /// The VIP.
+    pub dst: Addr,
+    /// The identification: 16 bits in IPv4, 32 in IPv6.
+    pub id: u32,
+    /// The transport protocol.
+    pub protocol: Protocol,
+}
+
 /// What a service listens on. `first_port..=last_port` is `0..=65535` for "any".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceKey {

@@ -8,6 +8,7 @@ mod addr;
 mod counters;
 mod flow;
 mod forward;
+mod fragments;
 mod guard;
 mod handshakes;
 mod key;
@@ -32,9 +33,10 @@ pub use flow::{
     NewFlow, Origin, Orphan, TableFull, Timeouts, Transition, Words, WrongMemory,
 };
 pub use forward::{BURST, Burst, Forwarder, SharedTables};
+pub use fragments::{FirstWent, FragmentTable, Released, WaitingRoom};
 pub use guard::{LoopGuard, Sender};
 pub use handshakes::Handshakes;
-pub use key::{FlowKey, Protocol, ServiceKey};
+pub use key::{FlowKey, FragmentKey, Protocol, ServiceKey};
 pub use mailbox::{Mailbox, Message, Parcel};
 pub use packet::{
     ANSWER_GROWTH, EthernetSource, MAX_EXTENSIONS, Packet, RESET_LEN, TcpFields, answer,

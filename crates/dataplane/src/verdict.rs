@@ -12,6 +12,9 @@ pub enum Verdict {
     Answer,
     /// Copy to the other workers, one of which may hold the flow it belongs to.
     HandOver,
+    /// A fragment that came before the first one of its datagram: keep it in the worker's
+    /// [`WaitingRoom`](crate::WaitingRoom).
+    Wait,
     /// Recycle the frame.
     Drop(DropReason),
 }
@@ -49,7 +52,8 @@ drop_reasons! {
     NotVip => "not_vip", "The destination is not a configured VIP (a change was under way).";
     NotVipPort => "not_vip_port", "No service listens on this port or protocol of the VIP.";
     OtherHost => "other_host", "Sent to the MAC address of another host, or to all of them.";
-    Fragment => "fragment", "A later fragment of a datagram whose backend is not known.";
+    Fragment => "fragment", "A later fragment whose first one did not come in time, or went to no backend.";
+    FragmentFull => "fragment_full", "A later fragment that waited for its first one made room for others.";
     NoBackend => "no_backend", "The service has no backend that may take a new connection.";
     NoNeighbour => "no_neighbour", "The flow's backend has no known MAC address.";
     BackendDown => "backend_down", "The flow's backend is down and its client is not told (again).";

@@ -58,7 +58,7 @@ impl Drop for EchoResponder {
 }
 
 fn echo(socket: &UdpSocket, stop: &AtomicBool, answered: &AtomicU64) {
-    let mut buffer = [0; 2048];
+    let mut buffer = vec![0; 65_535];
     while !stop.load(Ordering::Relaxed) {
         let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
         if socket.send_to(&buffer[..length], from).is_ok() {

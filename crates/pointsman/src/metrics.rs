@@ -197,13 +197,18 @@ impl Page {
     fn worker_counters(&self, workers: &[Worker]) -> prometheus::Result<()> {
         let packets = self.counter(
             "worker_packets_total",
-            "Frames by fate: received + adopted = forwarded + answered + handed_over + dropped; \
-             originated (resets sent unasked) and originated_lost come on top.",
+            "Frames by fate: received + adopted = forwarded + answered + handed_over + dropped, but for \
+             fragments_waiting; originated (resets sent unasked) and originated_lost come on top.",
             &["interface", "queue", "fate"],
         )?;
         let closed = self.counter(
             "closed_port_answers_total",
             "Answers that say that a port or protocol of a VIP is closed.",
+            &["interface", "queue"],
+        )?;
+        let waiting = self.gauge(
+            "fragments_waiting",
+            "Fragments that wait for the first one of their datagram, 100 ms at most.",
             &["interface", "queue"],
         )?;
         let unplaced = self.counter(
@@ -236,6 +241,7 @@ impl Page {
                 packets.with_label_values(&[at[0], at[1], fate]).inc_by(value);
             }
             closed.with_label_values(&at).inc_by(counters.closed);
+            waiting.with_label_values(&at).set(number(counters.waiting));
             for (kind, value) in
                 [("table_full", counters.flow_table_full), ("picked_up", counters.picked_up)]
             {

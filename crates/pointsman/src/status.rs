@@ -135,8 +135,8 @@ pub struct Worker {
     pub frames: Frames,
 }
 
-/// Packet counters of a worker. `received + adopted = forwarded + answered + handed_over +
-/// dropped`.
+/// Packet counters of a worker. `received + adopted = forwarded + answered + handed_over + dropped +
+/// waiting`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct WorkerCounters {
     /// Taken from the RX ring.
@@ -149,6 +149,9 @@ pub struct WorkerCounters {
     pub answered: u64,
     /// Copied to other workers.
     pub handed_over: u64,
+    /// Fragments that wait for the first one of their datagram now.
+    #[serde(default)]
+    pub waiting: u64,
     /// Dropped, all reasons.
     pub dropped: u64,
     /// Answers that say that a port or protocol of a VIP is closed; among the answered.

@@ -4,6 +4,7 @@
 mod alerts;
 mod announcements;
 mod closed_ports;
+mod fragments;
 mod health_flap;
 mod health_frozen;
 mod health_kinds;

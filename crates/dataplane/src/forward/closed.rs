@@ -20,7 +20,8 @@ impl Forwarder {
             Packet::Tcp(_, tcp) if tcp.resets() => return false,
             Packet::Tcp(key, _) | Packet::Udp(key) => key.dst,
             Packet::Other { dst } => *dst,
-            Packet::Fragment { .. }
+            Packet::FirstFragment(_)
+            | Packet::Fragment(_)
             | Packet::IcmpError(_)
             | Packet::EchoRequest { .. }
             | Packet::WhoHas { .. }

@@ -1,8 +1,8 @@
 //! Frames that are answered on the spot, and frames that belong to no single flow: ARP and
-//! neighbour solicitations, echo requests, ICMP errors, later fragments.
+//! neighbour solicitations, echo requests, ICMP errors.
 
 use super::reset::unreachable_for;
-use super::service_match::{ServiceMatch, portless};
+use super::service_match::ServiceMatch;
 use super::{Burst, BurstContext, Decision, Forwarder, drop_for};
 use crate::addr::{Addr, Mac};
 use crate::key::FlowKey;
@@ -31,15 +31,14 @@ impl Forwarder {
                 super::refuse_own(ctx, source)?;
                 self.icmp_error(ctx, source, &key)
             }
-            Packet::Fragment { src, dst, protocol } => {
-                let key = portless(src, dst, protocol);
+            Packet::Fragment(key) => {
                 super::refuse_own(ctx, source)?;
-                self.fragment(ctx, source, &key)
+                self.later_fragment(ctx, source, &key)
             }
             Packet::OtherHost => drop_for(DropReason::OtherHost),
             Packet::Malformed => drop_for(DropReason::Malformed),
             // TCP and UDP do not come here.
-            Packet::Other { .. } | Packet::Tcp(..) | Packet::Udp(_) => {
+            Packet::Other { .. } | Packet::Tcp(..) | Packet::Udp(_) | Packet::FirstFragment(_) => {
                 drop_for(DropReason::Unsupported)
             }
         }
@@ -71,36 +70,11 @@ impl Forwarder {
         stray(ctx.snapshot, &matched)
     }
 
-    /// A later fragment has no ports: it follows its source when that leaves one answer.
-    fn fragment(&self, ctx: &BurstContext<'_>, source: Mac, key: &FlowKey) -> Decision {
-        let services = || ctx.snapshot.services_of(key.dst, key.protocol);
-        let Some(first) = services().next() else {
-            let is_vip = ctx.snapshot.vip(key.dst).is_some();
-            return drop_for(if is_vip { DropReason::NotVipPort } else { DropReason::NotVip });
-        };
-        let mut known = services()
-            .map(|service| ServiceMatch::of(&self.shared, service, key))
-            .filter(|matched| matched.template.is_some())
-            .filter_map(|matched| self.remembered(ctx, &matched));
-        if let Some(backend) = known.next() {
-            return if known.all(|other| other == backend) {
-                Ok(backend)
-            } else {
-                drop_for(DropReason::Fragment)
-            };
-        }
-        let matched = ServiceMatch::of(&self.shared, first, key).from(source);
-        if matched.template.is_none() || services().count() > 1 {
-            return drop_for(DropReason::Fragment);
-        }
-        matched.stable(ctx.snapshot).ok_or(Verdict::Drop(DropReason::Fragment))
-    }
-
     fn flow_backend(&self, ctx: &BurstContext<'_>, key: &FlowKey) -> Option<BackendSlot> {
         Some(self.flows.find(self.flows.hash(key), key, ctx.now)?.backend)
     }
 
-    fn remembered(
+    pub(super) fn remembered(
         &self,
         ctx: &BurstContext<'_>,
         matched: &ServiceMatch<'_>,
@@ -132,7 +106,8 @@ impl Forwarder {
             },
             Packet::Tcp(..)
             | Packet::Udp(_)
-            | Packet::Fragment { .. }
+            | Packet::FirstFragment(_)
+            | Packet::Fragment(_)
             | Packet::EchoRequest { .. }
             | Packet::WhoHas { .. }
             | Packet::Other { .. }
@@ -161,7 +136,8 @@ impl Forwarder {
         let answer = match packet {
             Packet::Tcp(..) => packet::reset,
             Packet::Udp(_) => packet::unreachable,
-            Packet::Fragment { .. }
+            Packet::FirstFragment(_)
+            | Packet::Fragment(_)
             | Packet::IcmpError(_)
             | Packet::EchoRequest { .. }
             | Packet::WhoHas { .. }

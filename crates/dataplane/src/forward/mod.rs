@@ -8,6 +8,7 @@
 
 mod closed;
 mod connection;
+mod fragment;
 mod known;
 mod local;
 mod remember;
@@ -27,6 +28,7 @@ use self::reset::{Limits, Walk};
 use crate::addr::Mac;
 use crate::counters::WorkerCounters;
 use crate::flow::{EndedFlow, FlowHash, FlowState, FlowTable, Found, Timeouts};
+use crate::fragments::FragmentTable;
 use crate::guard::Sender;
 use crate::key::FlowKey;
 use crate::packet::{self, EthernetSource, Packet, TcpFields};
@@ -69,6 +71,8 @@ pub struct SharedTables {
     pub pending: PendingTable,
     /// Which backend a source keeps.
     pub persistence: PersistenceTable,
+    /// Where the first fragments of datagrams went.
+    pub fragments: FragmentTable,
 }
 
 /// The packet path of one worker.
@@ -264,12 +268,17 @@ impl Forwarder {
         work: &Work,
     ) -> Verdict {
         let mut work = *work;
+        let first = self.open_fragment(frames.frame(index), &mut work);
         if let Packet::Tcp(_, tcp) = &mut work.packet
             && tcp.acknowledges()
+            && first.is_none()
         {
             tcp.next = packet::next_sequence(frames.frame(index));
         }
         let decision = self.decide(ctx, &work);
+        if let Some(key) = first {
+            self.shared.fragments.publish(&key, decision.ok(), ctx.now);
+        }
         if let Err(Verdict::Drop(reason)) = decision
             && self.rejects(ctx, &work.packet, reason)
         {
@@ -297,7 +306,8 @@ impl Forwarder {
                 refuse_own(ctx, work.source.mac())?;
                 self.udp(ctx, work, key)
             }
-            other @ (Packet::Fragment { .. }
+            other @ (Packet::FirstFragment(_)
+            | Packet::Fragment(_)
             | Packet::IcmpError(_)
             | Packet::EchoRequest { .. }
             | Packet::WhoHas { .. }

@@ -100,7 +100,7 @@ impl Forwarder {
         backend: BackendSlot,
         history: History,
     ) {
-        let SharedTables { pending, persistence } = &*self.shared;
+        let SharedTables { pending, persistence, .. } = &*self.shared;
         if history == History::None {
             return;
         }

@@ -4,6 +4,7 @@
 mod bytes;
 mod closed;
 mod down;
+mod fragments;
 mod frames;
 mod full;
 mod handshakes;

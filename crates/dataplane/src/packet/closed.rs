@@ -37,7 +37,8 @@ pub(crate) fn closed(buffer: &mut [u8], len: usize, own: Mac) -> Option<usize> {
             let addresses = unknown_protocol(frame)?;
             error(buffer, len, own, addresses, &PROTOCOL)
         }
-        Packet::Fragment { .. }
+        Packet::FirstFragment(_)
+        | Packet::Fragment(_)
         | Packet::IcmpError(_)
         | Packet::EchoRequest { .. }
         | Packet::WhoHas { .. }

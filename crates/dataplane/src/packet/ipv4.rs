@@ -94,12 +94,34 @@ pub(super) fn parse(bytes: &[u8]) -> Packet {
 fn parse_fragment(header: &[u8; HEADER], body: &[u8]) -> Packet {
     let (src, dst) = addresses(header);
     match header[9] {
-        protocol if is_later_fragment(header) => transport::later_fragment(src, dst, protocol),
+        protocol if is_later_fragment(header) => {
+            transport::later_fragment((src, dst), identification(header), protocol)
+        }
+        ICMP => icmp::parse_v4(dst, body, Extent::FirstFragment),
+        _ => transport::first_fragment(parse_first(header, body)),
+    }
+}
+
+/// The beginning of a datagram, as if all of it were there.
+fn parse_first(header: &[u8; HEADER], body: &[u8]) -> Packet {
+    let (src, dst) = addresses(header);
+    match header[9] {
         TCP => transport::tcp(src, dst, body, Extent::FirstFragment),
         UDP => transport::udp(src, dst, body, Extent::FirstFragment),
-        ICMP => icmp::parse_v4(dst, body, Extent::FirstFragment),
         _ => Packet::Other { dst },
     }
+}
+
+/// The identification of a first fragment that [`parse`] took, and the packet as if it were whole.
+pub(super) fn first_fragment(bytes: &[u8]) -> Option<(u32, Packet)> {
+    let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
+    let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    let body = rest.get(options_len(header)..total.wrapping_sub(HEADER))?;
+    Some((identification(header), parse_first(header, body)))
+}
+
+fn identification(header: &[u8; HEADER]) -> u32 {
+    u16::from_be_bytes([header[4], header[5]]).into()
 }
 
 /// The flow that a quoted packet belongs to. Routers cut the quote off, so neither its total length

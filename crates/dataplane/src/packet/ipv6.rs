@@ -42,13 +42,53 @@ pub(super) fn parse(bytes: &[u8]) -> Packet {
 /// answered (fragmented solicitations must not be, RFC 6980 §5).
 fn parse_extended(src: Addr, dst: Addr, next: u8, body: &[u8]) -> Packet {
     match walk(next, body) {
-        Walk::Upper { protocol: TCP, body, extent } => transport::tcp(src, dst, body, extent),
-        Walk::Upper { protocol: UDP, body, extent } => transport::udp(src, dst, body, extent),
         Walk::Upper { protocol: ICMPV6, body, .. } => icmp::parse_v6_error(dst, body),
-        Walk::LaterFragment { protocol } => transport::later_fragment(src, dst, protocol),
-        Walk::Upper { .. } | Walk::Unwalkable => Packet::Other { dst },
+        Walk::Upper { protocol, body, extent } => {
+            let packet = parse_first((src, dst), protocol, body, extent);
+            match extent {
+                Extent::Whole => packet,
+                Extent::FirstFragment => transport::first_fragment(packet),
+            }
+        }
+        Walk::LaterFragment { id, protocol } => transport::later_fragment((src, dst), id, protocol),
+        Walk::Unwalkable => Packet::Other { dst },
         Walk::Malformed => Packet::Malformed,
     }
+}
+
+/// The beginning of a packet, as if all of it were there.
+fn parse_first((src, dst): (Addr, Addr), protocol: u8, body: &[u8], extent: Extent) -> Packet {
+    match protocol {
+        TCP => transport::tcp(src, dst, body, extent),
+        UDP => transport::udp(src, dst, body, extent),
+        _ => Packet::Other { dst },
+    }
+}
+
+/// The identification of a first fragment that [`parse`] took, and the packet as if it were whole.
+pub(super) fn first_fragment(bytes: &[u8]) -> Option<(u32, Packet)> {
+    let header = bytes.first_chunk::<HEADER>()?;
+    let body = bytes.get(HEADER..packet_len(bytes)?)?;
+    let id = identification(header[6], body)?;
+    let Walk::Upper { protocol, body, extent } = walk(header[6], body) else { return None };
+    Some((id, parse_first(addresses(header)?, protocol, body, extent)))
+}
+
+/// The identification in the fragment header, if there is one among the extension headers.
+fn identification(mut next: u8, mut body: &[u8]) -> Option<u32> {
+    for _ in 0..=MAX_EXTENSIONS {
+        let (header, behind) = body.split_first_chunk::<8>()?;
+        match next {
+            FRAGMENT => {
+                return Some(u32::from_be_bytes([header[4], header[5], header[6], header[7]]));
+            }
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {}
+            _ => return None,
+        }
+        next = header[0];
+        body = behind.get(usize::from(header[1]) << 3..)?;
+    }
+    None
 }
 
 /// The flow that a quoted packet belongs to; as in IPv4 the quote may be cut off.
@@ -108,6 +148,7 @@ enum Walk<'a> {
         extent: Extent,
     },
     LaterFragment {
+        id: u32,
         protocol: u8,
     },
     /// Too many headers, or a routing header that has not reached its end: the transport header
@@ -133,7 +174,8 @@ fn walk(mut next: u8, mut body: &[u8]) -> Walk<'_> {
             FRAGMENT => {
                 let bits = u16::from_be_bytes([header[2], header[3]]);
                 if bits & FRAGMENT_OFFSET != 0 {
-                    return Walk::LaterFragment { protocol: header[0] };
+                    let id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+                    return Walk::LaterFragment { id, protocol: header[0] };
                 }
                 // Neither offset nor successor: an atomic fragment is a whole packet (RFC 6946).
                 if bits & MORE_FRAGMENTS != 0 {

@@ -41,25 +41,19 @@ pub use unfinished::finish_checksum;
 pub use unreachable::unreachable;
 
 use crate::addr::Addr;
-use crate::key::{FlowKey, Protocol};
+use crate::key::{FlowKey, FragmentKey};
 
 /// A frame, classified. Views and rewrites are in the sibling modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet {
-    /// TCP with its whole header's fixed part in the frame (also as the first of several
-    /// fragments).
+    /// TCP with its whole header's fixed part in the frame.
     Tcp(FlowKey, TcpFields),
-    /// UDP with its header in the frame (also as the first of several fragments).
+    /// UDP with its header in the frame.
     Udp(FlowKey),
+    /// The first of several fragments of TCP or UDP, with the transport header's fixed part.
+    FirstFragment(FlowKey),
     /// A fragment that does not carry the transport header.
-    Fragment {
-        /// The client's address.
-        src: Addr,
-        /// The VIP.
-        dst: Addr,
-        /// TCP or UDP.
-        protocol: Protocol,
-    },
+    Fragment(FragmentKey),
     /// An ICMP or ICMPv6 error about a packet that a backend sent from the VIP; the key is that of
     /// the client's half of the flow (addresses and ports swapped back), and its `dst` is the
     /// destination of the error itself.
@@ -147,6 +141,31 @@ pub fn parse(frame: &[u8]) -> Packet {
 #[inline]
 pub fn parse_into(frame: &[u8], packet: &mut Packet) {
     parse_others_into(frame, packet);
+}
+
+/// Of a [`Packet::FirstFragment`]: what the datagram's other fragments can be known by, and the
+/// packet as it would be if it were whole.
+#[cold]
+pub(crate) fn first_fragment(frame: &[u8]) -> Option<(FragmentKey, Packet)> {
+    let (ethertype, payload) = ethernet::payload(frame)?;
+    let (id, packet) = match ethertype {
+        ethernet::IPV4 => ipv4::first_fragment(payload)?,
+        ethernet::IPV6 => ipv6::first_fragment(payload)?,
+        _ => return None,
+    };
+    let (Packet::Tcp(key, _) | Packet::Udp(key)) = packet else { return None };
+    let FlowKey { src, dst, protocol, .. } = key;
+    Some((FragmentKey { src, dst, id, protocol }, packet))
+}
+
+/// [`parse`], and a first fragment as if the packet were whole.
+fn parse_opening(frame: &[u8]) -> Packet {
+    let packet = parse(frame);
+    if let Packet::FirstFragment(_) = packet {
+        first_fragment(frame).map_or(Packet::Malformed, |(_, whole)| whole)
+    } else {
+        packet
+    }
 }
 
 /// [`TcpFields::next`] of a frame that is TCP; 0 of any other.

@@ -6,7 +6,7 @@
 use super::answer::{address, asker};
 use super::checksum::Sum;
 use super::transport::{Extent, TCP};
-use super::{ACK, FIN, Packet, RST, SYN, TcpFields, ethernet, ipv4, ipv6, parse};
+use super::{ACK, FIN, Packet, RST, SYN, TcpFields, ethernet, ipv4, ipv6, parse_opening};
 use crate::addr::{Addr, Mac};
 use crate::key::FlowKey;
 
@@ -18,7 +18,7 @@ use crate::key::FlowKey;
 /// known), for a damaged IPv4 header, and where a group address asks or is asked.
 pub fn reset(buffer: &mut [u8], len: usize, own: Mac) -> Option<usize> {
     let frame = buffer.get(..len)?;
-    let Packet::Tcp(key, tcp) = parse(frame) else { return None };
+    let Packet::Tcp(key, tcp) = parse_opening(frame) else { return None };
     let to = asker(frame, key.src, key.dst)?;
     let (ethertype, payload) = ethernet::payload(frame)?;
     let (segment, extent) = match ethertype {

@@ -8,7 +8,7 @@ use etherparse::{
 
 use super::{Packet, TcpFields};
 use crate::addr::Addr;
-use crate::key::{FlowKey, Protocol};
+use crate::key::{FlowKey, FragmentKey, Protocol};
 
 pub(super) const CLIENT: [u8; 4] = [198, 51, 100, 7];
 pub(super) const VIP: [u8; 4] = [192, 0, 2, 10];
@@ -202,6 +202,7 @@ pub(super) fn fragment6(offset: u16, more: bool) -> IpHeaders {
 pub(super) fn fragment4(offset: u16, more: bool) -> IpHeaders {
     v4(|header| {
         header.dont_fragment = false;
+        header.identification = 0x1234;
         header.fragment_offset = IpFragOffset::try_new(offset).unwrap();
         header.more_fragments = more;
     })
@@ -247,8 +248,11 @@ fn balanced() -> Vec<Sample> {
 }
 
 fn fragments() -> Vec<Sample> {
-    let later =
-        |key: FlowKey| Packet::Fragment { src: key.src, dst: key.dst, protocol: key.protocol };
+    let later = |key: FlowKey| {
+        let FlowKey { src, dst, protocol, .. } = key;
+        let id = if src.is_v4() { 0x1234 } else { 77 };
+        Packet::Fragment(FragmentKey { src, dst, id, protocol })
+    };
     let (tcp4, udp4, udp6) = (key4(Protocol::Tcp), key4(Protocol::Udp), key6(Protocol::Udp));
     let first_udp4 = udp(fragment4(0, true), &[0; 24]);
     let later_tcp4 = raw(fragment4(3, true), IpNumber::TCP, &[0; 24]);
@@ -259,15 +263,15 @@ fn fragments() -> Vec<Sample> {
         sample(
             "tcp4 first",
             ethernet(&[], IPV4, &tcp(fragment4(0, true), &[0; 24])),
-            Packet::Tcp(tcp4, fields(24)),
+            Packet::FirstFragment(tcp4),
         ),
-        sample("udp4 first", ethernet(&[], IPV4, &first_udp4), Packet::Udp(udp4)),
+        sample("udp4 first", ethernet(&[], IPV4, &first_udp4), Packet::FirstFragment(udp4)),
         sample("tcp4 later", ethernet(&[], IPV4, &later_tcp4), later(tcp4)),
         sample("udp4 last", ethernet(&[], IPV4, &last_udp4), later(udp4)),
         sample(
             "udp6 first",
             ethernet(&[], IPV6, &udp(fragment6(0, true), &[0; 24])),
-            Packet::Udp(udp6),
+            Packet::FirstFragment(udp6),
         ),
         sample("udp6 later", ethernet(&[], IPV6, &later_udp6), later(udp6)),
         sample("icmp later", ethernet(&[], IPV4, &later_icmp), Packet::Other { dst: tcp4.dst }),

@@ -8,6 +8,7 @@ use super::samples::{
     solicitation, v4, v6,
 };
 use super::*;
+use crate::key::Protocol;
 
 #[test]
 fn golden_frames_are_what_they_are() {
@@ -83,10 +84,9 @@ fn a_fragment_must_hold_its_whole_transport_header() {
     // The TCP options may follow in the next fragment.
     let mut long = first;
     long[32] = 0xf0;
-    assert_eq!(
-        parse(&ethernet(&[], IPV4, &long)),
-        Packet::Tcp(samples::key4(Protocol::Tcp), samples::fields(0))
-    );
+    let (key, long) = (samples::key4(Protocol::Tcp), ethernet(&[], IPV4, &long));
+    assert_eq!(parse(&long), Packet::FirstFragment(key));
+    assert_eq!(parse_opening(&long), Packet::Tcp(key, samples::fields(0)));
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn agrees_with_oracle(frame: &[u8]) {
         }
         Some(_) => {}
         // Only of a first fragment does the parser know more than etherparse.
-        None if matches!(packet, Packet::Tcp(..) | Packet::Udp(_)) => {
+        None if matches!(packet, Packet::Tcp(..) | Packet::Udp(_) | Packet::FirstFragment(_)) => {
             let sliced = SlicedPacket::from_ethernet(frame).expect("etherparse refuses it");
             let fragmented = match sliced.net {
                 Some(NetSlice::Ipv4(ip)) => ip.is_payload_fragmented(),
@@ -251,6 +251,33 @@ fn agrees_with_oracle(frame: &[u8]) {
         }
         None => {}
     }
+    match (packet, first_fragment(frame)) {
+        (
+            Packet::FirstFragment(key),
+            Some((fragment, Packet::Tcp(flow, _) | Packet::Udp(flow))),
+        ) => {
+            assert_eq!((key, key.src, key.dst), (flow, fragment.src, fragment.dst));
+        }
+        (Packet::FirstFragment(_), other) => panic!("the parser took it for the first: {other:?}"),
+        _ => {}
+    }
+}
+
+/// What belongs together is known by the same key, and only that.
+#[test]
+fn fragments_of_a_datagram_have_one_key() {
+    let named = |name| samples::all().into_iter().find(|it| it.name == name).unwrap().frame;
+    for (first, later, id) in
+        [("udp4 first", "udp4 last", 0x1234), ("udp6 first", "udp6 later", 77)]
+    {
+        let (key, whole) = first_fragment(&named(first)).unwrap();
+        assert!(matches!(whole, Packet::Udp(_)), "{whole:?}");
+        assert_eq!(parse(&named(later)), Packet::Fragment(key));
+        assert_eq!(key.id, id);
+    }
+    let (key, whole) = first_fragment(&named("tcp4 first")).unwrap();
+    assert!(matches!(whole, Packet::Tcp(_, fields) if fields == samples::fields(24)), "{whole:?}");
+    assert_eq!(parse(&named("tcp4 later")), Packet::Fragment(key));
 }
 
 /// A golden frame with some bytes replaced, cut off or padded.

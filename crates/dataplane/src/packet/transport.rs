@@ -2,7 +2,7 @@
 
 use super::{Packet, TcpFields};
 use crate::addr::Addr;
-use crate::key::{FlowKey, Protocol};
+use crate::key::{FlowKey, FragmentKey, Protocol};
 
 /// How much of a datagram the packet at hand carries. A later fragment has no transport header
 /// and never gets here.
@@ -62,10 +62,19 @@ pub(super) fn udp(src: Addr, dst: Addr, datagram: &[u8], extent: Extent) -> Pack
     })
 }
 
+/// The first of several fragments, of which the transport header is parsed already.
+pub(super) const fn first_fragment(packet: Packet) -> Packet {
+    if let Packet::Tcp(key, _) | Packet::Udp(key) = packet {
+        Packet::FirstFragment(key)
+    } else {
+        packet
+    }
+}
+
 /// A fragment with a non-zero offset.
-pub(super) fn later_fragment(src: Addr, dst: Addr, protocol: u8) -> Packet {
+pub(super) fn later_fragment((src, dst): (Addr, Addr), id: u32, protocol: u8) -> Packet {
     match balanced(protocol) {
-        Some(protocol) => Packet::Fragment { src, dst, protocol },
+        Some(protocol) => Packet::Fragment(FragmentKey { src, dst, id, protocol }),
         None => Packet::Other { dst },
     }
 }

@@ -4,7 +4,7 @@
 use super::answer::{address, asker};
 use super::checksum::Sum;
 use super::transport::{ICMP, ICMPV6};
-use super::{Packet, ethernet, icmp, ipv4, ipv6, parse};
+use super::{Packet, ethernet, icmp, ipv4, ipv6, parse_opening};
 use crate::addr::{Addr, Mac};
 use crate::key::FlowKey;
 
@@ -17,7 +17,9 @@ use crate::key::FlowKey;
 /// takes, or `None`, and then nothing was changed: when there is no room, for a damaged IPv4
 /// header, and where a group address asks or is asked (RFC 1122 §3.2.2, RFC 4443 §2.4 (e)).
 pub fn unreachable(buffer: &mut [u8], len: usize, own: Mac) -> Option<usize> {
-    let Packet::Udp(FlowKey { src, dst, .. }) = parse(buffer.get(..len)?) else { return None };
+    let Packet::Udp(FlowKey { src, dst, .. }) = parse_opening(buffer.get(..len)?) else {
+        return None;
+    };
     error(buffer, len, own, (src, dst), &PORT)
 }
 

@@ -191,6 +191,7 @@ impl Node {
         let tables = &self.tables;
         tables.persistence.sweep(now, tables.persistence.maps().div_ceil(PERSISTENCE_TICKS));
         tables.pending.sweep(now, tables.pending.sets().div_ceil(PENDING_TICKS));
+        tables.fragments.sweep(now);
         self.collect_acknowledgements().await;
         self.look_at_handshakes(now);
         self.release_held(now);

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
 use config::{Desired, Diagnostic, Diagnostics, Span, SpanIndex};
 use control::{Controller, Event, XdpMode};
-use dataplane::{PendingTable, PersistenceTable, PortId, SharedTables, Snapshot};
+use dataplane::{FragmentTable, PendingTable, PersistenceTable, PortId, SharedTables, Snapshot};
 use steer::{KernelVersion, Steer, SteerError};
 use tokio::sync::mpsc::{self, Receiver};
 use tracing::warn;
@@ -66,6 +66,7 @@ impl Node {
         let tables = Arc::new(SharedTables {
             pending: PendingTable::new(settings.pending_capacity, seed(), half_open),
             persistence: PersistenceTable::new(settings.persistence_capacity, seed()),
+            fragments: FragmentTable::new(FRAGMENT_CAPACITY, seed()),
         });
         let pool = Pool::new(
             settings.clone(),
@@ -210,6 +211,10 @@ fn warn_of_forwarding() {
         }
     }
 }
+
+/// Datagrams whose first fragment is remembered for a second: 147 KB. Beyond, the oldest are forgotten;
+/// a datagram needs some milliseconds.
+const FRAGMENT_CAPACITY: usize = 1 << 14;
 
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()

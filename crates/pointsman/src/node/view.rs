@@ -93,6 +93,7 @@ impl Node {
                 forwarded: totals.forwarded.value(),
                 answered: totals.answered.value(),
                 handed_over: totals.handed_over.value(),
+                waiting: u64::try_from(totals.waiting.value()).unwrap_or_default(),
                 dropped: DropReason::ALL
                     .iter()
                     .map(|reason| handle.counters.dropped(*reason).value())

@@ -4,6 +4,7 @@
 //! the kernel's rings and over their twin in plain memory alike. The thread around it, with its
 //! clock, its sleep and its re-binding, is [`thread`].
 
+mod fragments;
 mod local_senders;
 pub mod pool;
 pub mod shared;
@@ -15,7 +16,7 @@ use std::sync::atomic::AtomicU64;
 use arrayvec::ArrayVec;
 use dataplane::{
     ANSWER_GROWTH, BURST, Burst, DropReason, Forwarder, Mailbox, Message, PortId, Snapshot, Tick,
-    Verdict, WorkerCounters, WorkerLink,
+    Verdict, WaitingRoom, WorkerCounters, WorkerLink,
 };
 use xsk::{Batch, Flushed, Frame, Port, Rings};
 
@@ -28,6 +29,8 @@ pub struct Worker {
     mailbox: Arc<Mailbox>,
     /// Where senders may be on this very host: the longest frame, bytes.
     local_senders: Option<usize>,
+    /// Fragments that came before the first one of their datagram.
+    waiting: WaitingRoom<Frame>,
     /// Sent in this turn, by kind, until the flush tells how many were refused.
     sent: Sent,
 }
@@ -36,12 +39,12 @@ pub struct Worker {
 #[derive(Clone, Copy, Debug, Default)]
 struct Sent {
     count: u32,
-    /// Which of them are answers, as bits: a turn sends at most a burst and what it took from the
-    /// mailbox.
+    /// Which of them are answers, as bits: a turn sends at most a burst, what it took from the mailbox
+    /// and fragments that have waited.
     answers: u128,
 }
 
-const _: () = assert!(BURST + MESSAGES_PER_TURN <= 128);
+const _: () = assert!(BURST + MESSAGES_PER_TURN + fragments::RELEASED_PER_TURN <= 128);
 
 /// Which queue a worker serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,7 +66,8 @@ impl Worker {
         counters: Arc<WorkerCounters>,
         mailbox: Arc<Mailbox>,
     ) -> Self {
-        Self { id, forwarder, counters, mailbox, local_senders: None, sent: Sent::default() }
+        let (waiting, sent) = (WaitingRoom::default(), Sent::default());
+        Self { id, forwarder, counters, mailbox, local_senders: None, waiting, sent }
     }
 
     /// One burst: takes what came, decides, sends. Returns how much it did: frames and messages, and
@@ -89,10 +93,13 @@ impl Worker {
                 self.sent.count += short(batch.len());
                 port.send_all(&mut batch);
             } else {
-                self.dispatch(port, snapshot, &mut batch, &verdicts);
+                self.dispatch(port, now, snapshot, &mut batch, &verdicts);
             }
         }
         let messages = self.read_mailbox(port, now, snapshot, leases);
+        if !self.waiting.is_empty() {
+            self.release_fragments(port, now, snapshot, leases);
+        }
         self.flush(port);
         let reset = self.reset_flows(port, now, snapshot, leases);
         self.forwarder.housekeep(now, snapshot);
@@ -103,12 +110,17 @@ impl Worker {
     fn dispatch<R: Rings>(
         &mut self,
         port: &mut Port<R>,
+        now: Tick,
         snapshot: &Snapshot,
         batch: &mut Batch,
         verdicts: &[Verdict],
     ) {
         for (frame, verdict) in batch.drain().zip(verdicts) {
-            self.carry_out(port, snapshot, frame, *verdict);
+            if *verdict == Verdict::Wait {
+                self.wait(port, frame, now);
+            } else {
+                self.carry_out(port, snapshot, frame, *verdict);
+            }
         }
         while let Some(key) = self.forwarder.next_moved() {
             for other in snapshot.workers.iter().filter(|worker| !self.id.is(worker)) {
@@ -132,9 +144,11 @@ impl Worker {
                 self.sent.count += 1;
                 port.send(frame);
             }
-            Verdict::Forward(_) | Verdict::Answer | Verdict::HandOver | Verdict::Drop(_) => {
-                self.carry_elsewhere(port, snapshot, frame, verdict);
-            }
+            Verdict::Forward(_)
+            | Verdict::Answer
+            | Verdict::HandOver
+            | Verdict::Wait
+            | Verdict::Drop(_) => self.carry_elsewhere(port, snapshot, frame, verdict),
         }
     }
 
@@ -157,7 +171,8 @@ impl Worker {
             }
             Verdict::Forward(egress) => self.relay(snapshot, egress, port.bytes(&mut frame)),
             Verdict::HandOver => self.hand_over(snapshot, port.bytes(&mut frame)),
-            Verdict::Drop(_) => {}
+            // Only a burst's frames wait, and those do not come here.
+            Verdict::Wait | Verdict::Drop(_) => {}
         }
         port.recycle(frame);
     }

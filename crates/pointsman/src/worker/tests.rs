@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use dataplane::{
-    Addr, BackendSlot, FlowTable, InstanceSlot, LoopGuard, Mac, Member, NextHop, PendingTable,
-    Persistence, PersistenceTable, Protocol, Scheduler, SchedulerKind, Service, ServiceKey,
-    ServiceSlot, SharedTables, Timeouts, Totals, Vip,
+    Addr, BackendSlot, FlowTable, FragmentTable, InstanceSlot, LoopGuard, Mac, Member, NextHop,
+    PendingTable, Persistence, PersistenceTable, Protocol, Scheduler, SchedulerKind, Service,
+    ServiceKey, ServiceSlot, SharedTables, Timeouts, Totals, Vip,
 };
 use etherparse::{
     ArpEthIpv4Packet, ArpOperation, ArpPacket, IcmpEchoHeader, Icmpv4Type, PacketBuilder, icmpv4,
@@ -16,6 +16,7 @@ use xsk::{Errno, MemoryConfig, MemoryKernel, MemoryRings, memory_port};
 
 use super::*;
 
+mod fragments;
 mod local_senders;
 mod mailbox;
 mod properties;
@@ -90,6 +91,7 @@ impl Rig {
         let shared = Arc::new(SharedTables {
             pending: PendingTable::new(sizes.flows, 1, timeouts.half_open),
             persistence: PersistenceTable::new(sizes.flows, 1),
+            fragments: FragmentTable::new(sizes.flows, 1),
         });
         let ids = [(0, 0), (0, 1), (1, 0)];
         let seat = |(port, queue): (u16, u32)| {
@@ -144,14 +146,15 @@ impl Rig {
     /// The packet equation, the whereabouts of the frames, and that both sides agree on them.
     #[track_caller]
     fn check(&mut self, at: usize) {
-        let Seat { port, kernel, counters, mailbox: _, worker: _ } = &mut self.seats[at];
+        let Seat { port, kernel, counters, mailbox: _, worker } = &mut self.seats[at];
         let (came, went) = counters.equation();
         assert_eq!(came, went, "worker {at}: {:?}", counters.totals);
         let accounting = port.accounting();
         assert!(accounting.is_balanced(), "worker {at}: {accounting:?}");
-        assert_eq!((accounting.held, accounting.queued), (0, 0), "worker {at}");
+        let waiting = worker.waiting.len() as u64;
+        assert_eq!((accounting.held, accounting.queued), (waiting, 0), "worker {at}");
         let census = kernel.census();
-        assert_eq!(census.user, accounting.free, "worker {at}");
+        assert_eq!(census.user, accounting.free + waiting, "worker {at}");
         assert_eq!(census.tx + census.wire, accounting.tx, "worker {at}");
         let Totals { forwarded, answered, originated, .. } = &*counters.totals;
         let sent = forwarded.value() + answered.value() + originated.value();

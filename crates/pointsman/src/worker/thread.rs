@@ -122,12 +122,12 @@ impl WorkerThread {
             match self.next_command(queue.is_some()) {
                 Some(WorkerCommand::Open(binding)) => {
                     // One queue has one socket: the old one goes first.
-                    drop(queue.take());
+                    self.give_up(queue.take());
                     queue = self.open(binding, false);
                 }
                 Some(WorkerCommand::Close) => {
                     self.shared.bound.store(false, Relaxed);
-                    queue = None;
+                    self.give_up(queue.take());
                 }
                 Some(WorkerCommand::Stop) => break,
                 None => {}
@@ -136,15 +136,22 @@ impl WorkerThread {
                 Some(bound) => {
                     self.serve(&mut bound.port, &mut snapshots);
                     if let Some(packet_socket) = self.check_sending(bound) {
-                        let binding = queue.take().map(|bound| bound.binding);
+                        let binding = self.give_up(queue.take());
                         queue = binding.and_then(|binding| self.open(binding, packet_socket));
                     }
                 }
                 None => self.idle(&mut snapshots),
             }
         }
+        self.give_up(queue);
         self.worker.end_all_flows(clock::now());
         self.shared.bound.store(false, Relaxed);
+    }
+
+    /// Closes the socket, if there is one, whose UMEM goes with it. How it was bound.
+    fn give_up(&mut self, queue: Option<BoundQueue>) -> Option<Binding> {
+        self.worker.forget_fragments();
+        queue.map(|bound| bound.binding)
     }
 
     /// Whether what is sent leaves. If not, how the queue has to be bound anew: whether by all means
@@ -279,7 +286,9 @@ impl WorkerThread {
         if !self.mailbox.try_sleep() {
             return;
         }
-        let unfinished = port.kick_pending() || self.worker.forwarder().is_resetting();
+        let unfinished = port.kick_pending()
+            || self.worker.forwarder().is_resetting()
+            || self.worker.has_waiting();
         let limit = if unfinished { Duration::from_millis(1) } else { BEAT };
         if let Err(error) = self.sleep(port, limit) {
             warn!(%error, "poll failed");

@@ -16,7 +16,8 @@ pub struct Accounting {
     pub queued: u64,
     /// In the free list.
     pub free: u64,
-    /// Held by the worker. Between turns this is 0: anything else was dropped, and is lost.
+    /// Held by the worker. Between turns these are the fragments that wait: anything else was dropped,
+    /// and is lost.
     pub held: u64,
     /// All frames of the UMEM.
     pub total: u64,

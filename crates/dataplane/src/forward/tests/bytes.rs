@@ -129,7 +129,7 @@ proptest! {
         for ((outcome, before), after) in outcomes.into_iter().zip(before).zip(damaged) {
             match outcome {
                 Outcome::To(_) => prop_assert_eq!(&before[12..], &after[12..]),
-                Outcome::Dropped(_) | Outcome::HandedOver => prop_assert_eq!(before, after),
+                Outcome::Dropped(_) | Outcome::HandedOver | Outcome::Waits => prop_assert_eq!(before, after),
                 Outcome::Answered => {}
             }
         }

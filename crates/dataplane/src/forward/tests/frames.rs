@@ -21,6 +21,8 @@ pub(super) const ACK: u8 = 0x10;
 /// A segment whose numbers are ahead of those of the handshake.
 pub(super) const DATA: u8 = PSH | ACK;
 const PSH: u8 = 0x08;
+/// Bytes in a fragment of [`Client::datagram`].
+const PIECE: usize = 40;
 
 /// One end of a connection to a VIP: builds the frames that it sends.
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +154,35 @@ impl Client {
             }
         }
         self.raw(ip, protocol, &[0; 32])
+    }
+
+    /// The fragments of a UDP datagram: as many as asked for, and at least two.
+    pub(super) fn datagram(self, id: u32, count: usize) -> Vec<Vec<u8>> {
+        let payload = vec![0x5a; PIECE * count - 8];
+        let mut whole = Vec::new();
+        PacketBuilder::ip(self.ip())
+            .udp(self.source_port, self.port)
+            .write(&mut whole, &payload)
+            .unwrap();
+        let pieces = whole[whole.len() - PIECE * count..].chunks(PIECE);
+        let piece = |(at, piece): (usize, &[u8])| {
+            let offset = IpFragOffset::try_new(u16::try_from(at * PIECE / 8).unwrap()).unwrap();
+            let more = at + 1 < count;
+            let mut ip = self.ip();
+            match &mut ip {
+                IpHeaders::Ipv4(header, _) => {
+                    (header.dont_fragment, header.more_fragments) = (false, more);
+                    header.fragment_offset = offset;
+                    header.identification = u16::try_from(id).unwrap();
+                }
+                IpHeaders::Ipv6(_, extensions) => {
+                    let fragment = Ipv6FragmentHeader::new(IpNumber::UDP, offset, more, id);
+                    extensions.fragment = Some(fragment);
+                }
+            }
+            self.raw(ip, IpNumber::UDP, piece)
+        };
+        pieces.enumerate().map(piece).collect()
     }
 
     /// An IP packet of another protocol.

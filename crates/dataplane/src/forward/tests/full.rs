@@ -32,7 +32,10 @@ fn a_full_flow_table_costs_no_connection() {
             let error = client.too_big(etherparse::IpNumber::TCP);
             let goes = match node.send(1, error.clone()) {
                 Outcome::HandedOver => node.adopt(0, &mut error.clone(), true),
-                outcome @ (Outcome::To(_) | Outcome::Answered | Outcome::Dropped(_)) => outcome,
+                outcome @ (Outcome::To(_)
+                | Outcome::Answered
+                | Outcome::Waits
+                | Outcome::Dropped(_)) => outcome,
             };
             assert_eq!(goes, Outcome::To(backend), "{kind:?}");
             assert_eq!(node.to(0, client.fin()), backend, "{kind:?}");

@@ -11,6 +11,7 @@ use crate::addr::{Addr, Mac};
 use crate::counters::{Gauge, WorkerCounters};
 use crate::flow::{FlowTable, Timeouts};
 use crate::forward::{BURST, Burst, Forwarder, SharedTables};
+use crate::fragments::{FragmentTable, Released, WaitingRoom};
 use crate::guard::LoopGuard;
 use crate::key::{Protocol, ServiceKey};
 use crate::mailbox::Mailbox;
@@ -219,6 +220,8 @@ pub(super) enum Outcome {
     To(u16),
     Answered,
     HandedOver,
+    /// In the worker's waiting room.
+    Waits,
     Dropped(DropReason),
 }
 
@@ -229,18 +232,21 @@ pub(super) struct Sizes {
     pub(super) flows: usize,
     pub(super) pending: usize,
     pub(super) templates: usize,
+    pub(super) datagrams: usize,
     pub(super) seed: u64,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { workers: 4, flows: 4096, pending: 1 << 16, templates: 1 << 16, seed: 1 }
+        let (pending, templates, datagrams) = (1 << 16, 1 << 16, 1 << 12);
+        Self { workers: 4, flows: 4096, pending, templates, datagrams, seed: 1 }
     }
 }
 
 /// Workers on shared tables.
 pub(super) struct Node {
     pub(super) workers: Vec<Forwarder>,
+    pub(super) waiting: Vec<WaitingRoom<Vec<u8>>>,
     pub(super) counters: Vec<Arc<WorkerCounters>>,
     pub(super) shared: Arc<SharedTables>,
     pub(super) leases: [AtomicU64; 2],
@@ -263,6 +269,7 @@ impl Node {
         let shared = Arc::new(SharedTables {
             pending: PendingTable::new(sizes.pending, seed, timeouts.half_open),
             persistence: PersistenceTable::new(sizes.templates, seed),
+            fragments: FragmentTable::new(sizes.datagrams, seed),
         });
         let counters: Vec<Arc<WorkerCounters>> =
             (0..sizes.workers).map(|_| Arc::default()).collect();
@@ -274,6 +281,7 @@ impl Node {
         };
         let mut node = Self {
             workers: counters.iter().map(worker).collect(),
+            waiting: counters.iter().map(|_| WaitingRoom::default()).collect(),
             counters,
             shared,
             leases: [AtomicU64::new(u64::MAX), AtomicU64::new(0)],
@@ -366,12 +374,45 @@ impl Node {
                 }
             }
         }
-        let outcomes = verdicts.iter().zip(frames).map(|(verdict, frame)| outcome(*verdict, frame));
+        let outcomes =
+            verdicts.iter().zip(&*frames).map(|(verdict, frame)| outcome(*verdict, frame));
         let outcomes: Vec<Outcome> = outcomes.collect();
-        for outcome in &outcomes {
+        for (outcome, frame) in outcomes.iter().zip(frames.iter()) {
             self.book(worker, outcome);
+            if *outcome == Outcome::Waits {
+                self.wait(worker, frame);
+            }
         }
         outcomes
+    }
+
+    /// What a worker does with a fragment that came too early.
+    fn wait(&mut self, worker: usize, frame: &[u8]) {
+        let crate::Packet::Fragment(key) = crate::parse(frame) else { panic!("no fragment") };
+        let (room, table) = (&mut self.waiting[worker], &self.shared.fragments);
+        if room.wait(table, &key, frame.to_vec(), self.now).is_some() {
+            let counters = &self.counters[worker];
+            counters.totals.waiting.add(-1);
+            counters.dropped(DropReason::FragmentFull).add(1);
+        }
+    }
+
+    /// What becomes of the fragments that waited at a worker and need not any more, and their bytes.
+    pub(super) fn release(&mut self, worker: usize) -> Vec<(Outcome, Vec<u8>)> {
+        let mut released = Vec::new();
+        while let Some(Released { mut frame, late }) =
+            self.waiting[worker].release(&self.shared.fragments, self.now)
+        {
+            self.counters[worker].totals.waiting.add(-1);
+            let forwarder = &mut self.workers[worker];
+            let verdict =
+                forwarder.resume_fragment(self.now, &self.snapshot, &self.leases, &mut frame, late);
+            let outcome = outcome(verdict, &frame);
+            assert_ne!(outcome, Outcome::Waits);
+            self.book(worker, &outcome);
+            released.push((outcome, frame));
+        }
+        released
     }
 
     /// One frame on one worker, and what became of it.
@@ -384,7 +425,10 @@ impl Node {
     pub(super) fn to(&mut self, worker: usize, frame: Vec<u8>) -> u16 {
         match self.send(worker, frame) {
             Outcome::To(backend) => backend,
-            other @ (Outcome::Answered | Outcome::HandedOver | Outcome::Dropped(_)) => {
+            other @ (Outcome::Answered
+            | Outcome::HandedOver
+            | Outcome::Waits
+            | Outcome::Dropped(_)) => {
                 panic!("not forwarded: {other:?}")
             }
         }
@@ -417,6 +461,7 @@ impl Node {
             Outcome::To(_) => totals.forwarded.add(1),
             Outcome::Answered => totals.answered.add(1),
             Outcome::HandedOver => totals.handed_over.add(1),
+            Outcome::Waits => totals.waiting.add(1),
             Outcome::Dropped(_) => {}
         }
     }
@@ -432,7 +477,7 @@ impl Node {
                 worker.sweep(*now, snapshot, worker.flows.buckets());
             }
         }
-        let SharedTables { pending, persistence } = &*self.shared;
+        let SharedTables { pending, persistence, .. } = &*self.shared;
         pending.sweep(self.now, pending.sets());
         persistence.sweep(self.now, persistence.maps());
     }
@@ -536,6 +581,7 @@ fn outcome(verdict: Verdict, frame: &[u8]) -> Outcome {
         }
         Verdict::Answer => Outcome::Answered,
         Verdict::HandOver => Outcome::HandedOver,
+        Verdict::Wait => Outcome::Waits,
         Verdict::Drop(reason) => Outcome::Dropped(reason),
     }
 }

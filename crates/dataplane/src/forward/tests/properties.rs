@@ -367,7 +367,9 @@ impl Run {
             Outcome::Dropped(
                 DropReason::NoBackend | DropReason::NoNeighbour | DropReason::BackendDown,
             ) => None,
-            other @ (Outcome::HandedOver | Outcome::Dropped(_)) => panic!("{other:?}"),
+            other @ (Outcome::HandedOver | Outcome::Waits | Outcome::Dropped(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
 
