@@ -189,13 +189,16 @@ fn a_device_that_is_made_anew_is_taken_up_and_flows_are_kept() -> Result<()> {
         let back = after(&report.outages, made)?;
         println!("forwarding {back:?} after the device was there again");
         ensure!(back <= Duration::from_secs(3), "{back:?} {report:?}");
-        ensure!(lb.process().running() && lb.ready()?, "{}", lb.log());
+        wait_for("it is ready again", Duration::from_secs(1), || Ok(lb.ready()?))?;
         let now = self::connections(&lb)?;
         ensure!(now == connections, "the flow was entered anew: {connections} → {now}");
         let seen = outcome(&status(&lb)?, "redirected");
         ensure!(seen > seen_before, "the counter went back: {seen_before} → {seen}");
         seen_before = seen;
     }
+    let bindings = lb.log().matches("queue bound").count();
+    let devices = 1 + usize::try_from(runs(4))?;
+    ensure!(bindings == devices, "{bindings} bindings of {devices} devices");
     let found = attached(lab.balancer(0))?;
     ensure!(found.contains(" 1 AF_XDP"), "sockets of gone devices: {found}");
     close_books(&lb);

@@ -164,7 +164,9 @@ pub(crate) const CARDS: &[Row] = &[
     row(Kernel::V6_1, Card::Vmxnet3).got(GENERIC),
     row(Kernel::V6_12, Card::Vmxnet3).got(GENERIC),
     row(Kernel::V6_12, Card::Vmxnet3).size(1, 2).got(GENERIC),
-    row(Kernel::V6_12, Card::Vmxnet3).interface(NATIVE_MODE),
+    row(Kernel::V6_12, Card::Vmxnet3)
+        .interface(NATIVE_MODE)
+        .refused(&["vmxnet3", "mode = \"generic\""]),
     row(Kernel::V7_3, Card::Vmxnet3).got(GENERIC),
 ];
 

@@ -11,11 +11,17 @@ use dataplane::Tick;
 /// that found no buffer. So the numbers are not compared; only a program that sees not one frame
 /// for three seconds, in each of which the card received some, is taken for blind. On a network
 /// where no more than link-layer protocols speak (one frame in two seconds) nothing is concluded.
-/// Until the program has seen its first frame, those that the card received since it was attached
-/// count together: the answers to the first questions for backends' MACs.
+/// Until the program has seen its first frame since it was attached, or since the link came back,
+/// those that the card received meanwhile count together: the answers to the first questions for
+/// backends' MACs.
 #[derive(Debug, Default)]
 pub struct ReceiveWatch {
     window: Option<Window>,
+    /// The first reading after a lost link, until the program sees a frame.
+    link_back: Option<ReceiveReading>,
+    link_lost: bool,
+    /// The program was attached anew in the only mode that is left, and has seen nothing since.
+    reattached: bool,
     /// Windows in a row in which the card received and the program saw nothing.
     blind_windows: u32,
     settled_at: Option<Tick>,
@@ -64,6 +70,8 @@ pub struct ReceiveReading {
 pub enum ReceiveAction {
     /// Receive in this mode from now on.
     FallBack(ReceiveMode),
+    /// Attach the program anew, in the same mode: some drivers forget it when the device was down.
+    Reattach,
     /// No mode is left: this node must not be Active on the device.
     Blind,
     /// A device that was [`Self::Blind`] is not any more.
@@ -90,7 +98,8 @@ impl ReceiveWatch {
 
     /// Begins anew: the device is another one or was reset.
     pub fn restart(&mut self) {
-        *self = Self { blind: self.blind, doubtful: self.doubtful, ..Self::default() };
+        let Self { blind, doubtful, reattached, .. } = *self;
+        *self = Self { blind, doubtful, reattached, ..Self::default() };
     }
 
     /// A reading; to be called at least once a second.
@@ -102,7 +111,11 @@ impl ReceiveWatch {
     ) -> Option<ReceiveAction> {
         if !reading.serving {
             self.restart();
+            self.link_lost = true;
             return None;
+        }
+        if std::mem::take(&mut self.link_lost) {
+            self.link_back = Some(reading);
         }
         let action = self.judge(now, reading, allowed);
         let settled = self.settled_at.is_some_and(|at| now >= at + WINDOW);
@@ -127,6 +140,7 @@ impl ReceiveWatch {
         if reading.seen != first.seen || reading.mode != first.mode {
             self.window = Some(Window { begin: now, first: reading });
             self.blind_windows = 0;
+            self.reattached = false;
             let was_blind = std::mem::take(&mut self.blind);
             return was_blind.then_some(ReceiveAction::Seeing);
         }
@@ -134,10 +148,12 @@ impl ReceiveWatch {
             return None;
         }
         self.window = Some(Window { begin: now, first: reading });
-        let received = if reading.seen == 0 {
-            reading.since_attach
-        } else {
-            reading.received.saturating_sub(first.received)
+        let received = match self.link_back {
+            _ if reading.seen == 0 => reading.since_attach,
+            Some(back) if back.seen == reading.seen => {
+                reading.received.saturating_sub(back.received)
+            }
+            _ => reading.received.saturating_sub(first.received),
         };
         self.blind_windows = if received >= ENOUGH { self.blind_windows + 1 } else { 0 };
         if self.blind_windows < WINDOWS || self.blind {
@@ -152,6 +168,10 @@ impl ReceiveWatch {
             ReceiveMode::ZeroCopy if allowed.copy => ReceiveAction::FallBack(ReceiveMode::Copy),
             ReceiveMode::ZeroCopy | ReceiveMode::Copy if allowed.generic => {
                 ReceiveAction::FallBack(ReceiveMode::Generic)
+            }
+            _ if !self.reattached => {
+                self.reattached = true;
+                ReceiveAction::Reattach
             }
             ReceiveMode::ZeroCopy | ReceiveMode::Copy | ReceiveMode::Generic => {
                 self.blind = true;
@@ -239,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_blind_program_steps_down_to_what_is_left_and_then_gives_up_once() {
-        use ReceiveAction::{Blind, FallBack};
+        use ReceiveAction::{Blind, FallBack, Reattach};
         use ReceiveMode::{Copy, Generic, ZeroCopy};
         let steps = |mode, allowed| {
             let actions = Card::new(mode).run(60_000, 100, 0, allowed);
@@ -248,15 +268,15 @@ mod tests {
             assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= 5_000), "{times:?}");
             actions.into_iter().map(|(_, action)| action).collect::<Vec<_>>()
         };
-        assert_eq!(steps(ZeroCopy, ANY), [FallBack(Copy), FallBack(Generic), Blind]);
-        assert_eq!(steps(Copy, ANY), [FallBack(Generic), Blind]);
-        assert_eq!(steps(Generic, ANY), [Blind]);
+        assert_eq!(steps(ZeroCopy, ANY), [FallBack(Copy), FallBack(Generic), Reattach, Blind]);
+        assert_eq!(steps(Copy, ANY), [FallBack(Generic), Reattach, Blind]);
+        assert_eq!(steps(Generic, ANY), [Reattach, Blind]);
         let native = Fallbacks { copy: true, generic: false };
-        assert_eq!(steps(ZeroCopy, native), [FallBack(Copy), Blind]);
+        assert_eq!(steps(ZeroCopy, native), [FallBack(Copy), Reattach, Blind]);
         let fixed = Fallbacks { copy: false, generic: false };
-        assert_eq!(steps(ZeroCopy, fixed), [Blind]);
+        assert_eq!(steps(ZeroCopy, fixed), [Reattach, Blind]);
         let zero_copy_or_generic = Fallbacks { copy: false, generic: true };
-        assert_eq!(steps(ZeroCopy, zero_copy_or_generic), [FallBack(Generic), Blind]);
+        assert_eq!(steps(ZeroCopy, zero_copy_or_generic), [FallBack(Generic), Reattach, Blind]);
     }
 
     #[test]
@@ -345,7 +365,7 @@ mod tests {
     #[test]
     fn a_single_frame_ends_the_blindness() {
         let mut card = Card::new(ReceiveMode::Generic);
-        assert_eq!(card.run(10_000, 100, 0, ANY).len(), 1);
+        assert_eq!(card.run(12_000, 100, 0, ANY).len(), 2);
         assert!(card.watch.is_blind());
         // Rebinding alone does not.
         card.watch.restart();
@@ -356,6 +376,22 @@ mod tests {
         assert_eq!(actions.len(), 1);
         assert!(!card.watch.is_blind());
         // It may become blind again.
-        assert_eq!(card.run(10_000, 100, 0, ANY).len(), 1);
+        assert_eq!(card.run(12_000, 100, 0, ANY).len(), 2);
+    }
+
+    /// vmxnet3: three frames in twelve seconds are all that clients and backends send.
+    #[test]
+    fn a_few_frames_after_the_link_came_back_are_enough() {
+        let native = Fallbacks { copy: true, generic: false };
+        let mut card = Card::new(ReceiveMode::Copy);
+        card.run(10_000, 100, 1, native);
+        card.reading.serving = false;
+        card.run(1_000, 0, 0, native);
+        card.reading.serving = true;
+        card.run(3_000, 1, 0, native);
+        let actions = card.run(6_000, 0, 0, native);
+        assert!(matches!(actions[..], [(_, ReceiveAction::Reattach)]), "{actions:?}");
+        // It helped.
+        assert_eq!(card.run(60_000, 100, 1, native), []);
     }
 }

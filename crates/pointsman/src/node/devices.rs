@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use super::Node;
 use super::local_senders::Said;
 use super::offloads::Offloads;
-use super::quirks::spoil_native;
+use super::quirks::{SPOILED, log_spoiled, spoil_native};
 use crate::clock;
 use crate::layers::{Kind, Layers};
 use crate::netlink::Picture;
@@ -204,7 +204,15 @@ impl Device {
                 Ok(AttachMode::Generic)
             }
             (XdpMode::Auto, kind) if kind.is_stacked() => Ok(AttachMode::Generic),
-            (XdpMode::Auto, _) if spoil_native(&self.wanted.name) => Ok(AttachMode::Generic),
+            (XdpMode::Auto, _) if spoil_native(&self.wanted.name) => {
+                log_spoiled(&self.wanted.name);
+                Ok(AttachMode::Generic)
+            }
+            (XdpMode::Native, _) if spoil_native(&self.wanted.name) => bail!(
+                "interface {}: the driver's XDP cannot be relied on: {SPOILED}; say mode = \
+                 \"generic\" or leave it to mode = \"auto\"",
+                self.wanted.name
+            ),
             (XdpMode::Auto, _) => Ok(AttachMode::Auto),
             (XdpMode::Native, _) => Ok(AttachMode::Native),
             (XdpMode::Generic, _) => Ok(AttachMode::Generic),
@@ -261,7 +269,9 @@ impl Node {
                 self.follow_link(index, link, &picture.layers).await;
             }
             self.devices[index].see_layers(&picture.layers);
-            if gained.set_up {
+            // A device that is new was opened as it is.
+            let known = old.map(|old| old.ifindex) == link.map(|link| link.ifindex);
+            if gained.set_up && known {
                 self.reopen_unbound(index);
             }
             let networks = self.devices[index].networks(&picture);

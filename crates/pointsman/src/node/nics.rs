@@ -57,6 +57,12 @@ impl Node {
                     "the card receives frames and the XDP program sees none: changing the mode");
                 self.fall_back(index, to);
             }
+            Some(ReceiveAction::Reattach) => {
+                warn!(interface = %name, mode,
+                    "the card receives frames and the XDP program sees none: attaching it anew");
+                self.devices[index].fallbacks += 1;
+                self.attach_anew(index);
+            }
             Some(ReceiveAction::Blind) => error!(interface = %name, mode,
                 "the card receives frames and the XDP program sees none, and there is no other mode \
                  to try: this node cannot be Active here. Update kernel or driver, or set the link \
@@ -76,9 +82,15 @@ impl Node {
         let device = &mut self.devices[index];
         device.fallbacks += 1;
         device.slowest = Some(mode);
-        if mode != ReceiveMode::Generic {
+        if mode == ReceiveMode::Generic {
+            self.attach_anew(index);
+        } else {
             self.reopen(index, None);
-        } else if let Err(error) = self.take_device(index) {
+        }
+    }
+
+    fn attach_anew(&mut self, index: usize) {
+        if let Err(error) = self.take_device(index) {
             self.devices[index].link = None;
             self.devices[index].refused = Some(format!("{error:#}"));
         }
