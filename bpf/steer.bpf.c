@@ -79,6 +79,42 @@ static __always_inline enum outcome judge(struct xdp_md *ctx)
 	return kind == KIND_IP ? OUTCOME_INACTIVE : OUTCOME_NEIGHBOUR_INACTIVE;
 }
 
+#ifdef READ_TAGS
+extern int bpf_xdp_metadata_rx_vlan_tag(const struct xdp_md *ctx, __be16 *protocol, __u16 *tci) __ksym;
+
+/*
+ * Puts a VLAN tag that came beside the frame where user space finds it: else the frame would leave
+ * in the native VLAN. False if there is no room for it.
+ */
+static __always_inline bool restore_tag(struct xdp_md *ctx)
+{
+	__be16 tag[2];
+	__u16 control;
+	__u8 macs[2 * ETH_ALEN];
+	void *to;
+
+	if (bpf_xdp_metadata_rx_vlan_tag(ctx, &tag[0], &control))
+		return true;
+	if (bpf_xdp_load_bytes(ctx, 0, macs, sizeof(macs)))
+		return false;
+	if (bpf_xdp_adjust_head(ctx, -(int)sizeof(tag)))
+		return false;
+	to = (void *)(long)ctx->data;
+	if (to + sizeof(macs) + sizeof(tag) > (void *)(long)ctx->data_end)
+		return false;
+	tag[1] = bpf_htons(control);
+	__builtin_memcpy(to, macs, sizeof(macs));
+	__builtin_memcpy(to + sizeof(macs), tag, sizeof(tag));
+	return true;
+}
+#else
+static __always_inline bool restore_tag(struct xdp_md *ctx)
+{
+	(void)ctx;
+	return true;
+}
+#endif
+
 SEC("xdp")
 int steer(struct xdp_md *ctx)
 {
@@ -88,7 +124,9 @@ int steer(struct xdp_md *ctx)
 	if (outcome == OUTCOME_INACTIVE || outcome == OUTCOME_NEIGHBOUR_INACTIVE)
 		action = XDP_DROP;
 	if (outcome == OUTCOME_REDIRECTED || outcome == OUTCOME_NEIGHBOUR_REDIRECTED) {
-		action = bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);
+		/* A device that makes no room for the tag has its frames left to the kernel. */
+		if (restore_tag(ctx))
+			action = bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);
 		if (action != XDP_REDIRECT)
 			outcome = OUTCOME_UNBOUND;
 	}

@@ -1,4 +1,4 @@
-//! Compiles `bpf/steer.bpf.c` and writes its Rust skeleton to `OUT_DIR`.
+//! Compiles the programs in `bpf/` and writes their Rust skeletons to `OUT_DIR`.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -8,18 +8,22 @@ use libbpf_cargo::SkeletonBuilder;
 
 fn main() {
     let bpf = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("../../bpf");
-    let skeleton = PathBuf::from(variable("OUT_DIR")).join("steer.skel.rs");
+    let out = PathBuf::from(variable("OUT_DIR"));
     let mut clang_args = vec!["-Wall".to_owned(), "-Wextra".to_owned(), "-Werror".to_owned()];
     clang_args.extend(multiarch_include().map(|dir| format!("-I{dir}")));
 
-    for file in ["steer.bpf.c", "abi.h", "maps.h", "parse.h"] {
+    for file in ["steer.bpf.c", "steer_tags.bpf.c", "abi.h", "maps.h", "parse.h"] {
         println!("cargo::rerun-if-changed={}", bpf.join(file).display());
     }
-    SkeletonBuilder::new()
-        .source(bpf.join("steer.bpf.c"))
-        .clang_args(clang_args)
-        .build_and_generate(&skeleton)
-        .unwrap_or_else(|error| panic!("bpf/steer.bpf.c (needs clang and libc6-dev): {error:?}"));
+    for name in ["steer", "steer_tags"] {
+        SkeletonBuilder::new()
+            .source(bpf.join(format!("{name}.bpf.c")))
+            .clang_args(clang_args.clone())
+            .build_and_generate(out.join(format!("{name}.skel.rs")))
+            .unwrap_or_else(|error| {
+                panic!("bpf/{name}.bpf.c (needs clang and libc6-dev): {error:?}")
+            });
+    }
 }
 
 /// Where Debian keeps `asm/types.h`: clang looks there for the host's own target, not for BPF.

@@ -9,14 +9,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenMapMut};
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
 use crate::abi::{Mac, Port};
 use crate::error::SteerError;
 use crate::foreign;
 use crate::link;
-use crate::object::skeleton::OpenSteerSkel;
 use crate::outcome::{Counters, Outcome};
 
 /// The steering program on one interface. Detached when this, or the `Steer` that it came from, is
@@ -24,10 +23,10 @@ use crate::outcome::{Counters, Outcome};
 #[derive(Debug)]
 pub struct Attached {
     mode: AttachedMode,
+    ifindex: u32,
+    reads_tags: bool,
     link: Arc<LinkSlot>,
-    port: MapHandle,
-    xsks: MapHandle,
-    counters: MapHandle,
+    maps: Arc<OwnMaps>,
 }
 
 /// Which mode to attach in.
@@ -39,6 +38,15 @@ pub enum AttachMode {
     Native,
     /// In the network stack: any interface, slower.
     Generic,
+}
+
+/// Where a device leaves the VLAN tag of a frame that it received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagPlace {
+    /// In the frame: cards, with their VLAN offload off.
+    Frame,
+    /// Beside it where the sender left it there: veth.
+    Beside,
 }
 
 /// Which mode it became.
@@ -55,8 +63,16 @@ pub enum AttachedMode {
 pub(crate) struct LinkSlot(Mutex<Option<OwnedFd>>);
 
 /// A loaded program and its own maps, about to be attached.
+#[derive(Clone)]
 pub(crate) struct Loaded<'p> {
     pub(crate) program: BorrowedFd<'p>,
+    pub(crate) reads_tags: bool,
+    pub(crate) maps: Arc<OwnMaps>,
+}
+
+/// The maps that each interface has of its own.
+#[derive(Debug)]
+pub(crate) struct OwnMaps {
     pub(crate) port: MapHandle,
     pub(crate) xsks: MapHandle,
     pub(crate) counters: MapHandle,
@@ -69,9 +85,9 @@ impl Attached {
         ifindex: u32,
         mac: Mac,
         mode: AttachMode,
-        loaded: Loaded<'_>,
+        loaded: &Loaded<'_>,
     ) -> Result<Self, SteerError> {
-        set_mac(&loaded.port, mac)?;
+        set_mac(&loaded.maps.port, mac)?;
         let site = Site { interface, ifindex, program: loaded.program };
         let (link, mode) = match mode {
             AttachMode::Native => site.attach(AttachedMode::Native)?,
@@ -79,8 +95,8 @@ impl Attached {
             AttachMode::Auto => site.attach_any()?,
         };
         let link = Arc::new(LinkSlot(Mutex::new(Some(link))));
-        let Loaded { program: _, port, xsks, counters } = loaded;
-        Ok(Self { mode, link, port, xsks, counters })
+        let Loaded { program: _, reads_tags, maps } = loaded.clone();
+        Ok(Self { mode, ifindex, reads_tags, link, maps })
     }
 
     /// Takes frames to this MAC for the interface's own from now on, and those to the former one
@@ -89,7 +105,7 @@ impl Attached {
     /// # Errors
     /// [`SteerError::Map`].
     pub fn set_mac(&self, mac: Mac) -> Result<(), SteerError> {
-        set_mac(&self.port, mac)
+        set_mac(&self.maps.port, mac)
     }
 
     /// Redirects the frames of RX queue `queue` to the AF_XDP socket `fd`, which must be bound to
@@ -100,7 +116,8 @@ impl Attached {
     /// descriptor that is no AF_XDP socket.
     pub fn set_socket(&self, queue: u32, fd: BorrowedFd<'_>) -> Result<(), SteerError> {
         self.in_range(queue)?;
-        self.xsks
+        self.maps
+            .xsks
             .update(&queue.to_ne_bytes(), &fd.as_raw_fd().to_ne_bytes(), MapFlags::ANY)
             .map_err(SteerError::map("hand the queue's frames to the socket"))
     }
@@ -112,7 +129,7 @@ impl Attached {
     /// [`SteerError::OutOfRange`] for a queue beyond [`Self::queues`].
     pub fn clear_socket(&self, queue: u32) -> Result<(), SteerError> {
         self.in_range(queue)?;
-        match self.xsks.delete(&queue.to_ne_bytes()) {
+        match self.maps.xsks.delete(&queue.to_ne_bytes()) {
             Err(error) if error.kind() == libbpf_rs::ErrorKind::NotFound => Ok(()),
             result => result.map_err(SteerError::map("take the queue's frames from the socket")),
         }
@@ -121,7 +138,7 @@ impl Attached {
     /// How many queues can have a socket: at least [`crate::abi::XSKS`], more than the interface
     /// had when it was attached.
     pub fn queues(&self) -> u32 {
-        self.xsks.max_entries()
+        self.maps.xsks.max_entries()
     }
 
     /// The mode that it was attached in.
@@ -129,12 +146,23 @@ impl Attached {
         self.mode
     }
 
+    /// Whether VLAN tags that come beside the frame are put into it: always asked for with
+    /// [`TagPlace::Beside`], possible in native mode from Linux 6.8 on. Without it such a frame loses
+    /// its tag and would leave in the native VLAN.
+    pub const fn reads_tags(&self) -> bool {
+        self.reads_tags
+    }
+
+    pub(crate) const fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
     /// What became of the frames since it was attached.
     ///
     /// # Errors
     /// [`SteerError::Map`] if the kernel does not give the counters.
     pub fn counters(&self) -> Result<Counters, SteerError> {
-        read_counters(&self.counters)
+        read_counters(&self.maps.counters)
     }
 
     /// Puts another copy of the program, over the same maps, in the place of this one.
@@ -145,10 +173,8 @@ impl Attached {
             .map_err(SteerError::system("renew the steering program"))
     }
 
-    pub(crate) fn share_maps(&self, open: &mut OpenSteerSkel<'_>) -> libbpf_rs::Result<()> {
-        open.maps.port.reuse_fd(self.port.as_fd())?;
-        open.maps.xsks.reuse_fd(self.xsks.as_fd())?;
-        open.maps.counters.reuse_fd(self.counters.as_fd())
+    pub(crate) const fn maps(&self) -> &Arc<OwnMaps> {
+        &self.maps
     }
 
     pub(crate) fn link(&self) -> &Arc<LinkSlot> {
@@ -161,6 +187,18 @@ impl Attached {
             return Ok(());
         }
         Err(SteerError::OutOfRange { what: "queue", index: queue, room })
+    }
+}
+
+impl OwnMaps {
+    /// Makes another copy of the program use the maps of the first.
+    pub(crate) fn share(
+        &self,
+        [port, xsks, counters]: [&mut OpenMapMut<'_>; 3],
+    ) -> libbpf_rs::Result<()> {
+        port.reuse_fd(self.port.as_fd())?;
+        xsks.reuse_fd(self.xsks.as_fd())?;
+        counters.reuse_fd(self.counters.as_fd())
     }
 }
 

@@ -4,16 +4,18 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use libbpf_rs::{MapCore, MapFlags, MapHandle, MapMut};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapMut, OpenMapMut};
 
 use crate::abi::{INSTANCES, Mac, Octets, VIPS, Vip, XSKS};
-use crate::attach::{AttachMode, Attached, LinkSlot, Loaded, check_interface};
+use crate::attach::{AttachMode, Attached, LinkSlot, Loaded, OwnMaps, TagPlace, check_interface};
 use crate::clock;
 use crate::error::SteerError;
 use crate::foreign;
 use crate::kernel::KernelVersion;
 use crate::leases::Leases;
-use crate::object::{self, skeleton::OpenSteerSkel};
+use crate::object;
+use crate::object::skeleton::OpenSteerMaps;
+use crate::object::tags::OpenSteerTagsMaps;
 
 /// The shared maps. Dropping it detaches every program that it attached.
 #[derive(Debug)]
@@ -47,7 +49,9 @@ impl Steer {
     /// Attaches a program of its own to the interface, which must have none. `mac` is the
     /// interface's: frames to other hosts are left to the kernel. `queues` is how many RX queues it
     /// has now (there will be room for at least [`XSKS`]). No queue has a socket yet:
-    /// frames of active VIPs are counted as unbound and left to the kernel.
+    /// frames of active VIPs are counted as unbound and left to the kernel. With [`TagPlace::Beside`]
+    /// it puts VLAN tags into the frames where the kernel and the driver let it
+    /// ([`Attached::reads_tags`]).
     ///
     /// # Errors
     /// [`SteerError::NoSuchInterface`], [`SteerError::Foreign`], [`SteerError::MtuTooLarge`],
@@ -58,6 +62,7 @@ impl Steer {
         ifindex: u32,
         mac: Mac,
         mode: AttachMode,
+        tags: TagPlace,
         queues: u32,
     ) -> Result<Attached, SteerError> {
         check_interface(interface, ifindex)?;
@@ -68,15 +73,28 @@ impl Steer {
         let object = object::load(&mut storage, |open| {
             open.progs.clock.set_autoload(false);
             open.maps.xsks.set_max_entries(room_for(queues))?;
-            self.share_maps(open)
+            self.share_maps([&mut open.maps.vips, &mut open.maps.leases])
         })?;
-        let loaded = Loaded {
-            program: object.progs.steer.as_fd(),
+        let maps = Arc::new(OwnMaps {
             port: handle(&object.maps.port)?,
             xsks: handle(&object.maps.xsks)?,
             counters: handle(&object.maps.counters)?,
-        };
-        let attached = Attached::new(interface, ifindex, mac, mode, loaded)?;
+        });
+        let loaded = Loaded { program: object.progs.steer.as_fd(), reads_tags: false, maps };
+        let attach =
+            |mode, loaded: &Loaded<'_>| Attached::new(interface, ifindex, mac, mode, loaded);
+        let mut reading = None;
+        if tags == TagPlace::Beside && mode != AttachMode::Generic {
+            match self
+                .attach_reading_tags(ifindex, &loaded.maps, |with| attach(AttachMode::Native, with))
+            {
+                Ok(attached) => reading = Some(attached),
+                Err(error) => {
+                    tracing::info!(interface, "VLAN tags beside the frame cannot be read: {error}")
+                }
+            }
+        }
+        let attached = reading.map_or_else(|| attach(mode, &loaded), Ok)?;
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.retain(|link| link.strong_count() > 0);
         links.push(Arc::downgrade(attached.link()));
@@ -91,13 +109,38 @@ impl Steer {
     /// Those of [`Steer::load`], and [`SteerError::System`] if the driver refuses. The program
     /// stays attached as it was.
     pub fn renew(&self, attached: &Attached) -> Result<(), SteerError> {
+        if attached.reads_tags() {
+            let replace = |with: &Loaded<'_>| attached.replace(with.program);
+            return self.attach_reading_tags(attached.ifindex(), attached.maps(), replace);
+        }
         let mut storage = MaybeUninit::uninit();
         let object = object::load(&mut storage, |open| {
             open.progs.clock.set_autoload(false);
-            attached.share_maps(open)?;
-            self.share_maps(open)
+            let OpenSteerMaps { port, xsks, counters, vips, leases, .. } = &mut open.maps;
+            attached.maps().share([port, xsks, counters])?;
+            self.share_maps([vips, leases])
         })?;
         attached.replace(object.progs.steer.as_fd())
+    }
+
+    /// Attaches, by `attach`, a copy of the program that puts tags into frames.
+    fn attach_reading_tags<T>(
+        &self,
+        ifindex: u32,
+        maps: &Arc<OwnMaps>,
+        attach: impl FnOnce(&Loaded<'_>) -> Result<T, SteerError>,
+    ) -> Result<T, SteerError> {
+        let mut storage = MaybeUninit::uninit();
+        let object = object::load_reading_tags(&mut storage, ifindex, |open| {
+            let OpenSteerTagsMaps { port, xsks, counters, vips, leases, .. } = &mut open.maps;
+            maps.share([port, xsks, counters])?;
+            self.share_maps([vips, leases])
+        })?;
+        attach(&Loaded {
+            program: object.progs.steer.as_fd(),
+            reads_tags: true,
+            maps: Arc::clone(maps),
+        })
     }
 
     /// The lease array, all 0 (inactive) at first.
@@ -157,9 +200,12 @@ impl Steer {
     }
 
     /// Makes a further copy of the programs use the maps of the first.
-    pub(crate) fn share_maps(&self, open: &mut OpenSteerSkel<'_>) -> libbpf_rs::Result<()> {
-        open.maps.vips.reuse_fd(self.vips.as_fd())?;
-        open.maps.leases.reuse_fd(self.lease_map.as_fd())
+    pub(crate) fn share_maps(
+        &self,
+        [vips, leases]: [&mut OpenMapMut<'_>; 2],
+    ) -> libbpf_rs::Result<()> {
+        vips.reuse_fd(self.vips.as_fd())?;
+        leases.reuse_fd(self.lease_map.as_fd())
     }
 
     #[cfg(test)]

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use control::nic::{ReceiveMode, ReceiveWatch, UnboundWatch};
 use control::{Event, Interface, Link, Network, XdpMode, ZeroCopy};
 use dataplane::{Mac, PortId};
-use steer::{AttachMode, Attached, AttachedMode, Outcome};
+use steer::{AttachMode, Attached, AttachedMode, Outcome, TagPlace};
 use tracing::{error, info, warn};
 
 use super::Node;
@@ -219,6 +219,10 @@ impl Device {
         }
     }
 
+    fn tag_place(&self) -> TagPlace {
+        if self.kind == Kind::Veth { TagPlace::Beside } else { TagPlace::Frame }
+    }
+
     fn binding(&self, mac: Mac, frames: u32, patience: Duration) -> Binding {
         let generic = self.is_generic();
         Binding {
@@ -353,13 +357,20 @@ impl Node {
             .with_context(|| format!("interface {name}: cannot count its queues"))?;
         let mode = device.attach_mode()?;
         device.offloads.switch_off(&name, device.kind, &device.below)?;
-        let attached = self.steer.attach(&name, link.ifindex, link.mac.0, mode, device.queues)?;
+        let attached = self.steer.attach(
+            &name,
+            link.ifindex,
+            link.mac.0,
+            mode,
+            device.tag_place(),
+            device.queues,
+        )?;
         if attached.mode() == AttachedMode::Generic {
             Offloads::check_generic(&name)?;
         }
         info!(interface = %name, mode = mode_name(attached.mode()), queues = device.queues,
             "XDP program attached");
-        if device.kind == Kind::Veth {
+        if device.kind == Kind::Veth && !attached.reads_tags() {
             warn!(interface = %name, "{VETH_TAGS}");
         }
         device.attached = Some(attached);

@@ -16,6 +16,7 @@ use rustix::thread::UnshareFlags;
 
 use super::frames::OUR_MAC;
 use super::rig::xdp_socket;
+use crate::TagPlace;
 use crate::abi::XSKS;
 use crate::attach::{read_counters, set_mac};
 use crate::object;
@@ -145,8 +146,9 @@ fn a_driver_that_refuses_the_mtu_is_told_from_other_refusals() {
 
         run("ip link add few numrxqueues 1 type veth peer name many numtxqueues 4");
         run("ethtool -L many tx 4");
-        let error =
-            steer.attach("few", index_of("few"), OUR_MAC, AttachMode::Native, 1).unwrap_err();
+        let error = steer
+            .attach("few", index_of("few"), OUR_MAC, AttachMode::Native, TagPlace::Frame, 1)
+            .unwrap_err();
         assert!(matches!(error, SteerError::Attach { .. }), "{error}");
         assert!(error.to_string().contains("as many RX queues as its peer has TX"), "{error}");
     });
@@ -158,7 +160,9 @@ fn interfaces_that_are_not_there_are_named() {
         let steer = steer();
         let index = index_of(OURS);
         for (name, index) in [("nothing", index), (OURS, index + 100), (OURS, 0)] {
-            let error = steer.attach(name, index, OUR_MAC, AttachMode::Auto, 1).unwrap_err();
+            let error = steer
+                .attach(name, index, OUR_MAC, AttachMode::Auto, TagPlace::Frame, 1)
+                .unwrap_err();
             assert!(matches!(error, SteerError::NoSuchInterface { .. }), "{error}");
             assert!(error.to_string().contains(name), "{error}");
         }
@@ -193,8 +197,9 @@ fn sockets_have_room_beyond_the_queues() {
         assert!(matches!(wrong, SteerError::Map { .. }), "{wrong}");
         drop(attached);
 
-        let many =
-            steer.attach(OURS, index_of(OURS), OUR_MAC, AttachMode::Native, XSKS + 1).unwrap();
+        let many = steer
+            .attach(OURS, index_of(OURS), OUR_MAC, AttachMode::Native, TagPlace::Frame, XSKS + 1)
+            .unwrap();
         assert_eq!(many.queues(), 2 * XSKS);
     });
 }
@@ -204,9 +209,15 @@ fn two_interfaces_share_vips_but_not_sockets_and_counters() {
     in_namespace(|| {
         let steer = steer();
         let mut one = std::mem::MaybeUninit::uninit();
-        let one = object::load(&mut one, |open| steer.share_maps(open)).unwrap();
+        let one = object::load(&mut one, |open| {
+            steer.share_maps([&mut open.maps.vips, &mut open.maps.leases])
+        })
+        .unwrap();
         let mut other = std::mem::MaybeUninit::uninit();
-        let other = object::load(&mut other, |open| steer.share_maps(open)).unwrap();
+        let other = object::load(&mut other, |open| {
+            steer.share_maps([&mut open.maps.vips, &mut open.maps.leases])
+        })
+        .unwrap();
         let vip = crate::abi::Vip { instance: 0, ifindex: 0 };
         steer.insert_vip(super::rig::mapped(super::rig::ACTIVE4), vip).unwrap();
         for port in [&one.maps.port, &other.maps.port] {
@@ -378,7 +389,7 @@ fn steer() -> Steer {
 }
 
 fn attach(steer: &Steer, mode: AttachMode) -> Result<Attached, SteerError> {
-    steer.attach(OURS, index_of(OURS), OUR_MAC, mode, 1)
+    steer.attach(OURS, index_of(OURS), OUR_MAC, mode, TagPlace::Frame, 1)
 }
 
 fn index_of(interface: &str) -> u32 {

@@ -39,7 +39,10 @@ impl Rig {
     pub(super) fn new() -> Self {
         let steer = Steer::load().expect("these tests need root");
         let storage = Box::leak(Box::new(MaybeUninit::uninit()));
-        let object = object::load(storage, |open| steer.share_maps(open)).unwrap();
+        let object = object::load(storage, |open| {
+            steer.share_maps([&mut open.maps.vips, &mut open.maps.leases])
+        })
+        .unwrap();
         let counters = MapHandle::try_from(&object.maps.counters).unwrap();
         set_mac(&MapHandle::try_from(&object.maps.port).unwrap(), OUR_MAC).unwrap();
         let rig = Self { steer, object, counters, last: Cell::default(), socket: xdp_socket() };
