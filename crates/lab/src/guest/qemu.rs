@@ -1,6 +1,6 @@
 //! The command line of QEMU.
 
-use std::{fs, path::Path};
+use std::{fs, num::NonZero, path::Path, thread::available_parallelism};
 
 use super::{
     image::{self, Image},
@@ -85,7 +85,12 @@ impl Machine {
         };
         // Five levels of page tables only cost time.
         let fixed = "-nodefaults -no-user-config -display none -no-reboot -machine q35 \
-                     -accel tcg,thread=multi -cpu max,la57=off";
+                     -cpu max,la57=off";
+        // With more emulated CPUs than real ones, one that waits for another spins while that one has
+        // no CPU: some boots stall. In turns they go on.
+        let real = available_parallelism().map_or(1, NonZero::get);
+        let threads = if usize::from(spec.cpus) > real { "single" } else { "multi" };
+        argv.extend(["-accel".into(), format!("tcg,thread={threads}")]);
         argv.extend(fixed.split_whitespace().map(str::to_owned));
         Ok(Self { argv })
     }
