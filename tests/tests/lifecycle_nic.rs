@@ -170,7 +170,7 @@ fn a_device_that_is_made_anew_is_taken_up_and_flows_are_kept() -> Result<()> {
     // One queue: the new device may hash the flow to another one, where it is entered anew.
     let lab = Lab::builder().backends(2).build()?;
     let echo = echo_everywhere(&lab)?;
-    let mut lb = lab.start_pointsman(0, &config(&udp(&lab).scheduler("rr")))?;
+    let lb = lab.start_pointsman(0, &config(&udp(&lab).scheduler("rr")))?;
     let mut seen_before = 0;
     for _ in 0..runs(4) {
         let probe = ProbeClient::start(lab.client(0).netns(), (lab.vip(), 53).into(), 500)?;

@@ -29,6 +29,21 @@ pub struct Attached {
     maps: Arc<OwnMaps>,
 }
 
+/// The interface to attach to.
+#[derive(Clone, Copy, Debug)]
+pub struct Interface<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its index.
+    pub ifindex: u32,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// How many RX queues it has.
+    pub queues: u32,
+    /// Where it leaves VLAN tags.
+    pub tags: TagPlace,
+}
+
 /// Which mode to attach in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttachMode {
@@ -81,14 +96,13 @@ pub(crate) struct OwnMaps {
 impl Attached {
     /// Attaches to an interface that has no XDP program.
     pub(crate) fn new(
-        interface: &str,
-        ifindex: u32,
-        mac: Mac,
+        interface: Interface<'_>,
         mode: AttachMode,
         loaded: &Loaded<'_>,
     ) -> Result<Self, SteerError> {
+        let Interface { name, ifindex, mac, .. } = interface;
         set_mac(&loaded.maps.port, mac)?;
-        let site = Site { interface, ifindex, program: loaded.program };
+        let site = Site { interface: name, ifindex, program: loaded.program };
         let (link, mode) = match mode {
             AttachMode::Native => site.attach(AttachedMode::Native)?,
             AttachMode::Generic => site.attach(AttachedMode::Generic)?,

@@ -30,7 +30,7 @@ mod object;
 mod outcome;
 mod steer;
 
-pub use attach::{AttachMode, Attached, AttachedMode, TagPlace};
+pub use attach::{AttachMode, Attached, AttachedMode, Interface, TagPlace};
 pub use error::SteerError;
 pub use foreign::{Foreign, ForeignLink, Process};
 pub use kernel::KernelVersion;

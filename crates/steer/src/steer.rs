@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapMut, OpenMapMut};
 
-use crate::abi::{INSTANCES, Mac, Octets, VIPS, Vip, XSKS};
-use crate::attach::{AttachMode, Attached, LinkSlot, Loaded, OwnMaps, TagPlace, check_interface};
+use crate::abi::{INSTANCES, Octets, VIPS, Vip, XSKS};
+use crate::attach::{
+    AttachMode, Attached, Interface, LinkSlot, Loaded, OwnMaps, TagPlace, check_interface,
+};
 use crate::clock;
 use crate::error::SteerError;
 use crate::foreign;
@@ -46,9 +48,8 @@ impl Steer {
         Ok(Self { vips, lease_map, leases, links: Mutex::default() })
     }
 
-    /// Attaches a program of its own to the interface, which must have none. `mac` is the
-    /// interface's: frames to other hosts are left to the kernel. `queues` is how many RX queues it
-    /// has now (there will be room for at least [`XSKS`]). No queue has a socket yet:
+    /// Attaches a program of its own to the interface, which must have none. Frames to other hosts
+    /// are left to the kernel. There will be room for at least [`XSKS`] queues. No queue has a socket yet:
     /// frames of active VIPs are counted as unbound and left to the kernel. With [`TagPlace::Beside`]
     /// it puts VLAN tags into the frames where the kernel and the driver let it
     /// ([`Attached::reads_tags`]).
@@ -58,15 +59,12 @@ impl Steer {
     /// [`SteerError::Attach`], and those of [`Steer::load`]. Nothing is attached then.
     pub fn attach(
         &self,
-        interface: &str,
-        ifindex: u32,
-        mac: Mac,
+        interface: Interface<'_>,
         mode: AttachMode,
-        tags: TagPlace,
-        queues: u32,
     ) -> Result<Attached, SteerError> {
-        check_interface(interface, ifindex)?;
-        if let Some(foreign) = foreign::find(interface, ifindex, self.vips.as_fd())? {
+        let Interface { name, ifindex, queues, tags, .. } = interface;
+        check_interface(name, ifindex)?;
+        if let Some(foreign) = foreign::find(name, ifindex, self.vips.as_fd())? {
             return Err(SteerError::Foreign(Box::new(foreign)));
         }
         let mut storage = MaybeUninit::uninit();
@@ -81,8 +79,7 @@ impl Steer {
             counters: handle(&object.maps.counters)?,
         });
         let loaded = Loaded { program: object.progs.steer.as_fd(), reads_tags: false, maps };
-        let attach =
-            |mode, loaded: &Loaded<'_>| Attached::new(interface, ifindex, mac, mode, loaded);
+        let attach = |mode, loaded: &Loaded<'_>| Attached::new(interface, mode, loaded);
         let mut reading = None;
         if tags == TagPlace::Beside && mode != AttachMode::Generic {
             match self
@@ -90,7 +87,10 @@ impl Steer {
             {
                 Ok(attached) => reading = Some(attached),
                 Err(error) => {
-                    tracing::info!(interface, "VLAN tags beside the frame cannot be read: {error}")
+                    tracing::info!(
+                        interface = name,
+                        "VLAN tags beside the frame cannot be read: {error}"
+                    )
                 }
             }
         }

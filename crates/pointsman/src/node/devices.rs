@@ -357,14 +357,14 @@ impl Node {
             .with_context(|| format!("interface {name}: cannot count its queues"))?;
         let mode = device.attach_mode()?;
         device.offloads.switch_off(&name, device.kind, &device.below)?;
-        let attached = self.steer.attach(
-            &name,
-            link.ifindex,
-            link.mac.0,
-            mode,
-            device.tag_place(),
-            device.queues,
-        )?;
+        let interface = steer::Interface {
+            name: &name,
+            ifindex: link.ifindex,
+            mac: link.mac.0,
+            queues: device.queues,
+            tags: device.tag_place(),
+        };
+        let attached = self.steer.attach(interface, mode)?;
         if attached.mode() == AttachedMode::Generic {
             Offloads::check_generic(&name)?;
         }

@@ -16,11 +16,10 @@ use rustix::thread::UnshareFlags;
 
 use super::frames::OUR_MAC;
 use super::rig::xdp_socket;
-use crate::TagPlace;
 use crate::abi::XSKS;
 use crate::attach::{read_counters, set_mac};
 use crate::object;
-use crate::{AttachMode, Attached, AttachedMode, Outcome, Steer, SteerError};
+use crate::{AttachMode, Attached, AttachedMode, Interface, Outcome, Steer, SteerError, TagPlace};
 
 #[test]
 fn attaches_in_each_mode_and_goes_when_dropped() {
@@ -146,9 +145,8 @@ fn a_driver_that_refuses_the_mtu_is_told_from_other_refusals() {
 
         run("ip link add few numrxqueues 1 type veth peer name many numtxqueues 4");
         run("ethtool -L many tx 4");
-        let error = steer
-            .attach("few", index_of("few"), OUR_MAC, AttachMode::Native, TagPlace::Frame, 1)
-            .unwrap_err();
+        let few = Interface { name: "few", ifindex: index_of("few"), ..ours() };
+        let error = steer.attach(few, AttachMode::Native).unwrap_err();
         assert!(matches!(error, SteerError::Attach { .. }), "{error}");
         assert!(error.to_string().contains("as many RX queues as its peer has TX"), "{error}");
     });
@@ -160,9 +158,8 @@ fn interfaces_that_are_not_there_are_named() {
         let steer = steer();
         let index = index_of(OURS);
         for (name, index) in [("nothing", index), (OURS, index + 100), (OURS, 0)] {
-            let error = steer
-                .attach(name, index, OUR_MAC, AttachMode::Auto, TagPlace::Frame, 1)
-                .unwrap_err();
+            let interface = Interface { name, ifindex: index, ..ours() };
+            let error = steer.attach(interface, AttachMode::Auto).unwrap_err();
             assert!(matches!(error, SteerError::NoSuchInterface { .. }), "{error}");
             assert!(error.to_string().contains(name), "{error}");
         }
@@ -197,9 +194,8 @@ fn sockets_have_room_beyond_the_queues() {
         assert!(matches!(wrong, SteerError::Map { .. }), "{wrong}");
         drop(attached);
 
-        let many = steer
-            .attach(OURS, index_of(OURS), OUR_MAC, AttachMode::Native, TagPlace::Frame, XSKS + 1)
-            .unwrap();
+        let many = Interface { queues: XSKS + 1, ..ours() };
+        let many = steer.attach(many, AttachMode::Native).unwrap();
         assert_eq!(many.queues(), 2 * XSKS);
     });
 }
@@ -389,7 +385,12 @@ fn steer() -> Steer {
 }
 
 fn attach(steer: &Steer, mode: AttachMode) -> Result<Attached, SteerError> {
-    steer.attach(OURS, index_of(OURS), OUR_MAC, mode, TagPlace::Frame, 1)
+    steer.attach(ours(), mode)
+}
+
+fn ours() -> Interface<'static> {
+    let ifindex = index_of(OURS);
+    Interface { name: OURS, ifindex, mac: OUR_MAC, queues: 1, tags: TagPlace::Frame }
 }
 
 fn index_of(interface: &str) -> u32 {
