@@ -8,6 +8,7 @@
 
 mod above;
 mod life;
+mod rate;
 mod report;
 mod rows;
 mod run;
@@ -44,6 +45,11 @@ fn cards() -> Result<()> {
 #[test]
 fn takeover_between_guests() -> Result<()> {
     all(rows::PAIRS, "take-over", takeover::run)
+}
+
+#[test]
+fn overload_of_kernels() -> Result<()> {
+    all(rows::OVERLOADED, "overload", rate::run)
 }
 
 fn all(rows: &[Row], title: &str, run: impl Fn(&Row) -> Line + Sync) -> Result<()> {

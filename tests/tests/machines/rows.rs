@@ -197,6 +197,9 @@ pub(crate) const LIVES: &[Row] = &[
 pub(crate) const PAIRS: &[Row] =
     &[row(Kernel::V6_1, VIRTIO), row(Kernel::V6_12, VIRTIO), row(Kernel::V7_3, VIRTIO)];
 
+/// A kernel that sends at most 32 frames a system call. Alone: it measures a rate.
+pub(crate) const OVERLOADED: &[Row] = &[row(Kernel::V6_1, VIRTIO).size(1, 2)];
+
 const VIRTIO: Card = Card::VirtioNet;
 
 pub(crate) const NATIVE: &str = "native, copy";
