@@ -19,7 +19,7 @@ pub enum Failure {
     Status(u16),
     /// The answer does not contain what it must.
     Mismatch,
-    /// The answer is no HTTP, or larger than is read (headers 16 KiB).
+    /// The answer is no HTTP, or larger than is read (headers 32 KiB, 256 lines).
     Protocol(String),
     /// No TLS, or a certificate that is not valid.
     Tls(String),

@@ -1,6 +1,6 @@
 //! The `http` and `https` checks: one HTTP/1.1 request. No redirect is followed, nothing is
 //! decompressed, and whatever the server sends, no more than [`HEAD_MOST`] and [`BODY_MOST`] of it
-//! is held.
+//! is held. Of what is malformed, that passes which `curl` takes as well.
 
 use std::error::Error as _;
 use std::future::poll_fn;
@@ -9,8 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
-use control::health::{Failure, HttpCheck};
+use control::health::{BodyPattern, Failure, HttpCheck};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{Builder, SendRequest};
@@ -21,16 +22,26 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::bounded::Bounded;
 use super::outcome::{Outcome, Rest, State, Stream};
 use super::socket::{Target, connect, failure_or};
 use super::text::printable;
 
 /// Status line and headers are no longer.
-const HEAD_MOST: usize = 16 * 1024;
+const HEAD_MOST: usize = 32 * 1024;
+/// Header lines are no more. Room for all of them is made for each answer, of which a server may send many (1xx).
+const HEADERS_MOST: usize = 256;
 /// No more of a body is read.
 const BODY_MOST: usize = 64 * 1024;
+/// No more is read at all: a server may send any number of 1xx answers, and chunks of one byte.
+const ALL_MOST: usize = 512 * 1024;
+/// A body that pauses for so long is looked at as far as it came.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long the rest of a body is read whose content does not matter: an end saves the server a reset.
+const DRAIN: Duration = Duration::from_millis(250);
 
 /// A check with all that can be made ahead.
 #[derive(Debug)]
@@ -84,9 +95,16 @@ impl Http {
     where
         S: AsyncRead + AsyncWrite + Unpin + Into<Stream>,
     {
-        let io = TokioIo::new(stream);
+        let io = TokioIo::new(Bounded::new(stream, ALL_MOST));
         let mut builder = Builder::new();
-        builder.max_buf_size(HEAD_MOST);
+        builder
+            .max_buf_size(HEAD_MOST)
+            .max_headers(HEADERS_MOST)
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .allow_spaces_after_header_name_in_responses(true)
+            .ignore_invalid_headers_in_responses(true)
+            // An answer without a status could be any protocol's: only its content can prove it.
+            .http09_responses(self.check.body.is_some());
         let (mut sender, mut connection) = match builder.handshake(io).await {
             Ok(pair) => pair,
             Err(error) => return Outcome::failed(http_failure(&error)),
@@ -116,7 +134,7 @@ impl Http {
             State::Idle(_) if !clean => State::Done,
             State::Idle(_) | State::ServerCloses | State::Done => state,
         };
-        Outcome { result, rest: Some(Rest { stream: parts.io.into_inner().into(), state }) }
+        Outcome { result, rest: Some(Rest { stream: parts.io.into_inner().stream.into(), state }) }
     }
 
     async fn answer(
@@ -154,31 +172,68 @@ impl Http {
         response.version() == Version::HTTP_11 && delimited && !says_close(headers)
     }
 
-    /// Reads a body to its end or to the most that is read, and judges it.
-    async fn read(&self, mut body: Incoming) -> Result<Whole, Failure> {
-        let pattern = self.check.body.as_ref();
-        let mut held = Vec::new();
-        let mut seen = 0;
-        let mut whole = Whole::Yes;
-        while let Some(frame) = body.frame().await {
-            let Ok(mut data) = frame.map_err(|error| http_failure(&error))?.into_data() else {
-                continue;
-            };
-            data.truncate(BODY_MOST - seen);
-            seen += data.len();
-            if pattern.is_some() {
-                held.extend_from_slice(&data);
-            }
-            if seen == BODY_MOST {
-                whole = Whole::No;
-                break;
-            }
-        }
-        match pattern {
-            Some(pattern) if !pattern.0.is_match(&held) => Err(Failure::Mismatch),
-            Some(_) | None => Ok(whole),
+    /// Reads a body, and judges it if it has to contain something.
+    async fn read(&self, body: Incoming) -> Result<Whole, Failure> {
+        match &self.check.body {
+            Some(pattern) => search(body, pattern).await,
+            None => Ok(drain(body).await),
         }
     }
+}
+
+/// Reads until the body has matched, ends or is longer than what is read.
+async fn search(mut body: Incoming, pattern: &BodyPattern) -> Result<Whole, Failure> {
+    let early = !needs_the_end(pattern);
+    let (mut held, mut judged) = (Vec::new(), 0);
+    while held.len() < BODY_MOST {
+        match timeout(PAUSE, body.frame()).await {
+            Ok(None) => {
+                return if pattern.0.is_match(&held) {
+                    Ok(Whole::Yes)
+                } else {
+                    Err(Failure::Mismatch)
+                };
+            }
+            Ok(Some(Err(error))) if !pattern.0.is_match(&held) => return Err(http_failure(&error)),
+            Ok(Some(Err(_))) => return Ok(Whole::No),
+            Ok(Some(Ok(frame))) => {
+                let data = frame.into_data().unwrap_or_default();
+                held.extend_from_slice(&data[..data.len().min(BODY_MOST - held.len())]);
+                // Not at each of many small pieces.
+                if held.len() - judged <= judged / 8 {
+                    continue;
+                }
+            }
+            Err(_) if held.len() == judged => continue,
+            Err(_) => {}
+        }
+        judged = held.len();
+        if early && pattern.0.is_match(&held) {
+            return Ok(drain(body).await);
+        }
+    }
+    if pattern.0.is_match(&held) { Ok(Whole::No) } else { Err(Failure::Mismatch) }
+}
+
+/// Reads a body whose content does not matter any more, for a while.
+async fn drain(mut body: Incoming) -> Whole {
+    let end = async {
+        let mut seen = 0;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return Whole::No };
+            seen += frame.data_ref().map_or(0, Bytes::len);
+            if seen > BODY_MOST {
+                return Whole::No;
+            }
+        }
+        Whole::Yes
+    };
+    timeout(DRAIN, end).await.unwrap_or(Whole::No)
+}
+
+/// Whether a match depends on what follows it.
+fn needs_the_end(pattern: &BodyPattern) -> bool {
+    ["$", "\\z", "\\b", "\\B"].iter().any(|anchor| pattern.0.as_str().contains(anchor))
 }
 
 /// Whether a body was read to its end.

@@ -47,6 +47,17 @@ struct Slot {
     running: Option<(u32, Task)>,
     /// With the serial of the probe that its connection is from.
     sentinel: Option<(u32, Task)>,
+    beside: Beside,
+}
+
+/// Whether the server answers while a connection is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// Not tried yet.
+    Unknown,
+    Answers,
+    /// It serves one connection at a time: a kept one would keep out its clients.
+    Silent,
 }
 
 /// What became of the link towards it.
@@ -67,8 +78,8 @@ pub(super) struct Event {
 
 #[derive(Debug)]
 pub(super) enum What {
-    /// A probe ended.
-    Ended { probe: Probe, outcome: Outcome, times: Times },
+    /// A probe ended; `beside` is what was found out about kept connections.
+    Ended { probe: Probe, outcome: Outcome, times: Times, beside: Option<Beside> },
     /// The sentinel was lost whose connection is from the probe with this serial.
     Lost(u32),
 }
@@ -114,15 +125,20 @@ impl Member {
             let place =
                 if old.get(at).is_some_and(same) { Some(at) } else { old.iter().position(same) };
             let known = place.and_then(|place| old.get_mut(place)?.take());
-            let (running, sentinel) = known.map_or((None, None), |known| {
-                let same_address = known.prepared.asked() == prepared.asked();
-                (
-                    known.running.filter(|_| place == Some(at)),
-                    known.sentinel.filter(|_| same_address),
-                )
-            });
-            let prepared = Arc::new(prepared);
-            self.slots.push(Slot { check: check.clone(), prepared, running, sentinel });
+            let mut slot = Slot {
+                check: check.clone(),
+                prepared: Arc::new(prepared),
+                running: None,
+                sentinel: None,
+                beside: Beside::Unknown,
+            };
+            if let Some(known) = known {
+                if known.prepared.asked() == slot.prepared.asked() {
+                    (slot.sentinel, slot.beside) = (known.sentinel, known.beside);
+                }
+                slot.running = known.running.filter(|_| place == Some(at));
+            }
+            self.slots.push(slot);
         }
     }
 
@@ -136,10 +152,12 @@ impl Member {
     /// Starts a probe that was due at `due`.
     pub(super) fn start(&mut self, probe: Probe, timeout: Duration, due: Tick) {
         let Some(slot) = self.slots.get_mut(probe.check) else { return };
-        let keep = slot.check.sentinel && slot.sentinel.is_none();
+        let beside = slot.beside;
+        let keep = slot.check.sentinel && slot.sentinel.is_none() && beside != Beside::Silent;
         let begin = Instant::now();
         let sender = self.events.clone();
-        let mut report = Report { sender, id: self.id, probe, begin, late: None, sent: false };
+        let mut report =
+            Report { sender, id: self.id, probe, begin, late: None, beside: None, sent: false };
         let (prepared, mut reachability) =
             (Arc::clone(&slot.prepared), self.reachability.subscribe());
         let task = tokio::spawn(async move {
@@ -147,7 +165,20 @@ impl Member {
             let deadline = begin + timeout;
             let probe = prepared.probe(&mut reachability, keep, deadline);
             let outcome = timeout_at(deadline, probe).await;
-            report.send(outcome.unwrap_or_else(|_| Outcome::failed(Failure::Timeout)));
+            let mut outcome = outcome.unwrap_or_else(|_| Outcome::failed(Failure::Timeout));
+            let took = begin.elapsed();
+            if beside == Beside::Unknown && outcome.is_idle() {
+                let patience = BESIDE.max(4 * took);
+                let deadline = Instant::now() + patience;
+                let second = prepared.probe(&mut reachability, false, deadline);
+                report.beside = Some(if timeout_at(deadline, second).await.is_ok() {
+                    Beside::Answers
+                } else {
+                    outcome.forgo_keeping();
+                    Beside::Silent
+                });
+            }
+            report.send(outcome, took);
         });
         slot.running = Some((probe.serial, Task(task)));
     }
@@ -162,7 +193,12 @@ impl Member {
     /// Takes note of what a task reports.
     pub(super) fn on(&mut self, what: What, now: Tick) {
         match what {
-            What::Ended { probe, outcome, times } => self.ended(probe, outcome, times.took, now),
+            What::Ended { probe, outcome, times, beside } => {
+                if let (Some(slot), Some(beside)) = (self.slots.get_mut(probe.check), beside) {
+                    slot.beside = beside;
+                }
+                self.ended(probe, outcome, times.took, now);
+            }
             What::Lost(serial) => {
                 let lost = |slot: &Slot| slot.sentinel.as_ref().is_some_and(|s| s.0 == serial);
                 let found = self.slots.iter_mut().enumerate().find(|(_, slot)| lost(slot));
@@ -217,18 +253,19 @@ struct Report {
     probe: Probe,
     begin: Instant,
     late: Option<Duration>,
+    beside: Option<Beside>,
     sent: bool,
 }
 
 impl Report {
-    fn send(mut self, outcome: Outcome) {
-        self.tell(outcome);
+    fn send(mut self, outcome: Outcome, took: Duration) {
+        self.publish(outcome, took);
     }
 
-    fn tell(&mut self, outcome: Outcome) {
+    fn publish(&mut self, outcome: Outcome, took: Duration) {
         self.sent = true;
-        let times = Times { took: self.begin.elapsed(), late: self.late };
-        let what = What::Ended { probe: self.probe, outcome, times };
+        let times = Times { took, late: self.late };
+        let what = What::Ended { probe: self.probe, outcome, times, beside: self.beside };
         // Fails when nobody is interested any more.
         let _ = self.sender.send(Event { id: self.id, what });
     }
@@ -237,7 +274,12 @@ impl Report {
 impl Drop for Report {
     fn drop(&mut self) {
         if !self.sent {
-            self.tell(Outcome::failed(Failure::Local("the probe broke off".to_owned())));
+            let failure = Failure::Local("the probe broke off".to_owned());
+            self.publish(Outcome::failed(failure), self.begin.elapsed());
         }
     }
 }
+
+/// A server that has not answered a second connection for so long serves one at a time; longer where
+/// the first took longer.
+const BESIDE: Duration = Duration::from_millis(500);

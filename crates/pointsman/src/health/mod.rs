@@ -13,6 +13,7 @@
 //! Everything runs in the control thread: probes and sentinels are tasks of its runtime, and one
 //! timer waits for the earliest deadline of all monitors.
 
+mod bounded;
 mod detour;
 mod http;
 mod member;

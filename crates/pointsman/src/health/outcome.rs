@@ -64,9 +64,22 @@ impl Outcome {
         Self::bare(Err(failure))
     }
 
+    /// Whether it passed and its connection can be kept.
+    pub(super) fn is_idle(&self) -> bool {
+        let idle = |rest: &Rest| matches!(rest.state, State::Idle(_));
+        self.result.is_ok() && self.rest.as_ref().is_some_and(idle)
+    }
+
+    /// Has the connection closed instead of kept.
+    pub(super) fn forgo_keeping(&mut self) {
+        if let Some(rest) = &mut self.rest {
+            rest.state = State::Done;
+        }
+    }
+
     /// Takes the connection if it passed and can be kept.
     pub(super) fn take_idle(&mut self) -> Option<Rest> {
-        self.rest.take_if(|rest| self.result.is_ok() && matches!(rest.state, State::Idle(_)))
+        if self.is_idle() { self.rest.take() } else { None }
     }
 }
 

@@ -158,6 +158,40 @@ async fn the_sentinel_notices_a_death_tcp() {
     assert_death_is_noticed(check(kind, AMPLE)).await;
 }
 
+/// A server with one worker, which is busy with a connection for as long as it is kept.
+#[tokio::test]
+async fn a_server_that_serves_one_connection_at_a_time_is_not_kept_from_its_clients() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&requests);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            serve(stream, Arc::clone(&counter), 10 * AMPLE).await;
+        }
+    });
+    let mut health = start(
+        address,
+        vec![Check { interval: Duration::from_millis(200), sentinel: true, ..http() }],
+    );
+    assert_eq!(next(&mut health).await.transition.to, State::Up);
+    // No check fails, and clients are served.
+    for _ in 0..5 {
+        drive(&mut health, Duration::from_millis(200)).await;
+        let client = async {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.write_all(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n").await?;
+            stream.read_to_end(&mut Vec::new()).await
+        };
+        let (answer, ()) = tokio::join!(
+            timeout(AMPLE / 2, client),
+            drive(&mut health, Duration::from_millis(100))
+        );
+        assert!(answer.is_ok_and(|answer| answer.is_ok_and(|bytes| bytes > 0)));
+    }
+    assert!(requests.load(Ordering::Relaxed) >= 10);
+}
+
 #[tokio::test]
 async fn an_idle_timeout_neither_takes_a_server_down_nor_makes_a_storm() {
     let server = Server::start(Duration::from_millis(20)).await;

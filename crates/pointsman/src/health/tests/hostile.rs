@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::Duration;
 
-use control::health::{CheckKind, HttpCheck, TlsCheck};
+use control::health::{BodyPattern, CheckKind, HttpCheck, TlsCheck};
+
+use regex::bytes::Regex;
 
 use super::servers;
 use super::{check, get, probe};
@@ -17,16 +19,8 @@ const GRACE: Duration = Duration::from_millis(50);
 /// What the server does with a connection, and the failures that this may be.
 type Case = (&'static str, fn(&mut TcpStream), &'static [&'static str]);
 
-const CASES: [Case; 14] = [
+const CASES: [Case; 11] = [
     ("a byte a second", |stream| drip(stream, b"HTTP/1.1 200 OK\r\n"), &["timeout"]),
-    (
-        "a body of a byte a second",
-        |stream| {
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n");
-            drip(stream, b"xxxx");
-        },
-        &["timeout"],
-    ),
     ("silence", |_| sleep(4 * TIMEOUT), &["timeout"]),
     (
         "a header of 1 MB",
@@ -65,6 +59,23 @@ const CASES: [Case; 14] = [
         &["protocol", "status"],
     ),
     (
+        "a redirect to itself",
+        |stream| say(stream, b"HTTP/1.1 302 F\r\nLocation: /\r\n\r\n"),
+        &["status"],
+    ),
+];
+
+/// Bodies, in which something has to be.
+const BODIES: [Case; 3] = [
+    (
+        "a body of a byte a second",
+        |stream| {
+            say(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n");
+            drip(stream, b"xxxx");
+        },
+        &["timeout"],
+    ),
+    (
         "a chunk that is none",
         |stream| {
             say(stream, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\x1b[2J\r\n");
@@ -81,11 +92,6 @@ const CASES: [Case; 14] = [
             }
         },
         &["reset", "closed"],
-    ),
-    (
-        "a redirect to itself",
-        |stream| say(stream, b"HTTP/1.1 302 F\r\nLocation: /\r\n\r\n"),
-        &["status"],
     ),
 ];
 
@@ -161,5 +167,18 @@ fn endless_handshake(stream: &mut TcpStream) {
     record.resize(5 + 0x4000, 0);
     while stream.write_all(&record).is_ok() {
         record[5] = 0;
+    }
+}
+
+#[tokio::test]
+async fn bodies_are_judged_in_time() {
+    for (name, serve, expected) in BODIES {
+        let address = servers::tcp(move |mut stream| {
+            servers::head(&mut stream);
+            serve(&mut stream);
+        });
+        let body = Some(BodyPattern(Regex::new("xxxx").expect("a pattern")));
+        let kind = CheckKind::Http(HttpCheck { body, ..get("/") });
+        judge(name, kind, address, expected).await;
     }
 }

@@ -65,8 +65,14 @@ async fn answers_and_verdicts() {
             Err(Failure::Mismatch),
         ),
         (
-            "half a body",
+            "half a body, which is not asked for",
             get("/"),
+            "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+            Ok(()),
+        ),
+        (
+            "half a body",
+            expecting("whole"),
             "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
             Err(Failure::Closed),
         ),
@@ -148,4 +154,70 @@ async fn an_endless_body_is_judged_by_its_beginning() {
     assert!(took < Duration::from_secs(1), "took {took:?}");
     let ends = expecting("end$");
     assert_eq!(result(CheckKind::Http(ends), address, AMPLE).await, Err(Failure::Mismatch));
+}
+
+/// What a browser or `curl` takes from servers that are old, chatty or careless.
+#[tokio::test]
+async fn what_curl_takes_passes() {
+    let many: String = (0..150).map(|number| format!("X-{number}: value\r\n")).collect();
+    let large = format!("X-Large: {}\r\n", "a".repeat(20_000));
+    let table = [
+        ("150 header lines", many),
+        ("a header of 20 KB", large),
+        ("a folded line", "X-Folded: one\r\n  two\r\n".to_owned()),
+        ("a space before the colon", "X-Space : one\r\n".to_owned()),
+        ("no blank after the colon", "X-Bare:one\r\n".to_owned()),
+    ];
+    for (name, headers) in table {
+        let answer = format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: 2\r\n\r\nok");
+        let address = servers::http(answer);
+        assert!(curl(address), "{name}: curl does not take it");
+        assert_eq!(
+            result(CheckKind::Http(expecting("^ok$")), address, AMPLE).await,
+            Ok(()),
+            "{name}"
+        );
+    }
+}
+
+/// An answer without a status line (HTTP/0.9) passes by its content alone: it could be any
+/// protocol's greeting.
+#[tokio::test]
+async fn an_answer_without_a_status_passes_by_its_content_only() {
+    let address = servers::http("<html>ready</html>");
+    assert_eq!(result(CheckKind::Http(expecting("ready")), address, AMPLE).await, Ok(()));
+    let banner = servers::http("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n");
+    assert_eq!(
+        result(CheckKind::Http(expecting("ready")), banner, AMPLE).await,
+        Err(Failure::Mismatch)
+    );
+    let failure = result(CheckKind::Http(get("/")), banner, AMPLE).await;
+    assert!(matches!(failure, Err(Failure::Protocol(_))), "{failure:?}");
+}
+
+/// An event stream never ends: what it has to contain, or its status, decides.
+#[tokio::test]
+async fn a_stream_passes_as_soon_as_it_has_matched() {
+    let address = servers::tcp(|mut stream| {
+        servers::head(&mut stream);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\ndata: ready\n\n");
+        std::thread::sleep(AMPLE);
+    });
+    for http in [expecting("ready"), get("/")] {
+        let (outcome, took) = probe(&check(CheckKind::Http(http), AMPLE), address, true).await;
+        assert_eq!(outcome.result, Ok(()));
+        assert!(took < Duration::from_millis(800), "took {took:?}");
+        assert_eq!(outcome.rest.map(|rest| rest.state), Some(State::Done));
+    }
+    // Whether this one matches is known at the end only.
+    let patient = Duration::from_millis(500);
+    let end = result(CheckKind::Http(expecting("ready$")), address, patient).await;
+    assert_eq!(end, Err(Failure::Timeout));
+}
+
+/// Whether curl gets the body.
+fn curl(address: std::net::SocketAddr) -> bool {
+    let url = format!("http://{address}/");
+    let output = std::process::Command::new("curl").args(["-s", "--max-time", "5", &url]).output();
+    output.is_ok_and(|output| output.status.success() && output.stdout == b"ok")
 }
