@@ -36,7 +36,7 @@ fn check(row: &Row) -> Result<Seen> {
     let (mut closed, mut overloaded, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let waits = lab.client(0).netns().enter(|| answers(&lab, Pace::Window(WINDOW)))??;
-        let flood = Pace::Rate(waits * OVERLOAD);
+        let flood = Pace::Interval(Duration::from_secs_f64(1.0 / (waits * OVERLOAD)));
         let floods = lab.client(0).netns().enter(|| answers(&lab, flood))??;
         closed.push(waits);
         overloaded.push(floods);
@@ -76,8 +76,8 @@ fn tx_full(guest: &Guest) -> Result<f64> {
 enum Pace {
     /// So many without an answer at a time.
     Window(u64),
-    /// So many a second.
-    Rate(f64),
+    /// One each time.
+    Interval(Duration),
 }
 
 /// Answers a second that come back to a client.
@@ -119,7 +119,9 @@ fn send(socket: &UdpSocket, pace: Pace, begin: Instant, received: &AtomicU64) ->
         }
         let allowed = match pace {
             Pace::Window(window) => answered + lost + window,
-            Pace::Rate(rate) => (begin.elapsed().as_secs_f64() * rate) as u64,
+            Pace::Interval(interval) => {
+                u64::try_from(begin.elapsed().as_nanos() / interval.as_nanos().max(1))?
+            }
         };
         if sent >= allowed {
             thread::sleep(Duration::from_micros(200));

@@ -172,13 +172,13 @@ fn endless_handshake(stream: &mut TcpStream) {
 
 #[tokio::test]
 async fn bodies_are_judged_in_time() {
+    let body = BodyPattern(Regex::new("xxxx").expect("a pattern"));
     for (name, serve, expected) in BODIES {
         let address = servers::tcp(move |mut stream| {
             servers::head(&mut stream);
             serve(&mut stream);
         });
-        let body = Some(BodyPattern(Regex::new("xxxx").expect("a pattern")));
-        let kind = CheckKind::Http(HttpCheck { body, ..get("/") });
+        let kind = CheckKind::Http(HttpCheck { body: Some(body.clone()), ..get("/") });
         judge(name, kind, address, expected).await;
     }
 }
