@@ -5,10 +5,10 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use dataplane::{
-    Addr, BackendSlot, FlowTable, Forwarder, FragmentTable, InstanceSlot, LoopGuard, Mac, Mailbox,
-    Member, NextHop, PendingTable, Persistence, PersistenceTable, PortId, Protocol, Scheduler,
-    SchedulerKind, Service, ServiceKey, ServiceSlot, SharedTables, Snapshot, Timeouts, Vip,
-    WorkerCounters,
+    Addr, BackendSlot, FlowTable, Forwarder, FragmentTable, HashInput, InstanceSlot, LoopGuard,
+    Mac, Mailbox, Member, NextHop, PendingTable, Persistence, PersistenceTable, PortId, Protocol,
+    Scheduler, SchedulerKind, Service, ServiceKey, ServiceSlot, SharedTables, Snapshot, Timeouts,
+    Vip, WorkerCounters,
 };
 use pointsman::worker::{Worker, WorkerId};
 use pointsman::{clock, sys};
@@ -196,6 +196,8 @@ fn service(number: u16, backends: u16) -> Service {
             prefix_v6: 128,
             sticky_when_drained: true,
         }),
+        group: None,
+        hash: HashInput::Flow,
         scheduler: Scheduler::new(SchedulerKind::Maglev, key, &members),
         reject: true,
     }

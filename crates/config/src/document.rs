@@ -7,6 +7,7 @@ use control::Desired;
 use crate::control_socket;
 use crate::dataplane;
 use crate::diagnostic::Diagnostic;
+use crate::group;
 use crate::interface::RawInterface;
 use crate::limits;
 use crate::metrics;
@@ -70,6 +71,7 @@ fn cross_check(
     mistakes.extend(limits::check(services));
     mistakes.extend(overlap::claims(services));
     mistakes.extend(overlap::closed_ports(services));
+    mistakes.extend(group::check(services));
     mistakes.extend(overlap::loops(services));
     let listen = metrics_listen.as_ref();
     mistakes.extend(listen.and_then(|listen| overlap::metrics_on_vip(services, listen)));

@@ -17,6 +17,7 @@ mod diagnostic;
 mod document;
 mod duration;
 mod failure;
+mod group;
 mod health;
 mod interface;
 mod limits;

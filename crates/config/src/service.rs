@@ -3,15 +3,15 @@
 use std::fmt::Display;
 use std::net::IpAddr;
 
-use ::dataplane::{Protocol, SchedulerKind};
-use control::{ClosedPorts, Persistence, Service};
+use ::dataplane::{HashInput, Protocol, SchedulerKind};
+use control::{ClosedPorts, Service};
 
 use crate::backend::RawBackend;
 use crate::diagnostic::Diagnostic;
 use crate::failure::RawFailure;
 use crate::health::RawCheck;
 use crate::net;
-use crate::persistence;
+use crate::persistence::RawPersistence;
 use crate::ports::{Ports, ports};
 use crate::section::Section;
 use crate::source::{Span, WithSpan, Written};
@@ -28,9 +28,10 @@ pub(crate) struct RawService {
     pub(crate) protocol: Option<Protocol>,
     pub(crate) ports: Option<WithSpan<Ports>>,
     pub(crate) closed_ports: Written<ClosedPorts>,
-    scheduler: Option<SchedulerKind>,
-    /// `None` also when it is wrong, which was reported.
-    persistence: Option<Persistence>,
+    /// With whether it is written `sh`.
+    scheduler: Option<(SchedulerKind, bool)>,
+    hash: Written<HashInput>,
+    pub(crate) persistence: Option<RawPersistence>,
     pub(crate) backends: Option<Vec<RawBackend>>,
     health: Option<Vec<RawCheck>>,
     failure: RawFailure,
@@ -47,8 +48,9 @@ impl RawService {
             protocol: section.or("protocol", Protocol::Tcp, value::choice(PROTOCOLS)),
             ports: section.required("port", "port = 80", ports),
             closed_ports: section.optional("closed_ports", value::choice(CLOSED_PORTS)),
-            scheduler: section.or("scheduler", SchedulerKind::Maglev, scheduler),
-            persistence: section.table("persistence", persistence::read).flatten(),
+            scheduler: section.or("scheduler", (SchedulerKind::Maglev, false), scheduler),
+            hash: section.optional("hash", value::choice(HASHES)),
+            persistence: section.table("persistence", RawPersistence::read),
             backends: section.tables("backend", RawBackend::read),
             health: section.tables("health", RawCheck::read),
             failure: RawFailure::read(section),
@@ -61,6 +63,7 @@ impl RawService {
 
     pub(crate) fn build(self) -> Option<Service> {
         let ports = self.ports?.value;
+        let (scheduler, is_sh) = self.scheduler?;
         Some(Service {
             name: self.name?.value,
             vrrp: self.vrrp.map(|vrrp| vrrp.value),
@@ -69,8 +72,12 @@ impl RawService {
             first_port: ports.first,
             last_port: ports.last,
             closed_ports: self.closed_ports.or(ClosedPorts::default())?,
-            scheduler: self.scheduler?,
-            persistence: self.persistence,
+            scheduler,
+            hash: self.hash.if_right()?.or_else(|| is_sh.then_some(HashInput::Source)),
+            persistence: match self.persistence {
+                Some(persistence) => Some(persistence.build()?),
+                None => None,
+            },
             backends: self.backends?.into_iter().map(RawBackend::build).collect::<Option<_>>()?,
             health: self.health?.iter().map(RawCheck::build).collect::<Option<_>>()?,
             failure: self.failure.build()?,
@@ -108,7 +115,28 @@ impl RawService {
         let checks = self.health.iter().flatten();
         mistakes.extend(checks.filter_map(|check| check.without_port(self.ports.as_ref()?)));
         mistakes.extend(self.checks_twice());
+        mistakes.extend(self.useless_hash());
         mistakes
+    }
+
+    fn useless_hash(&self) -> Option<Diagnostic> {
+        let hash = self.hash.at()?;
+        let (scheduler, _) = self.scheduler?;
+        if !scheduler.hashes() {
+            let message = format!("`hash` is of no use with `{}`", scheduler.name());
+            let error = Diagnostic::error(&hash.span, message);
+            let error = error.with_label("only `maglev` (alias `sh`) chooses by a hash");
+            return Some(error.with_help("remove it, or write `scheduler = \"maglev\"`"));
+        }
+        let persistence = self.persistence.as_ref()?;
+        let is_flow = hash.value == HashInput::Flow;
+        is_flow.then(|| {
+            let message = "`hash = \"flow\"` contradicts persistence";
+            Diagnostic::error(&hash.span, message)
+                .with_label("each connection of a source on its own")
+                .with_place(&persistence.header, "all connections of a source together")
+                .with_help("remove one of the two")
+        })
     }
 
     fn other_families(&self) -> impl Iterator<Item = Diagnostic> {
@@ -181,12 +209,14 @@ const CLOSED_PORTS: &[(&str, ClosedPorts)] =
     &[("reject", ClosedPorts::Reject), ("drop", ClosedPorts::Drop)];
 const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
 
-/// `sh` is what ip_vs calls hashing the source.
-const SCHEDULERS: &[(&str, SchedulerKind)] = &[
-    ("maglev", SchedulerKind::Maglev),
-    ("sh", SchedulerKind::Maglev),
-    ("rr", SchedulerKind::Rr),
-    ("wrr", SchedulerKind::Wrr),
-    ("lc", SchedulerKind::Lc),
-    ("wlc", SchedulerKind::Wlc),
+const HASHES: &[(&str, HashInput)] = &[("source", HashInput::Source), ("flow", HashInput::Flow)];
+
+/// `sh` is what ip_vs calls hashing the source: with whether that is meant.
+const SCHEDULERS: &[(&str, (SchedulerKind, bool))] = &[
+    ("maglev", (SchedulerKind::Maglev, false)),
+    ("sh", (SchedulerKind::Maglev, true)),
+    ("rr", (SchedulerKind::Rr, false)),
+    ("wrr", (SchedulerKind::Wrr, false)),
+    ("lc", (SchedulerKind::Lc, false)),
+    ("wlc", (SchedulerKind::Wlc, false)),
 ];

@@ -77,6 +77,10 @@ bad! {
     claimed_twice
     closed_ports_differ
     closed_ports_unknown
+    group_differs
+    group_two_names
+    group_alone
+    hash_misfits
     claimed_twice_by_ranges
     claimed_twice_by_any
     backend_is_own_vip

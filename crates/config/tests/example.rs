@@ -8,7 +8,7 @@ use config::{Parsed, Severity, parse};
 use control::health::{CheckKind, ProbeTarget, StatusSet, TcpCheck, UdpCheck};
 use control::vrrp::{AnnounceTimes, AuthPass, ChecksumMode, Handover, Version};
 use control::{FailurePolicy, MinHealthy, Poll, Service, XdpMode, ZeroCopy};
-use dataplane::{Protocol, SchedulerKind, Timeouts};
+use dataplane::{HashInput, Protocol, SchedulerKind, Timeouts};
 
 const EXAMPLE: &str = include_str!("../../../config/pointsman.toml");
 
@@ -53,8 +53,10 @@ fn means_what_it_says() {
     assert_eq!(desired.vips_of("VI_1"), [web.vip]);
     assert_eq!((web.name.as_str(), web.vip), ("web", IpAddr::from([192, 0, 2, 10])));
     assert_eq!((web.protocol, web.first_port, web.last_port), (Protocol::Tcp, 80, 80));
-    let persistence = web.persistence.expect("web is persistent");
+    let persistence = web.persistence.as_ref().expect("web is persistent");
     assert_eq!(persistence.timeout, Duration::from_secs(50));
+    assert_eq!((web.group(), web_tls.group(), mail.group()), (Some("shop"), Some("shop"), None));
+    assert_eq!((game.hash, dns.hash), (Some(HashInput::Source), None));
     let weights: Vec<_> = web.backends.iter().map(|b| (b.name.as_str(), b.weight)).collect();
     assert_eq!(weights, [("web1", 1), ("web2", 2)]);
     assert_eq!((dns.protocol, dns.first_port, dns.last_port), (Protocol::Udp, 53, 53));
@@ -117,7 +119,7 @@ fn defaults() {
     assert_eq!((edge.announce, edge.source), (AnnounceTimes::default(), None));
     let web = &desired.services[0];
     assert_eq!(web.scheduler, SchedulerKind::Maglev);
-    let persistence = web.persistence.expect("web is persistent");
+    let persistence = web.persistence.as_ref().expect("web is persistent");
     assert_eq!((persistence.prefix_v4, persistence.prefix_v6), (32, 128));
     assert!(!persistence.sticky_when_drained);
     assert_eq!(desired.services[2].failure, FailurePolicy::default());

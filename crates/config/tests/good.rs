@@ -6,7 +6,7 @@ use std::time::Duration;
 use config::{Desired, Parsed, parse};
 use control::vrrp::{ChecksumMode, ChecksumStyle, Handover, Version};
 use control::{Interface, Poll, Service, Vrrp, XdpMode, ZeroCopy};
-use dataplane::{Protocol, SchedulerKind};
+use dataplane::{HashInput, Protocol, SchedulerKind};
 
 fn accept(text: &str) -> Parsed {
     parse("good.toml", text).unwrap_or_else(|errors| panic!("{errors}"))
@@ -45,6 +45,42 @@ fn ports() {
         let service = service(&format!("port = {written}"));
         assert_eq!((service.first_port, service.last_port), expected, "{written}");
     }
+}
+
+#[test]
+fn what_is_hashed() {
+    let persistence = "\n[service.persistence]\ntimeout = \"50s\"";
+    let (source, flow) = (HashInput::Source, HashInput::Flow);
+    let cases = [
+        ("", None, flow),
+        ("hash = \"flow\"", Some(flow), flow),
+        ("hash = \"source\"", Some(source), source),
+        ("scheduler = \"sh\"", Some(source), source),
+        ("scheduler = \"sh\"\nhash = \"flow\"", Some(flow), flow),
+        (persistence, None, source),
+        (&format!("hash = \"source\"{persistence}"), Some(source), source),
+    ];
+    for (written, hash, input) in cases {
+        let service = service(written);
+        assert_eq!((service.hash, service.hash_input()), (hash, input), "{written}");
+    }
+}
+
+#[test]
+fn services_of_a_group_name_their_backends_alike() {
+    let service = |name: &str, vip: &str, address: &str| {
+        format!(
+            "[[service]]\nname = \"{name}\"\nvip = \"{vip}\"\nport = 80\n\
+             persistence = {{ timeout = \"50s\", group = \"shop\" }}\n\
+             backend = [{{ name = \"web1\", address = \"{address}\" }}]\n"
+        )
+    };
+    // One machine with two addresses.
+    let text = service("http", "192.0.2.10", "192.0.2.11")
+        + &service("http6", "2001:db8::10", "2001:db8::11")
+        + &service("other", "192.0.2.20", "192.0.2.21");
+    let desired = desired(&text);
+    assert!(desired.services.iter().all(|service| service.group() == Some("shop")));
 }
 
 #[test]

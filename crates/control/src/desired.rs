@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dataplane::{Protocol, SchedulerKind, Timeouts};
+use dataplane::{HashInput, Protocol, SchedulerKind, Timeouts};
 
 use crate::health::Check;
 use crate::vrrp::{
@@ -228,6 +228,9 @@ pub struct Service {
     pub closed_ports: ClosedPorts,
     /// How a backend is chosen for a new source.
     pub scheduler: SchedulerKind,
+    /// What the scheduler's hash is of, if that is written. With `Source`, services with the same
+    /// backends choose alike.
+    pub hash: Option<HashInput>,
     /// Source persistence. `None`: each connection is scheduled on its own.
     pub persistence: Option<Persistence>,
     /// Backends; names and addresses unique within the service.
@@ -239,6 +242,17 @@ pub struct Service {
 }
 
 impl Service {
+    /// The group that it shares its templates with, if any.
+    pub fn group(&self) -> Option<&str> {
+        self.persistence.as_ref()?.group.as_deref()
+    }
+
+    /// What the scheduler's hash is of.
+    pub fn hash_input(&self) -> HashInput {
+        let input = if self.persistence.is_some() { HashInput::Source } else { HashInput::Flow };
+        self.hash.unwrap_or(input)
+    }
+
     /// Everything that frames are sent to: the backends and the fallback.
     pub fn hosts(&self) -> impl Iterator<Item = &Backend> {
         self.backends.iter().chain(&self.failure.fallback)
@@ -340,7 +354,7 @@ impl Default for Damping {
 }
 
 /// `[service.persistence]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Persistence {
     /// A source without connections is forgotten after this long.
     pub timeout: Duration,
@@ -351,6 +365,9 @@ pub struct Persistence {
     /// Whether clients of a backend with weight 0 keep coming back to it (ip_vs' default; ours is
     /// no).
     pub sticky_when_drained: bool,
+    /// Services with the same name here share their templates: a source goes to one machine, which is
+    /// what its backends are called. They agree in all of the above.
+    pub group: Option<String>,
 }
 
 /// One `[[service.backend]]`.

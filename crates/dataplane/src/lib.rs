@@ -9,6 +9,7 @@ mod counters;
 mod flow;
 mod forward;
 mod fragments;
+mod group;
 mod guard;
 mod handshakes;
 mod key;
@@ -34,6 +35,7 @@ pub use flow::{
 };
 pub use forward::{BURST, Burst, Forwarder, SharedTables};
 pub use fragments::{FirstWent, FragmentTable, Released, WaitingRoom};
+pub use group::Group;
 pub use guard::{LoopGuard, Sender};
 pub use handshakes::Handshakes;
 pub use key::{FlowKey, FragmentKey, Protocol, ServiceKey};
@@ -48,7 +50,10 @@ pub use persistence::{
     Epoch, Joined, PersistencePage, PersistenceStats, PersistenceTable, Template, TemplateEntry,
     TemplateKey, TemplateRef,
 };
-pub use scheduler::{Load, MaglevTable, Member, Scheduler, SchedulerKind, flow_hash, source_hash};
+pub use scheduler::{
+    HashInput, HashSeed, Load, MaglevTable, Member, Scheduler, SchedulerKind, flow_hash,
+    source_hash,
+};
 pub use slots::{BackendSlot, InstanceSlot, PortId, ServiceSlot};
 pub use snapshot::{
     NextHop, Persistence, Service, Snapshot, Suspicion, UnusableAction, Vip, WorkerLink,

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use crate::addr::{Addr, Mac};
 use crate::counters::WorkerCounters;
+use crate::group::Group;
 use crate::guard::LoopGuard;
 use crate::key::{Protocol, ServiceKey};
 use crate::mailbox::Mailbox;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{HashInput, Scheduler};
 use crate::slots::{BackendSlot, InstanceSlot, PortId, ServiceSlot};
 
 /// Everything the packet path needs to know, never edited.
@@ -57,6 +58,10 @@ pub struct Service {
     pub instance: InstanceSlot,
     /// Source persistence, if any.
     pub persistence: Option<Persistence>,
+    /// The services that it shares its templates with, if any.
+    pub group: Option<Arc<Group>>,
+    /// What the scheduler's hash is of, without persistence; with it, of the source prefix.
+    pub hash: HashInput,
     /// Chooses among the backends that may take new sources.
     pub scheduler: Scheduler,
     /// Whether a client that nobody can take is told so (TCP reset, ICMP port unreachable).

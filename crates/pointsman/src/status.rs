@@ -345,6 +345,12 @@ pub struct Service {
     pub scheduler: String,
     /// Persistence timeout in seconds; absent without persistence.
     pub persistence_seconds: Option<f64>,
+    /// The group of services that it shares its templates with, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_group: Option<String>,
+    /// What `maglev` hashes: "source" or "flow"; absent with other schedulers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
     /// Whether the VIP is steered to the workers.
     pub steered: bool,
     /// Frames forwarded.

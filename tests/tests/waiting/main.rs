@@ -12,6 +12,7 @@ mod health_kinds;
 mod keepalived;
 mod metrics_keep_alive;
 mod network_faults;
+mod persistence_group;
 mod persistence_timeout;
 mod program_lifetime;
 mod programs;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use dataplane::{
-    Addr, BackendSlot, InstanceSlot, LoopGuard, Member, NextHop, Persistence, PortId, Scheduler,
-    Service, ServiceKey, ServiceSlot, Snapshot, Tick, Vip,
+    Addr, BackendSlot, HashInput, HashSeed, InstanceSlot, LoopGuard, Member, NextHop, Persistence,
+    PortId, Scheduler, Service, ServiceKey, ServiceSlot, Snapshot, Tick, Vip,
 };
 
 use super::backend::BackendRuntime;
@@ -130,6 +130,7 @@ impl Controller {
                 service.dirty |= backend.slot.is_some();
             }
         }
+        self.assign_groups(generation);
     }
 
     /// The services, rebuilt only where something about them changed, and their next hops.
@@ -187,14 +188,25 @@ impl ServiceRuntime {
         (configured, members): (&[Member], &[Member]),
         reject: bool,
     ) -> bool {
-        let Service { slot: _, key, instance, persistence, scheduler, reject: rejects } =
-            &*old.service;
+        let Service {
+            slot: _,
+            key,
+            instance,
+            persistence,
+            group,
+            hash,
+            scheduler,
+            reject: rejects,
+        } = &*old.service;
         old.members == members
             && old.configured == configured
             && *instance == self.instance
             && *rejects == reject
             && *key == service_key(&self.wanted)
             && *persistence == persistence_of(&self.wanted)
+            && *group == self.group
+            && *hash == self.wanted.hash_input()
+            && scheduler.seed() == seed_of(&self.wanted)
             && scheduler.kind() == self.wanted.scheduler
     }
 
@@ -206,16 +218,19 @@ impl ServiceRuntime {
         old: Option<&Built>,
     ) -> Service {
         let wanted = &self.wanted;
-        let key = service_key(wanted);
+        let (key, seed) = (service_key(wanted), seed_of(wanted));
         let old = old.map(|built| &built.service);
-        let alike =
-            |old: &&Arc<Service>| old.key == key && old.scheduler.kind() == wanted.scheduler;
+        let alike = |old: &&Arc<Service>| {
+            old.scheduler.seed() == seed && old.scheduler.kind() == wanted.scheduler
+        };
         let scheduler = match old.filter(alike) {
             Some(old) => old.scheduler.rebuilt(configured, members),
-            None => Scheduler::new(wanted.scheduler, key, configured).rebuilt(configured, members),
+            None => Scheduler::new(wanted.scheduler, seed, configured).rebuilt(configured, members),
         };
         let persistence = persistence_of(wanted);
-        Service { slot, key, instance: self.instance, persistence, scheduler, reject }
+        let (instance, group) = (self.instance, self.group.clone());
+        let hash = wanted.hash_input();
+        Service { slot, key, instance, persistence, group, hash, scheduler, reject }
     }
 
     fn write_next_hops(&self, next_hops: &mut Vec<NextHop>) {
@@ -259,8 +274,14 @@ pub(super) fn service_key(service: &desired::Service) -> ServiceKey {
     }
 }
 
+/// Services that are to choose alike have tables of the members alone.
+fn seed_of(service: &desired::Service) -> HashSeed {
+    let alike = service.hash == Some(HashInput::Source) || service.group().is_some();
+    if alike { HashSeed::Members } else { HashSeed::Service(service_key(service)) }
+}
+
 fn persistence_of(service: &desired::Service) -> Option<Persistence> {
-    service.persistence.map(|wanted| Persistence {
+    service.persistence.as_ref().map(|wanted| Persistence {
         timeout: wanted.timeout,
         // IPv4 addresses are the last 32 of 128 bits.
         prefix_v4: wanted.prefix_v4.saturating_add(96),

@@ -10,6 +10,7 @@
 
 mod backend;
 mod build;
+mod groups;
 mod last;
 mod quorum;
 mod ramp;
@@ -47,6 +48,10 @@ pub struct Controller {
     workers: Vec<WorkerLink>,
     service_slots: Registry<String>,
     backend_slots: Registry<(String, IpAddr)>,
+    /// Of persistence groups, which have slots beyond those of services.
+    group_slots: Registry<String>,
+    /// Of the members of groups, by group and name, which have slots beyond those of backends.
+    member_slots: Registry<(String, String)>,
     /// Of VRRP instances; slot 0 is [`STANDALONE`]'s.
     instance_slots: Registry<String>,
     /// As configured, in its order.
@@ -154,6 +159,8 @@ impl Controller {
             workers: Vec::new(),
             service_slots: Registry::new(slots(MAX_SERVICES)),
             backend_slots: Registry::new(slots(MAX_BACKENDS)),
+            group_slots: Registry::new(slots(MAX_SERVICES)),
+            member_slots: Registry::new(slots(MAX_BACKENDS)),
             next_hops: Vec::new(),
             vips: Vec::new(),
             guard: LoopGuard::default(),
@@ -266,6 +273,9 @@ impl Controller {
         let freed = self.backend_slots.reclaim(*acknowledged, |slot| in_use(BackendSlot(slot)));
         let services_freed = self.service_slots.reclaim(*acknowledged, |_| false);
         self.instance_slots.reclaim(*acknowledged, |_| false);
+        self.group_slots.reclaim(*acknowledged, |_| false);
+        let member = |slot| named(BackendSlot(slots(MAX_BACKENDS) + slot));
+        self.member_slots.reclaim(*acknowledged, member);
         if gone || !freed.is_empty() || !services_freed.is_empty() {
             self.assign_slots();
             // Slots that are claimed by nobody change nothing.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use dataplane::{InstanceSlot, Member, Service, ServiceSlot, Tick};
+use dataplane::{Group, InstanceSlot, Member, Service, ServiceSlot, Tick};
 
 use super::STANDALONE;
 use super::backend::{BackendRuntime, Role};
@@ -20,6 +20,8 @@ pub(super) struct ServiceRuntime {
     pub(super) wanted: desired::Service,
     pub(super) slot: Option<ServiceSlot>,
     pub(super) instance: InstanceSlot,
+    /// The services that it shares its templates with, as last worked out.
+    pub(super) group: Option<Arc<Group>>,
     /// Those of the configuration in its order, then the fallback, then those that leave.
     pub(super) backends: Vec<BackendRuntime>,
     pub(super) quorum: Quorum,
@@ -55,6 +57,7 @@ impl ServiceRuntime {
             wanted: wanted.clone(),
             slot: None,
             instance: STANDALONE,
+            group: None,
             quorum: Quorum::default(),
             weights: Weights::default(),
             fallback_active: false,

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use dataplane::{BackendSlot, Mac, PortId, SchedulerKind, ServiceKey, ServiceSlot, Tick};
+use dataplane::{
+    BackendSlot, HashInput, Mac, PortId, SchedulerKind, ServiceKey, ServiceSlot, Tick,
+};
 
 use super::Controller;
 use super::backend::{BackendRuntime, Role};
@@ -23,6 +25,10 @@ pub struct ServiceStatus<'a> {
     pub scheduler: SchedulerKind,
     /// Persistence timeout, if persistent.
     pub persistence: Option<std::time::Duration>,
+    /// The group that it shares its templates with, if any.
+    pub group: Option<&'a str>,
+    /// What its scheduler's hash is of, if that is how it chooses.
+    pub hash: Option<HashInput>,
     /// Whether enough of it is up (`min_healthy`).
     pub quorum: bool,
     /// Sum of the weights of backends that are up or suspected.
@@ -52,6 +58,8 @@ pub struct BackendStatus<'a> {
     pub fallback: bool,
     /// Slot; `None` while all are taken.
     pub slot: Option<BackendSlot>,
+    /// What templates call it: its slot, or in a group that of the member that it is.
+    pub named: Option<BackendSlot>,
     /// Its MAC and the port towards it, or why it cannot be reached.
     pub usable: Result<(PortId, Mac), Unusable>,
     /// Its state.
@@ -84,7 +92,9 @@ impl Controller {
             slot: service.slot,
             key: super::build::service_key(wanted),
             scheduler: wanted.scheduler,
-            persistence: wanted.persistence.map(|p| p.timeout),
+            persistence: wanted.persistence.as_ref().map(|p| p.timeout),
+            group: wanted.group(),
+            hash: wanted.scheduler.hashes().then(|| wanted.hash_input()),
             quorum: service.quorum.is_held(),
             healthy_weight: service.weights.healthy,
             total_weight: service.weights.total,
@@ -105,6 +115,10 @@ impl Controller {
             effective_weight: service.effective_weight(backend, self.now),
             fallback: backend.role == Role::Fallback,
             slot: backend.slot,
+            named: match &service.group {
+                Some(group) => backend.slot.and_then(|slot| group.member(slot)),
+                None => backend.slot,
+            },
             usable: backend.path.as_ref().map(|path| (path.port, path.mac)).map_err(Clone::clone),
             state: backend.state,
             why: &backend.why,

@@ -1,4 +1,5 @@
 mod failure;
+mod groups;
 mod leaving;
 mod slow_start;
 mod suspicion;
@@ -33,6 +34,7 @@ fn service(name: &str, vip: u8, backends: &[u8]) -> desired::Service {
         last_port: 80,
         closed_ports: desired::ClosedPorts::Reject,
         scheduler: SchedulerKind::Maglev,
+        hash: None,
         persistence: None,
         backends: backends
             .iter()

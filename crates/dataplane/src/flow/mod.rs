@@ -63,7 +63,7 @@ pub struct Found {
 /// An entry, but for its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
-    /// The service it belongs to.
+    /// Where its template is kept: its service's slot, or that of its service's group.
     pub service: ServiceSlot,
     /// Where its packets go.
     pub backend: BackendSlot,
@@ -79,7 +79,7 @@ pub struct Flow {
 /// A flow to insert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewFlow {
-    /// The service it belongs to.
+    /// Where its template is kept: its service's slot, or that of its service's group.
     pub service: ServiceSlot,
     /// Where its packets go.
     pub backend: BackendSlot,
@@ -119,7 +119,7 @@ pub struct Membership {
 pub struct EndedFlow {
     /// The 5-tuple.
     pub key: FlowKey,
-    /// The service it belonged to.
+    /// Where its template is kept: its service's slot, or that of its service's group.
     pub service: ServiceSlot,
     /// Where its packets went.
     pub backend: BackendSlot,

@@ -150,7 +150,8 @@ impl Forwarder {
         is_member: bool,
     ) {
         let pending = &self.shared.pending;
-        let chosen = || pending.lookup(matched.pending, ctx.now) == Some(backend);
+        let name = matched.name(backend);
+        let chosen = || pending.lookup(matched.pending, ctx.now) == Some(name);
         if matched.template.is_none() && chosen() {
             self.counters.backend(backend).half_open.add(-1);
         } else if is_member && chosen() {
@@ -174,7 +175,8 @@ impl Forwarder {
         backend: BackendSlot,
     ) -> Option<Membership> {
         let (template, prefix_len) = matched.template?;
-        let epoch = self.shared.persistence.attach(&template, backend, ctx.now)?;
+        let name = matched.name(backend);
+        let epoch = self.shared.persistence.attach(&template, name, ctx.now)?;
         Some(Membership { epoch, prefix_len })
     }
 
@@ -214,8 +216,12 @@ impl Forwarder {
     ) -> Decision {
         let matched = ServiceMatch::find(&self.shared, ctx.snapshot, key)?;
         let matched = matched.from(work.source.mac()).lasting(self.timeouts.udp);
-        let known = [matched.connection, matched.pending]
-            .map(|choice| self.shared.pending.lookup(choice, ctx.now));
+        let pending = &self.shared.pending;
+        let of_source = pending.lookup(matched.pending, ctx.now);
+        let known = [
+            pending.lookup(matched.connection, ctx.now),
+            of_source.and_then(|name| matched.own(ctx.snapshot, name)),
+        ];
         let Choice { backend, .. } = self.choose(ctx, &matched)?;
         if known.contains(&Some(backend)) {
             self.enter_udp(ctx, &matched, (work.hash, key), backend);
@@ -239,16 +245,24 @@ impl Forwarder {
             matched.returns_to(snapshot, *backend) || doubted && !resent && !goes_back
         };
         let returning = self.template_of(ctx, matched).filter(returns);
+        if returning.is_none() && matched.is_held_elsewhere(&self.shared, snapshot, ctx.now) {
+            return self.choose_apart(ctx, matched);
+        }
+        let own = |name| matched.own(snapshot, name);
         let choice = pending.choose_or_join(
             matched.pending,
             ctx.now,
-            || returning.or_else(|| self.schedule(ctx, matched)),
-            |backend| match returning {
-                Some(returning) => backend == returning,
-                None => matched.eligible(snapshot, backend),
+            || {
+                let choice = returning.or_else(|| self.schedule(ctx, matched))?;
+                Some(matched.name(choice))
+            },
+            |name| match returning {
+                Some(returning) => own(name) == Some(returning),
+                None => own(name).is_some_and(|backend| matched.eligible(snapshot, backend)),
             },
         );
-        let Some(Choice { mut backend, fresh }) = choice else {
+        let found = choice.and_then(|choice| Some((own(choice.backend)?, choice.fresh)));
+        let Some((mut backend, fresh)) = found else {
             return Err(self.turn_away(ctx, matched));
         };
         if fresh {
@@ -262,6 +276,23 @@ impl Forwarder {
             pending.choose_or_join(matched.connection, ctx.now, went, |other| other == backend);
         }
         Ok(Choice { backend, fresh })
+    }
+
+    /// The source's template or choice names a member of the group that takes its connections
+    /// elsewhere, but not here: this connection goes where the source's hash leads in this service, and
+    /// what the group remembers stays.
+    fn choose_apart(
+        &mut self,
+        ctx: &BurstContext<'_>,
+        matched: &ServiceMatch<'_>,
+    ) -> Result<Choice, Verdict> {
+        let choice = self.shared.pending.choose_or_join(
+            matched.connection,
+            ctx.now,
+            || matched.stable(ctx.snapshot),
+            |backend| matched.eligible(ctx.snapshot, backend),
+        );
+        choice.ok_or_else(|| self.turn_away(ctx, matched))
     }
 
     /// A retransmission follows its SYN while its backend takes new connections, whatever its
@@ -278,7 +309,7 @@ impl Forwarder {
         }
         let own = renew(matched.connection, &|backend| matched.eligible(ctx.snapshot, backend))?;
         // The source's choice lasts as long as the handshakes that it is for.
-        renew(matched.pending, &|backend| backend == own.backend);
+        renew(matched.pending, &|name| name == matched.name(own.backend));
         Some(own)
     }
 
@@ -301,7 +332,8 @@ impl Forwarder {
         matched: &ServiceMatch<'_>,
     ) -> Option<BackendSlot> {
         let (key, _) = matched.template.as_ref()?;
-        Some(self.shared.persistence.get(key, ctx.now)?.backend)
+        let template = self.shared.persistence.get(key, ctx.now)?;
+        matched.own(ctx.snapshot, template.backend)
     }
 
     /// Enters a flow of UDP, which lives from here on, and has it join its source's template.
@@ -314,7 +346,7 @@ impl Forwarder {
     ) {
         let member = self.join(ctx, matched, backend);
         let new = NewFlow {
-            service: matched.service.slot,
+            service: matched.owner(),
             backend,
             origin: Origin::Udp,
             tcp: None,
@@ -359,11 +391,10 @@ impl Forwarder {
         let (key, prefix_len) = matched.template?;
         let timeout = matched.service.persistence?.timeout;
         // A template whose backend takes nobody new gives way to the new choice.
-        let replace = self.template_of(ctx, matched).is_some_and(|old| {
-            let suspected = matched.suspicion(ctx.snapshot, old) != Suspicion::None;
-            !matched.returns_to(ctx.snapshot, old) && !suspected
-        });
-        let joined = self.shared.persistence.join(&key, backend, timeout, replace, ctx.now);
+        let persistence = &self.shared.persistence;
+        let old = persistence.get(&key, ctx.now).map(|template| template.backend);
+        let replace = old.is_some_and(|old| matched.gives_way(ctx.snapshot, old));
+        let joined = persistence.join(&key, matched.name(backend), timeout, replace, ctx.now);
         joined.epoch().map(|epoch| Membership { epoch, prefix_len })
     }
 }

@@ -57,7 +57,7 @@ impl Forwarder {
             self.counters.watch(backend).complete(ctx.now);
         }
         let new = NewFlow {
-            service: matched.service.slot,
+            service: matched.owner(),
             backend,
             origin: if handshake { Origin::Handshake } else { Origin::PickUp },
             tcp: Some(tcp),
@@ -106,13 +106,14 @@ impl Forwarder {
         }
         pending.hold(matched.connection, backend, self.timeouts.established, ctx.now);
         let Some((key, _)) = matched.template else { return };
+        let name = matched.name(backend);
         match persistence.get(&key, ctx.now) {
-            Some(template) if template.backend == backend => {
+            Some(template) if template.backend == name => {
                 persistence.touch(&crate::TemplateRef { key, epoch: template.epoch }, ctx.now);
             }
             Some(_) => {}
             None => {
-                let joined = |other| other == backend;
+                let joined = |other| other == name;
                 pending.choose_or_join(matched.pending, ctx.now, || None, joined);
             }
         }
@@ -151,6 +152,7 @@ impl Forwarder {
             return Some((own.backend, history));
         }
         let source = self.shared.pending.lookup(matched.pending, ctx.now);
+        let source = source.and_then(|name| matched.own(ctx.snapshot, name));
         match (template, source) {
             (Some(template), Some(source)) if !matched.usable(ctx.snapshot, template) => {
                 Some((source, History::Pending))

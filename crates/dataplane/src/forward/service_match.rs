@@ -9,8 +9,8 @@ use crate::addr::Mac;
 use crate::key::{FlowKey, Protocol};
 use crate::pending::PendingKey;
 use crate::persistence::TemplateKey;
-use crate::scheduler;
-use crate::slots::BackendSlot;
+use crate::scheduler::{self, HashInput};
+use crate::slots::{BackendSlot, ServiceSlot};
 use crate::snapshot::{Service, Snapshot, Suspicion};
 use crate::tick::Tick;
 use crate::verdict::{DropReason, Verdict};
@@ -20,6 +20,7 @@ pub(super) struct ServiceMatch<'a> {
     pub(super) service: &'a Arc<Service>,
     /// The template's key and prefix length; `None` without persistence.
     pub(super) template: Option<(TemplateKey, u8)>,
+    /// The source's choice: a [name](Self::name), as that of a template.
     pub(super) pending: PendingKey,
     /// The 5-tuple's own: where its SYN went, whatever became of its source's choice since. Without
     /// persistence it is the same as `pending`.
@@ -46,29 +47,77 @@ impl<'a> ServiceMatch<'a> {
 
     /// The match of a known service.
     pub(super) fn of(tables: &SharedTables, service: &'a Arc<Service>, key: &FlowKey) -> Self {
-        let connection = tables.pending.flow_key(key);
-        match &service.persistence {
-            Some(persistence) => {
-                let len = persistence.prefix_len(key.src);
-                let source = key.src.masked(len);
-                Self {
-                    service,
-                    template: Some((TemplateKey { service: service.slot, source }, len)),
-                    pending: tables.pending.source_key(service.slot, source),
-                    connection,
-                    hash: scheduler::source_hash(source),
-                    sender: Mac::default(),
-                }
-            }
-            None => Self {
-                service,
-                template: None,
-                pending: connection,
-                connection,
-                hash: scheduler::flow_hash(key),
-                sender: Mac::default(),
-            },
+        let (connection, sender) = (tables.pending.flow_key(key), Mac::default());
+        let Some(persistence) = &service.persistence else {
+            let hash = match service.hash {
+                HashInput::Source => scheduler::source_hash(key.src),
+                HashInput::Flow => scheduler::flow_hash(key),
+            };
+            return Self { service, template: None, pending: connection, connection, hash, sender };
+        };
+        let len = persistence.prefix_len(key.src);
+        let source = key.src.masked(len);
+        let owner = owner_of(service);
+        Self {
+            service,
+            template: Some((TemplateKey { service: owner, source }, len)),
+            pending: tables.pending.source_key(owner, source),
+            connection,
+            hash: scheduler::source_hash(source),
+            sender,
         }
+    }
+
+    /// Under which slot the service's templates are kept.
+    pub(super) fn owner(&self) -> ServiceSlot {
+        owner_of(self.service)
+    }
+
+    /// What templates and the source's pending choice call a backend of this service: in a group the
+    /// member that it is.
+    pub(super) fn name(&self, backend: BackendSlot) -> BackendSlot {
+        let group = self.service.group.as_ref();
+        group.and_then(|group| group.member(backend)).unwrap_or(backend)
+    }
+
+    /// The backend of this service that is called so. `None`: only others of its group have it.
+    pub(super) fn own(&self, snapshot: &Snapshot, name: BackendSlot) -> Option<BackendSlot> {
+        let Some(group) = &self.service.group else { return Some(name) };
+        group.backends_of(name).find(|slot| snapshot.next_hop(*slot).service == self.service.slot)
+    }
+
+    /// Whether a template that names this backend gives way to another choice: it takes none of its
+    /// sources any more, neither here nor in another service of the group.
+    pub(super) fn gives_way(&self, snapshot: &Snapshot, name: BackendSlot) -> bool {
+        let takes = |slot: BackendSlot| {
+            self.welcomes(snapshot, slot) || snapshot.next_hop(slot).suspicion != Suspicion::None
+        };
+        match &self.service.group {
+            Some(group) => !group.backends_of(name).any(takes),
+            None => {
+                let suspected = self.suspicion(snapshot, name) != Suspicion::None;
+                !self.returns_to(snapshot, name) && !suspected
+            }
+        }
+    }
+
+    /// Whether what the source's template or choice names takes its connections in another service of
+    /// the group, though not in this one.
+    pub(super) fn is_held_elsewhere(
+        &self,
+        tables: &SharedTables,
+        snapshot: &Snapshot,
+        now: Tick,
+    ) -> bool {
+        let Some((key, _)) = self.template.filter(|_| self.service.group.is_some()) else {
+            return false;
+        };
+        let template = tables.persistence.get(&key, now).map(|template| template.backend);
+        let Some(name) = template.or_else(|| tables.pending.lookup(self.pending, now)) else {
+            return false;
+        };
+        let is_here = self.own(snapshot, name).is_some_and(|own| self.returns_to(snapshot, own));
+        !is_here && !self.gives_way(snapshot, name)
     }
 
     /// The same, with choices that last as long as a flow of UDP does, and those for a source as long
@@ -114,7 +163,8 @@ impl<'a> ServiceMatch<'a> {
     ) -> Option<BackendSlot> {
         let of_source = self.template.and_then(|(key, _)| {
             let template = tables.persistence.get(&key, now).map(|template| template.backend);
-            template.or_else(|| tables.pending.lookup(self.pending, now))
+            let name = template.or_else(|| tables.pending.lookup(self.pending, now))?;
+            self.own(snapshot, name)
         });
         of_source.or_else(|| self.stray(snapshot))
     }
@@ -148,15 +198,25 @@ impl<'a> ServiceMatch<'a> {
 
     /// Whether a client whose template names this backend goes there with a new connection.
     pub(super) fn returns_to(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
-        let sticky = self.service.persistence.is_some_and(|p| p.sticky_when_drained);
-        if sticky {
-            self.usable(snapshot, backend)
-                && !snapshot.next_hop(backend).avoid_existing_clients
-                && !self.is_sender(snapshot, backend)
-        } else {
-            self.eligible(snapshot, backend)
-        }
+        snapshot.next_hop(backend).service == self.service.slot && self.welcomes(snapshot, backend)
     }
+
+    /// The same of a backend of whatever service of the group.
+    fn welcomes(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
+        let sticky = self.service.persistence.is_some_and(|p| p.sticky_when_drained);
+        let next_hop = snapshot.next_hop(backend);
+        let takes = if sticky {
+            next_hop.usable && !next_hop.avoid_existing_clients
+        } else {
+            next_hop.eligible
+        };
+        takes && !self.is_sender(snapshot, backend)
+    }
+}
+
+/// Under which slot a service's templates are kept.
+fn owner_of(service: &Service) -> ServiceSlot {
+    service.group.as_ref().map_or(service.slot, |group| group.slot)
 }
 
 /// Protocol of a service match without ports.

@@ -7,6 +7,7 @@ mod down;
 mod fragments;
 mod frames;
 mod full;
+mod groups;
 mod handshakes;
 mod kit;
 mod lifecycle;

@@ -10,7 +10,7 @@ use crate::tick::Tick;
 /// What a template is for: a source prefix of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TemplateKey {
-    /// The service.
+    /// The service, or the [group](crate::Group) of services.
     pub service: ServiceSlot,
     /// The client's address with all but the service's persistence prefix cleared.
     pub source: Addr,

@@ -8,8 +8,9 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
+use super::HashSeed;
 use crate::addr::Addr;
-use crate::key::{FlowKey, ServiceKey};
+use crate::key::FlowKey;
 
 /// The hash of a masked source address.
 #[inline]
@@ -40,13 +41,15 @@ pub(super) const fn nth(hash: u64, at: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// The hash of a backend in a service; `purpose` makes it several independent ones.
-pub(super) fn backend_hash(service: &ServiceKey, backend: Addr, purpose: u8) -> u64 {
+/// The hash of a backend; `purpose` makes it several independent ones.
+pub(super) fn backend_hash(seed: HashSeed, backend: Addr, purpose: u8) -> u64 {
     let mut hasher = hasher();
-    hasher.write(&service.vip.octets());
-    hasher.write(&[service.protocol as u8]);
-    hasher.write(&service.first_port.to_be_bytes());
-    hasher.write(&service.last_port.to_be_bytes());
+    if let HashSeed::Service(service) = seed {
+        hasher.write(&service.vip.octets());
+        hasher.write(&[service.protocol as u8]);
+        hasher.write(&service.first_port.to_be_bytes());
+        hasher.write(&service.last_port.to_be_bytes());
+    }
     hasher.write(&backend.octets());
     hasher.write(&[purpose]);
     hasher.finish()
@@ -65,7 +68,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
-    use crate::key::Protocol;
+    use crate::key::{Protocol, ServiceKey};
 
     /// Nodes of different versions and architectures must agree: these numbers, computed with
     /// another implementation of SipHash-1-3, may never change.
@@ -78,6 +81,6 @@ mod tests {
             ServiceKey { vip: dst, protocol: Protocol::Tcp, first_port: 80, last_port: 81 };
         assert_eq!(source_hash(src), 0x8fb0_0f10_6804_24ce);
         assert_eq!(flow_hash(&flow), 0xecea_d888_45e5_7e2b);
-        assert_eq!(backend_hash(&service, src, 1), 0x5177_6ea9_99ba_fd02);
+        assert_eq!(backend_hash(service.into(), src, 1), 0x5177_6ea9_99ba_fd02);
     }
 }

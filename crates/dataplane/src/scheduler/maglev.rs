@@ -2,7 +2,7 @@
 //!
 //! Every backend has its own permutation of the table's entries, and in its turn takes the first of
 //! them that is still free; weights say how often it is whose turn. Permutations depend on the
-//! service and on the backend's address alone, so the order, names and slots of the members do not
+//! service (or not: [`HashSeed`]) and on the backend's address alone, so the order, names and slots of the members do not
 //! matter, and when one goes, the others keep nearly all of their entries.
 
 use std::fmt;
@@ -10,9 +10,8 @@ use std::sync::Arc;
 
 use super::hash::{backend_hash, nth, source_hash};
 use super::turns::Turns;
-use super::{Member, weighted};
+use super::{HashSeed, Member, weighted};
 use crate::addr::Addr;
-use crate::key::ServiceKey;
 use crate::slots::BackendSlot;
 
 /// From a hash to a backend: 128 KiB, immutable, cheap to clone.
@@ -28,10 +27,10 @@ impl MaglevTable {
 
     /// For the members with a weight above 0, in any order. Every one of them gets at least one
     /// entry; of `n` members each gets its share but for at most `1 + share × n` entries.
-    pub fn build(key: &ServiceKey, members: &[Member]) -> Self {
-        let members = weighted(members);
+    pub fn build(seed: impl Into<HashSeed>, members: &[Member]) -> Self {
+        let (seed, members) = (seed.into(), weighted(members));
         let mut walks: Vec<Walk> =
-            members.iter().map(|member| Walk::new(key, member.address)).collect();
+            members.iter().map(|member| Walk::new(seed, member.address)).collect();
         let mut free = Free::all();
         let mut entries =
             vec![BackendSlot::default(); if members.is_empty() { 0 } else { Self::SIZE }];
@@ -49,10 +48,10 @@ impl MaglevTable {
 
     /// This table with the entries of all but `members`, which are among those it was built for,
     /// given to these in proportion to their weights. No other entry changes.
-    pub(super) fn restricted(&self, key: &ServiceKey, members: &[Member]) -> Self {
+    pub(super) fn restricted(&self, seed: HashSeed, members: &[Member]) -> Self {
         let stays = membership(members);
         if members.is_empty() {
-            return Self::build(key, &[]);
+            return Self::build(seed, &[]);
         }
         if self.entries.iter().all(|&entry| stays(entry)) {
             return self.clone();
@@ -63,7 +62,7 @@ impl MaglevTable {
             // its backend.
             let mut tries = (1..=TRIES).filter_map(|n| self.lookup_hash(nth(at as u64, n)));
             tries.find(|&slot| stays(slot)).unwrap_or_else(|| {
-                let rest = rest.get_or_insert_with(|| Self::build(key, members));
+                let rest = rest.get_or_insert_with(|| Self::build(seed, members));
                 rest.entries.get(at).copied().unwrap_or(entry)
             })
         };
@@ -130,9 +129,9 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(key: &ServiceKey, backend: Addr) -> Self {
+    fn new(seed: HashSeed, backend: Addr) -> Self {
         let below = |purpose, limit: usize| {
-            let hash = backend_hash(key, backend, purpose) % limit as u64;
+            let hash = backend_hash(seed, backend, purpose) % limit as u64;
             usize::try_from(hash).unwrap_or_default()
         };
         Self {

@@ -61,12 +61,52 @@ impl SchedulerKind {
         }
     }
 
+    /// Whether it chooses by a hash.
+    pub const fn hashes(self) -> bool {
+        matches!(self, Self::Maglev)
+    }
+
     /// Whether a weight above 0 makes a difference.
     pub const fn weighs(self) -> bool {
         match self {
             Self::Maglev | Self::Wrr | Self::Wlc => true,
             Self::Rr | Self::Lc => false,
         }
+    }
+}
+
+/// What is hashed to find a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HashInput {
+    /// The source address: all connections of a client go to one backend.
+    Source,
+    /// The 5-tuple.
+    #[default]
+    Flow,
+}
+
+impl HashInput {
+    /// Lower-case name, as in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Flow => "flow",
+        }
+    }
+}
+
+/// What the permutations of a table depend on beside the members' addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HashSeed {
+    /// The service: two services with the same members choose independently.
+    Service(ServiceKey),
+    /// Nothing: services with the same members choose alike for a source.
+    Members,
+}
+
+impl From<ServiceKey> for HashSeed {
+    fn from(key: ServiceKey) -> Self {
+        Self::Service(key)
     }
 }
 
@@ -97,7 +137,7 @@ pub struct Load {
 /// list only. A source whose configured member is eligible never moves because of a verdict.
 #[derive(Clone)]
 pub struct Scheduler {
-    key: ServiceKey,
+    seed: HashSeed,
     kind: SchedulerKind,
     /// Sorted, and without weight 0, like `members`.
     configured: Vec<Member>,
@@ -123,13 +163,13 @@ enum Policy {
 impl Scheduler {
     /// For a service with these configured members, in any order, all of which are eligible. Takes a
     /// few milliseconds: not for a worker.
-    pub fn new(kind: SchedulerKind, key: ServiceKey, members: &[Member]) -> Self {
-        let members = weighted(members);
-        let home = MaglevTable::build(&key, &members);
+    pub fn new(kind: SchedulerKind, seed: impl Into<HashSeed>, members: &[Member]) -> Self {
+        let (seed, members) = (seed.into(), weighted(members));
+        let home = MaglevTable::build(seed, &members);
         let stable = home.clone();
         let policy = Policy::new(kind, &members);
         let (configured, cursor) = (members.clone(), Cursor::default());
-        Self { key, kind, configured, members, home, stable, policy, cursor }
+        Self { seed, kind, configured, members, home, stable, policy, cursor }
     }
 
     /// With other members, and going on where this one stands. What does not change is shared with
@@ -142,17 +182,17 @@ impl Scheduler {
         let home = if configured == self.configured {
             self.home.clone()
         } else {
-            MaglevTable::build(&self.key, &configured)
+            MaglevTable::build(self.seed, &configured)
         };
         // Weights that grow (`slow_start`) and a fallback need tables of their own.
         let stable = if members.iter().all(|member| configured.contains(member)) {
-            home.restricted(&self.key, &members)
+            home.restricted(self.seed, &members)
         } else {
-            MaglevTable::build(&self.key, &members)
+            MaglevTable::build(self.seed, &members)
         };
         let policy = Policy::new(self.kind, &members);
         let cursor = self.cursor.clone();
-        Self { key: self.key, kind: self.kind, configured, members, home, stable, policy, cursor }
+        Self { seed: self.seed, kind: self.kind, configured, members, home, stable, policy, cursor }
     }
 
     /// A backend for a new source; `None` without members. `hash` is [`source_hash`] of the source
@@ -191,6 +231,11 @@ impl Scheduler {
         let home = self.home.lookup_hash(hash).filter(|&slot| usable(slot));
         home.or_else(|| first_of(&self.stable, &self.members, hash, usable))
             .or_else(|| first_of(&self.home, &self.configured, hash, usable))
+    }
+
+    /// What its tables depend on beside the members.
+    pub const fn seed(&self) -> HashSeed {
+        self.seed
     }
 
     /// Which scheduler this is.
@@ -233,9 +278,9 @@ fn first_of(
 
 impl fmt::Debug for Scheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, kind, members, .. } = self;
+        let Self { seed, kind, members, .. } = self;
         f.debug_struct("Scheduler")
-            .field("key", key)
+            .field("seed", seed)
             .field("kind", kind)
             .field("members", members)
             .finish_non_exhaustive()

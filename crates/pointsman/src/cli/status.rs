@@ -111,7 +111,7 @@ fn write_table(out: &mut String, status: &status::Status) -> std::fmt::Result {
             service.scheduler,
             service
                 .persistence_seconds
-                .map(|seconds| format!("persistent {seconds} s  "))
+                .map(|seconds| format!("persistent {seconds} s{}  ", group(service)))
                 .unwrap_or_default(),
             quorum(service),
             if service.steered { "" } else { "not steered yet" },
@@ -146,6 +146,12 @@ fn write_table(out: &mut String, status: &status::Status) -> std::fmt::Result {
         writeln!(out, "\ndropped: {}", drops.join(", "))?;
     }
     Ok(())
+}
+
+/// The group that a service shares its templates with.
+fn group(service: &Service) -> String {
+    let group = service.persistence_group.as_ref();
+    group.map(|group| format!(" with group {group}")).unwrap_or_default()
 }
 
 /// What there is to say of a service that is not whole.

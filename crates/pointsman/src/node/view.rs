@@ -138,6 +138,8 @@ impl Node {
             },
             scheduler: service.scheduler.name().to_owned(),
             persistence_seconds: service.persistence.map(|timeout| timeout.as_secs_f64()),
+            persistence_group: service.group.map(ToOwned::to_owned),
+            hash: service.hash.map(|hash| hash.name().to_owned()),
             steered: self.controller.is_steered(key.vip),
             packets: sum(|counters| &counters.packets),
             bytes: sum(|counters| &counters.bytes),
@@ -172,7 +174,9 @@ impl Node {
             mac: backend.usable.as_ref().ok().map(|(_, mac)| mac.to_string()),
             active: self.gauge(slot, |counters| &counters.active),
             inactive: self.gauge(slot, |counters| &counters.inactive),
-            templates: slot.map_or(0, |slot| u64::from(self.tables.persistence.templates_of(slot))),
+            templates: backend
+                .named
+                .map_or(0, |name| self.tables.persistence.templates_of(name).into()),
             transitions: backend.transitions,
             connections: count(|counters| &counters.connections),
             packets: count(|counters| &counters.packets),

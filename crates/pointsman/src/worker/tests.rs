@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use dataplane::{
-    Addr, BackendSlot, FlowTable, FragmentTable, InstanceSlot, LoopGuard, Mac, Member, NextHop,
-    PendingTable, Persistence, PersistenceTable, Protocol, Scheduler, SchedulerKind, Service,
-    ServiceKey, ServiceSlot, SharedTables, Timeouts, Totals, Vip,
+    Addr, BackendSlot, FlowTable, FragmentTable, HashInput, InstanceSlot, LoopGuard, Mac, Member,
+    NextHop, PendingTable, Persistence, PersistenceTable, Protocol, Scheduler, SchedulerKind,
+    Service, ServiceKey, ServiceSlot, SharedTables, Timeouts, Totals, Vip,
 };
 use etherparse::{
     ArpEthIpv4Packet, ArpOperation, ArpPacket, IcmpEchoHeader, Icmpv4Type, PacketBuilder, icmpv4,
@@ -265,6 +265,8 @@ fn snapshot(links: Vec<WorkerLink>) -> Snapshot {
                 prefix_v6: 128,
                 sticky_when_drained: false,
             }),
+            group: None,
+            hash: HashInput::Flow,
             scheduler: Scheduler::new(kind, key, &members),
             reject: false,
         })

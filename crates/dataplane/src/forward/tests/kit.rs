@@ -8,17 +8,18 @@ use arrayvec::ArrayVec;
 
 use super::frames::Client;
 use crate::addr::{Addr, Mac};
-use crate::counters::{Gauge, WorkerCounters};
+use crate::counters::{Gauge, MAX_BACKENDS, WorkerCounters};
 use crate::flow::{FlowTable, Timeouts};
 use crate::forward::{BURST, Burst, Forwarder, SharedTables};
 use crate::fragments::{FragmentTable, Released, WaitingRoom};
+use crate::group::Group;
 use crate::guard::LoopGuard;
 use crate::key::{Protocol, ServiceKey};
 use crate::mailbox::Mailbox;
 use crate::packet::ANSWER_GROWTH;
 use crate::pending::PendingTable;
 use crate::persistence::PersistenceTable;
-use crate::scheduler::{Member, Scheduler, SchedulerKind};
+use crate::scheduler::{HashInput, HashSeed, Member, Scheduler, SchedulerKind};
 use crate::slots::{BackendSlot, InstanceSlot, PortId, ServiceSlot};
 use crate::snapshot::{NextHop, Persistence, Service, Snapshot, Suspicion, Vip, WorkerLink};
 use crate::tick::Tick;
@@ -56,6 +57,9 @@ pub(super) struct Offer {
     pub(super) key: ServiceKey,
     pub(super) instance: InstanceSlot,
     pub(super) persistence: Option<Persistence>,
+    /// Whether it shares its templates.
+    pub(super) group: bool,
+    pub(super) hash: HashInput,
     pub(super) scheduler: Scheduler,
     pub(super) reject: bool,
 }
@@ -108,8 +112,16 @@ impl Site {
         let of_vip = self.vips.iter().find(|other| other.address == vip).expect("a VIP first");
         let instance = of_vip.instance;
         let scheduler = Scheduler::new(kind, key, &[]);
-        let persistence = None;
-        self.offers.push(Offer { key, instance, persistence, scheduler, reject: false });
+        let (persistence, group, hash) = (None, false, HashInput::Flow);
+        self.offers.push(Offer {
+            key,
+            instance,
+            persistence,
+            group,
+            hash,
+            scheduler,
+            reject: false,
+        });
         self
     }
 
@@ -145,8 +157,43 @@ impl Site {
         self
     }
 
+    /// Has the last service share its templates with the others of which this was said.
+    pub(super) fn grouped(&mut self) -> &mut Self {
+        let offer = self.offers.last_mut().expect("a service first");
+        offer.group = true;
+        offer.scheduler = Scheduler::new(offer.scheduler.kind(), HashSeed::Members, &[]);
+        self
+    }
+
+    /// Has the last service hash the source, as others with the same members do.
+    pub(super) fn by_source(&mut self) -> &mut Self {
+        let offer = self.offers.last_mut().expect("a service first");
+        offer.hash = HashInput::Source;
+        offer.scheduler = Scheduler::new(offer.scheduler.kind(), HashSeed::Members, &[]);
+        self
+    }
+
+    /// Backends of the services that share their templates; those with one address are one member.
+    fn group(&self) -> Arc<Group> {
+        let of_group = |backend: &&Backend| self.offers[backend.service].group;
+        let addresses: Vec<Addr> = {
+            let mut all: Vec<_> =
+                self.backends.iter().filter(of_group).map(|backend| backend.address).collect();
+            all.sort_unstable();
+            all.dedup();
+            all
+        };
+        let pairs = self.backends.iter().enumerate().filter(|(_, backend)| of_group(backend));
+        let pairs = pairs.map(|(slot, backend)| {
+            let member = addresses.binary_search(&backend.address).expect("it is there");
+            (slot_of(slot), slot_of(MAX_BACKENDS + member))
+        });
+        Arc::new(Group::new(ServiceSlot(5000), pairs))
+    }
+
     /// Tables are rebuilt as the control plane does it: from those before.
     fn services(&mut self) -> Vec<Arc<Service>> {
+        let group = self.group();
         let Self { offers, backends, .. } = self;
         let build = |(at, offer): (usize, &mut Offer)| {
             let members = |taken: fn(&Backend) -> bool| -> Vec<Member> {
@@ -166,6 +213,8 @@ impl Site {
                 key: offer.key,
                 instance: offer.instance,
                 persistence: offer.persistence,
+                group: offer.group.then(|| Arc::clone(&group)),
+                hash: offer.hash,
                 scheduler: offer.scheduler.clone(),
                 reject: offer.reject,
             })

@@ -67,6 +67,7 @@ fn service(address: SocketAddr, health: Vec<Check>) -> Service {
         last_port: address.port(),
         closed_ports: control::ClosedPorts::Reject,
         scheduler: SchedulerKind::Maglev,
+        hash: None,
         persistence: None,
         backends: vec![backend],
         health,
