@@ -170,3 +170,23 @@ fn sigterm_is_heard_while_queues_are_being_bound() -> Result<()> {
     ensure!(status(&first)?["ready"] == true, "the first one is disturbed");
     Ok(())
 }
+
+/// As many services as there may be, each with a check.
+#[test]
+fn a_start_with_1024_services_takes_at_most_five_seconds() -> Result<()> {
+    let lab = Lab::builder().backends(4).build()?;
+    let _web = lab.start_web()?;
+    let service = |number: u16| {
+        let web = ServiceText::web(&lab).name(&format!("s{number}")).port(10_000 + number);
+        web.health("tcp = {}\nport = 80").service_toml()
+    };
+    let services: String = (0..1023).map(service).collect();
+    let text = format!("{}{services}", config(&ServiceText::web(&lab)));
+    let begin = Instant::now();
+    let lb = lab.start_pointsman(0, &text)?;
+    let took = begin.elapsed();
+    println!("1,024 services with 4 backends: ready after {took:?}");
+    fetch(&lab)?;
+    ensure!(took <= Duration::from_secs(5), "{took:?}\n{}", lb.log());
+    Ok(())
+}
