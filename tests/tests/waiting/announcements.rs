@@ -1,9 +1,9 @@
-//! Gratuitous ARP for VIPs that belong to no VRRP instance. Needs root.
+//! Gratuitous ARP at a start and when the MAC or the link changes. Needs root.
 
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-use lab::{Lab, Result, ServiceText};
+use lab::{Lab, Result, ServiceText, VrrpText};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// The VIP is announced when the balancer starts, when its MAC changes and when its link comes back:
@@ -24,6 +24,28 @@ fn a_vip_without_an_instance_is_announced() -> Result<()> {
     std::thread::sleep(Duration::from_secs(1));
     balancer.netns().ip("link set eth0 up\n")?;
     assert!(heard(&ear, vip, new, 5) >= 5, "the link is back: {}", ours.log());
+    Ok(())
+}
+
+/// An Active whose interface gets another MAC stays Active and announces its VIPs at once.
+#[test]
+fn an_active_with_another_mac_stays_active_and_announces() -> Result<()> {
+    let lab = Lab::builder().backends(1).build()?;
+    let (client, balancer) = (lab.client(0), lab.balancer(0));
+    let ear = client.netns().enter(listen)?;
+    let vrrp = VrrpText::new("VI_1", 150, Duration::from_millis(100));
+    let text = ServiceText::web(&lab).with("vrrp = \"VI_1\"").to_toml() + &vrrp.to_toml();
+    let ours = lab.start_pointsman(0, &text)?;
+    let old = heard(&ear, lab.vip().octets(), balancer.mac(), 10);
+    assert_eq!(old, 10, "at start: {}", ours.log());
+    let transitions = || ours.log().matches("Entering").count();
+    let before = transitions();
+    balancer.netns().ip("link set eth0 address 02:00:00:00:00:77\n")?;
+    let begin = Instant::now();
+    let new = heard(&ear, lab.vip().octets(), [2, 0, 0, 0, 0, 0x77], 5);
+    assert!(new >= 5 && begin.elapsed() < Duration::from_secs(2), "{new} {:?}", begin.elapsed());
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(transitions(), before, "{}", ours.log());
     Ok(())
 }
 

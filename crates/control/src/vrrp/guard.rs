@@ -51,6 +51,11 @@ impl Guard {
         Self { own, vips, ask_at: None, told: None, last: None }
     }
 
+    /// The right MAC is another one.
+    pub const fn follow_mac(&mut self, own: Mac) {
+        self.own = own;
+    }
+
     /// The VIPs became active here.
     pub fn activated(&mut self, now: Instant) {
         self.ask_at = Some(now + ASK_AFTER);

@@ -265,14 +265,21 @@ impl Node {
             .iter()
             .enumerate()
             .filter(|(_, group_state)| {
-                let moved = |at: &usize| vrrp.members[*at].endpoint != endpoints[*at].0;
+                let moved = |at: &usize| {
+                    let (old, new) = (&vrrp.members[*at].endpoint, &endpoints[*at].0);
+                    old.as_ref().map(LocalEndpoint::place) != new.as_ref().map(LocalEndpoint::place)
+                };
                 group_state.members.iter().any(moved)
                     || group_state.retry.is_some_and(|at| at <= now)
             })
             .map(|(group, _)| group)
             .collect();
-        for (member, (endpoint, _)) in vrrp.members.iter_mut().zip(endpoints) {
-            member.endpoint = endpoint;
+        for (at, (member, (endpoint, _))) in vrrp.members.iter_mut().zip(endpoints).enumerate() {
+            let mac = endpoint.as_ref().map(|endpoint| endpoint.mac);
+            let old = std::mem::replace(&mut member.endpoint, endpoint).map(|old| old.mac);
+            if let Some(mac) = mac.filter(|mac| old.is_some_and(|old| old != *mac)) {
+                vrrp.thread.send(Command::Mac(at, mac));
+            }
         }
         for group in stale {
             vrrp.replace(group, now);

@@ -28,6 +28,13 @@ pub struct LocalEndpoint {
     pub primary: IpAddr,
 }
 
+impl LocalEndpoint {
+    /// All that its sockets depend on.
+    pub fn place(&self) -> (&str, u32, IpAddr) {
+        (&self.interface, self.ifindex, self.primary)
+    }
+}
+
 /// Opened by the control thread, used by the VRRP thread. Nothing here blocks.
 #[derive(Debug)]
 pub struct AdvertSocket {
@@ -120,6 +127,11 @@ impl AdvertSocket {
         let lost = total.wrapping_sub(self.others.overflowed);
         self.others.overflowed = total;
         lost
+    }
+
+    /// The interface has another MAC.
+    pub(super) fn follow_mac(&mut self, mac: Mac) {
+        self.link.follow_mac(mac);
     }
 
     /// Where announcements go and claims come from.

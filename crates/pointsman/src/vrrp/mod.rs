@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use control::vrrp::{Announce, Claim, DiscardedAdvert, DiscardedPeer, Event, Reason, StateName};
 use crossbeam::channel::{Receiver, Sender, bounded};
-use dataplane::{InstanceSlot, PortId, Tick};
+use dataplane::{InstanceSlot, Mac, PortId, Tick};
 use rustix::event::{EventfdFlags, eventfd};
 use tracing::{error, warn};
 
@@ -68,6 +68,8 @@ pub enum Command {
     Priority(usize, u8),
     /// Whether the interface of an instance has a link.
     Link(usize, bool),
+    /// The interface of an instance has this MAC now.
+    Mac(usize, Mac),
     /// The workers whose life decides whether this node forwards.
     Workers(Vec<(PortId, Arc<WorkerShared>)>),
     /// Whether the VIPs without a VRRP instance are to be active; they are not at first.

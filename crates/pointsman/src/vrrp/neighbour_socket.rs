@@ -31,16 +31,30 @@ impl NeighbourSocket {
     pub(super) fn open(config: &Config, endpoint: &LocalEndpoint) -> io::Result<Self> {
         let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
         socket.set_nonblocking(true)?;
-        let (filter, ethertype) = if endpoint.primary.is_ipv4() {
-            (arp_filter(&config.vips, endpoint.mac), libc::ETH_P_ARP)
+        let LocalEndpoint { ifindex, mac, primary, .. } = *endpoint;
+        let new = Self { socket, vips: config.vips.clone(), mac, primary };
+        new.filter()?;
+        let ethertype = if primary.is_ipv4() { libc::ETH_P_ARP } else { libc::ETH_P_IPV6 };
+        let ethertype = u16::try_from(ethertype).unwrap_or_default();
+        sys::bind_packet(new.socket.as_fd(), ifindex, ethertype)?;
+        Ok(new)
+    }
+
+    /// The interface has another MAC. Where the kernel has no memory for another filter, the old one
+    /// lets through this node's own frames, which the guard knows.
+    pub(super) fn follow_mac(&mut self, mac: Mac) {
+        self.mac = mac;
+        let _ = self.filter();
+    }
+
+    fn filter(&self) -> io::Result<()> {
+        let filter = if self.primary.is_ipv4() {
+            arp_filter(&self.vips, self.mac)
         } else {
-            (advertisement_filter(&config.vips), libc::ETH_P_IPV6)
+            advertisement_filter(&self.vips)
         };
         let ops = filter.into_iter().map(|(code, jt, jf, k)| SockFilter::new(code, jt, jf, k));
-        socket.attach_filter(&ops.collect::<Vec<_>>())?;
-        let ethertype = u16::try_from(ethertype).unwrap_or_default();
-        sys::bind_packet(socket.as_fd(), endpoint.ifindex, ethertype)?;
-        Ok(Self { socket, vips: config.vips.clone(), mac: endpoint.mac, primary: endpoint.primary })
+        self.socket.attach_filter(&ops.collect::<Vec<_>>())
     }
 
     /// A socket that only announces.

@@ -8,6 +8,8 @@ use control::vrrp::{
     StateName,
 };
 
+use dataplane::Mac;
+
 use super::advert_socket::{AdvertSocket, Received};
 use super::thread::ThreadContext;
 use super::{Command, EventKind};
@@ -100,6 +102,17 @@ impl SyncGroup {
             | Event::Announce => self.group.handle(at, event, now),
         }
         self.carry_out(ctx);
+    }
+
+    /// The interface of an instance has another MAC: its VIPs are there now.
+    pub(super) fn follow_mac(&mut self, instance: usize, mac: Mac, ctx: &mut ThreadContext) {
+        let Some(member) = self.members.iter_mut().find(|member| member.instance == instance)
+        else {
+            return;
+        };
+        member.socket.follow_mac(mac);
+        member.guard.follow_mac(mac);
+        self.handle(instance, Event::Announce, ctx);
     }
 
     /// Takes what waits in the sockets.

@@ -209,6 +209,11 @@ impl Thread {
                 }
                 self.judge(instance, clock::now());
             }
+            Command::Mac(instance, mac) => {
+                for group in self.groups.iter_mut().flatten() {
+                    group.follow_mac(instance, mac, &mut self.ctx);
+                }
+            }
             Command::Workers(workers) => self.watch.watch(workers),
             Command::Standalone(active) => {
                 self.standalone = active;
