@@ -298,7 +298,7 @@ impl Page {
         )?;
         let sessions = self.gauge(
             "backend_sessions",
-            "Flows remembered, by whether they live.",
+            "Flows remembered: that live, that ended, and that nothing proves to be connections.",
             &["service", "backend", "state"],
         )?;
         let templates =
@@ -388,8 +388,9 @@ impl Page {
 pub const STATES: [&str; 8] =
     ["up", "suspected", "down", "held", "resolving", "checking", "draining", "disabled"];
 
-fn sessions_of(backend: &Backend) -> [(&'static str, u64); 2] {
-    [("active", backend.active), ("inactive", backend.inactive)]
+fn sessions_of(backend: &Backend) -> [(&'static str, u64); 3] {
+    let Backend { active, inactive, unproven, .. } = *backend;
+    [("active", active), ("inactive", inactive), ("unproven", unproven)]
 }
 
 fn flag(set: bool) -> f64 {

@@ -411,6 +411,10 @@ pub struct Backend {
     pub active: u64,
     /// Flows that ended but are remembered.
     pub inactive: u64,
+    /// Flows that nothing proves to be connections: no load to `lc` and `wlc`, and the first to make
+    /// room.
+    #[serde(default)]
+    pub unproven: u64,
     /// Persistence templates that name it.
     pub templates: u64,
     /// Flows entered: TCP connections that it answered, those that came midway or from another queue,

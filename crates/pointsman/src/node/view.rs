@@ -174,6 +174,7 @@ impl Node {
             mac: backend.usable.as_ref().ok().map(|(_, mac)| mac.to_string()),
             active: self.gauge(slot, |counters| &counters.active),
             inactive: self.gauge(slot, |counters| &counters.inactive),
+            unproven: self.gauge(slot, |counters| &counters.unproven),
             templates: backend
                 .named
                 .map_or(0, |name| self.tables.persistence.templates_of(name).into()),
