@@ -370,6 +370,13 @@ impl Record<'_> {
         is_ahead(tcp.ack, self.seen().ack) || is_ahead(tcp.next, self.mark())
     }
 
+    /// Whether the segment's acknowledgment can be the client's: not further ahead of the last one than a
+    /// window, nor further behind than segments overtake each other (RFC 5961 §3.2, §5.2).
+    pub(super) fn fits(self, tcp: TcpFields) -> bool {
+        let last = self.seen().ack;
+        is_ahead(tcp.ack, last) || last.wrapping_sub(tcp.ack) <= OVERTAKEN
+    }
+
     /// Takes note of where the client's frames come from now.
     pub(super) fn came_from(self, client: Mac) {
         let others = self.load(CLIENT) & !(u64::MAX << CLIENT_SHIFT);
@@ -423,6 +430,10 @@ const fn join(upper: u32, lower: u32) -> u64 {
 const fn split(word: u64) -> (u32, u32) {
     ((word >> 32) as u32, word as u32)
 }
+
+/// Bytes that a segment's acknowledgment may lie behind one that came before it: the largest window
+/// without scaling.
+const OVERTAKEN: u32 = 1 << 16;
 
 /// Whether a sequence number is ahead of another, by no more than the largest windows in use.
 const fn is_ahead(number: u32, other: u32) -> bool {

@@ -18,7 +18,7 @@ impl FlowTable {
     /// Takes the first of these that there is: the entry of the same 5-tuple (it is expired, or the
     /// caller did not look), a free one, an expired one, the one that is missed least
     /// ([`Worth`]). A flow that was picked up pushes out nothing but ended and picked-up ones; no
-    /// flow pushes out one that lives.
+    /// flow pushes out one that lives, but for UDP that has been quiet for half a minute.
     ///
     /// The flow of a handshake or pick-up is unproven, that of UDP lives from here on. The flags of
     /// its first packet are not looked at.
@@ -78,7 +78,7 @@ impl FlowTable {
     fn victim(&self, hash: FlowHash, origin: Origin, now: Tick) -> Option<u32> {
         let most = match origin {
             Origin::PickUp => Worth::PickedUp,
-            Origin::Handshake | Origin::Udp => Worth::EndingDownload,
+            Origin::Handshake | Origin::Udp => Worth::QuietUdp,
         };
         let now = now.wrapping_millis();
         let in_bucket = |bucket: u32| {
@@ -113,10 +113,12 @@ enum Worth {
     Opening,
     /// The client sent FIN, and still acknowledges.
     EndingDownload,
+    /// UDP of which nothing came of late: two datagrams from a forged address make as much.
+    QuietUdp,
 }
 
 impl Worth {
-    /// With the milliseconds for which it has been idle; `None` for a flow that lives.
+    /// With the milliseconds for which it has been idle; `None` for a flow that never makes room.
     fn of(record: Record<'_>, now: u32) -> Option<(Self, u32)> {
         let idle = millis_since(now, record.seen().millis);
         let worth = match record.state()? {
@@ -125,6 +127,7 @@ impl Worth {
             FlowState::Closing => Self::EndingDownload,
             FlowState::PickedUp => Self::PickedUp,
             FlowState::Opening => Self::Opening,
+            FlowState::Udp if idle >= QUIET_UDP_MILLIS => Self::QuietUdp,
             FlowState::Established | FlowState::Udp => return None,
         };
         Some((worth, idle))
@@ -167,6 +170,9 @@ const REFUSALS: usize = 4096;
 
 /// A client that acknowledges a download does so more often than this.
 const QUIET_MILLIS: u32 = 2000;
+
+/// A client of UDP that is in the middle of something sends more often than this.
+const QUIET_UDP_MILLIS: u32 = 30_000;
 
 /// Entries that are left free in a key's first bucket while its second is emptier.
 const KEPT_FREE: u32 = 4;

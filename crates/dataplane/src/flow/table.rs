@@ -178,7 +178,8 @@ impl FlowTable {
         Some(self.view(record, record.state()?))
     }
 
-    /// Takes note of a packet: last seen, last ACK, state. `tcp` is `None` for UDP.
+    /// Takes note of a packet: last seen, last ACK, state. `tcp` is `None` for UDP. FIN and RST of an
+    /// established flow whose acknowledgment cannot be the client's change nothing: they are forged.
     ///
     /// An id that is no longer in use is ignored.
     #[inline]
@@ -193,6 +194,9 @@ impl FlowTable {
         let segment = Segment::of(tcp.flags);
         if state == FlowState::Established && segment == Segment::Ack {
             record.note(Seen { millis: now, ack: tcp.ack });
+            return None;
+        }
+        if state == FlowState::Established && is_forged_end(record, segment, tcp) {
             return None;
         }
         let advances = state.is_unproven() && record.advances(tcp);
@@ -486,6 +490,16 @@ impl FlowHash {
     pub(super) const fn tag(self) -> u8 {
         let [tag, ..] = self.bits.to_le_bytes();
         if tag == 0 { 1 } else { tag }
+    }
+}
+
+/// Whether a segment that would end an established flow is not the client's: its acknowledgment cannot
+/// be, or it is a FIN without one, which a host drops (RFC 9293 §3.10.7.4). A RST may come without.
+fn is_forged_end(record: Record<'_>, segment: Segment, tcp: TcpFields) -> bool {
+    match segment {
+        Segment::Rst | Segment::Fin if tcp.acknowledges() => !record.fits(tcp),
+        Segment::Fin => true,
+        Segment::Rst | Segment::Syn | Segment::Ack | Segment::Other => false,
     }
 }
 

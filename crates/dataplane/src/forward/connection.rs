@@ -45,14 +45,14 @@ impl Forwarder {
             return None;
         }
         if let Some(transition) = transition {
-            self.book(ctx, (id, key), transition);
+            self.book(ctx, (id, key), transition, tcp);
         }
         if let Some(Transition::Proven { picked_up }) = transition {
             self.prove(ctx, (id, key), backend, picked_up);
             if tcp.ends()
                 && let Some(end) = self.flows.observe(id, Some(tcp), ctx.now)
             {
-                self.book(ctx, (id, key), end);
+                self.book(ctx, (id, key), end, tcp);
             }
         }
         let next_hop = ctx.snapshot.next_hop(backend);
@@ -74,7 +74,13 @@ impl Forwarder {
     }
 
     /// Counts the flow in its new state, and tells its template.
-    fn book(&self, ctx: &BurstContext<'_>, (id, key): (FlowId, &FlowKey), transition: Transition) {
+    fn book(
+        &self,
+        ctx: &BurstContext<'_>,
+        (id, key): (FlowId, &FlowKey),
+        transition: Transition,
+        tcp: TcpFields,
+    ) {
         let Some(flow) = self.flows.get(id) else { return };
         let counters = self.counters.backend(flow.backend);
         match transition {
@@ -88,7 +94,11 @@ impl Forwarder {
                 if let Some(template) = &flow.template {
                     self.shared.persistence.end(template, ctx.now);
                 }
-                self.forget_choice(ctx, key);
+                if tcp.acknowledges() {
+                    self.forget_choice(ctx, key);
+                } else {
+                    self.doubt_end(ctx, key, flow.backend);
+                }
             }
             Transition::Abandoned => {
                 counters.unproven.add(-1);
@@ -102,6 +112,13 @@ impl Forwarder {
             }
             Transition::Repeated | Transition::NewConnection => {}
         }
+    }
+
+    /// A RST that acknowledges nothing ended the flow, which any host may have sent: if the client goes
+    /// on all the same, it finds its backend without the entry, which gives way soon.
+    fn doubt_end(&self, ctx: &BurstContext<'_>, key: &FlowKey, backend: BackendSlot) {
+        let pending = &self.shared.pending;
+        pending.hold(pending.flow_key(key), backend, self.timeouts.established, ctx.now);
     }
 
     /// A new connection on this 5-tuple is to be a new choice.
@@ -159,7 +176,7 @@ impl Forwarder {
             self.counters.backend(backend).half_open.add(-1);
         }
         let alone = ctx.snapshot.workers.len() < 2;
-        let placed = || matched.stray(ctx.snapshot) == Some(backend);
+        let placed = || matched.placed_by_hash(ctx.snapshot) == Some(backend);
         if is_member || matched.template.is_none() && (alone || placed()) {
             pending.take(matched.connection, ctx.now);
         } else {

@@ -480,9 +480,20 @@ fn drop_for<T>(reason: DropReason) -> Result<T, Verdict> {
 /// it may go on.
 fn end_flow(shared: &SharedTables, counters: &WorkerCounters, now: Tick, ended: &EndedFlow) {
     counters.backend(ended.backend).flows(ended.state).add(-1);
-    if ended.evicted && matches!(ended.state, FlowState::Opening | FlowState::Closing) {
-        let (key, backend) = (shared.pending.flow_key(&ended.key), ended.backend);
-        shared.pending.choose_or_join(key, now, || Some(backend), |other| other == backend);
+    let (key, backend) = (shared.pending.flow_key(&ended.key), ended.backend);
+    match ended.state {
+        FlowState::Opening | FlowState::Closing if ended.evicted => {
+            shared.pending.choose_or_join(key, now, || Some(backend), |other| other == backend);
+        }
+        FlowState::Udp if ended.evicted => {
+            shared.pending.hold(key, backend, remember::EVICTED_UDP, now);
+        }
+        FlowState::Opening
+        | FlowState::Closing
+        | FlowState::Udp
+        | FlowState::PickedUp
+        | FlowState::Established
+        | FlowState::Reset => {}
     }
     if let Some(template) = &ended.template {
         shared.persistence.end(template, ended.at);

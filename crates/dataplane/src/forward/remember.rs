@@ -80,5 +80,9 @@ impl<'a> Memory<'a> {
     }
 }
 
+/// How much longer than a handshake's choice that of a flow of UDP is known that made room: as long
+/// as the flow would have been by default.
+pub(super) const EVICTED_UDP: Duration = Duration::from_secs(300);
+
 /// How much longer than a handshake's choice: until the next sweeps.
 pub(super) const HELD: Duration = Duration::from_secs(60);

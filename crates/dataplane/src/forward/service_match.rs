@@ -154,6 +154,17 @@ impl<'a> ServiceMatch<'a> {
         self.service.scheduler.stray(self.hash, &taken)
     }
 
+    /// Where a worker without an entry places a packet of the connection when nothing else tells: a
+    /// datagram is scheduled anew, which is by the hash with `maglev` only.
+    pub(super) fn placed_by_hash(&self, snapshot: &Snapshot) -> Option<BackendSlot> {
+        let scheduler = &self.service.scheduler;
+        match self.service.key.protocol {
+            Protocol::Tcp => self.stray(snapshot),
+            Protocol::Udp if scheduler.kind().hashes() => scheduler.stable(self.hash),
+            Protocol::Udp => None,
+        }
+    }
+
     /// Where the connection is placed that has no choice of its own.
     pub(super) fn placed(
         &self,
@@ -166,7 +177,7 @@ impl<'a> ServiceMatch<'a> {
             let name = template.or_else(|| tables.pending.lookup(self.pending, now))?;
             self.own(snapshot, name)
         });
-        of_source.or_else(|| self.stray(snapshot))
+        of_source.or_else(|| self.placed_by_hash(snapshot))
     }
 
     /// Whether the backend belongs to this service and may take a new connection.

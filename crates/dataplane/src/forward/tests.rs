@@ -4,6 +4,7 @@
 mod bytes;
 mod closed;
 mod down;
+mod forged;
 mod fragments;
 mod frames;
 mod full;

@@ -59,3 +59,36 @@ fn many_unproven_flows_stay_for_a_short_time_only() {
         assert!(gone > 0 && table.unproven() <= 64, "{count}: {gone}");
     }
 }
+
+/// What would end a flow and cannot be the client's changes nothing (RFC 5961).
+#[test]
+fn forged_ends_change_nothing() {
+    const FIN: u8 = 1;
+    const RST: u8 = 4;
+    let far = [1 << 30, 1 << 31, 0_u32.wrapping_sub(70_000)];
+    let near = [0, 1, 1 << 20, 0_u32.wrapping_sub(60_000)];
+    for start in [100_000, 7, u32::MAX] {
+        let mut table = table(16);
+        let new = flow(Origin::Handshake);
+        let first = TcpFields { flags: ACK, ack: start, next: 0 };
+        let new = NewFlow { tcp: Some(first), ..new };
+        let mut number = 0;
+        let mut end = |flags: u8, ack: u32| {
+            number += 1;
+            let id = insert(&mut table, &key(number), &new, millis(0));
+            let data = TcpFields { next: 1, ..first };
+            assert!(table.observe(id, Some(data), millis(0)).is_some(), "proven");
+            let end = TcpFields { flags, ack: start.wrapping_add(ack), next: 1 };
+            let seen = table.observe(id, Some(end), millis(1));
+            let flow = table.remove(id, millis(2)).expect("it is there");
+            assert_eq!(seen.is_none(), flow.state == FlowState::Established);
+            seen
+        };
+        for flags in [FIN | ACK, RST | ACK] {
+            assert!(far.iter().all(|&ack| end(flags, ack).is_none()), "{flags:#x}");
+            assert!(near.iter().all(|&ack| end(flags, ack) == Some(Transition::Ended)));
+        }
+        assert_eq!(end(FIN, 0), None, "no host takes it");
+        assert_eq!(end(RST, 0), Some(Transition::Ended), "it acknowledges nothing by right");
+    }
+}

@@ -119,3 +119,36 @@ fn room_is_sought_once_a_second() {
     assert_eq!(refused(&mut table, 100, 9999), again(true));
     assert!(refused(&mut table, 100, 10_000).is_ok(), "within a second");
 }
+
+/// Two datagrams from a forged address make a flow of UDP: it makes room when it has been quiet.
+#[test]
+fn quiet_flows_of_udp_make_room() {
+    let mut table = table(16);
+    let mut gone = Vec::new();
+    let mut number = 0;
+    let mut fill = |table: &mut FlowTable, at, gone: &mut Vec<EndedFlow>| loop {
+        number += 1;
+        let key = FlowKey { protocol: Protocol::Udp, ..key(number) };
+        let hash = table.hash(&key);
+        if table.insert(hash, &key, &flow(Origin::Udp), at, &mut |flow| gone.push(flow)).is_err() {
+            return;
+        }
+    };
+    fill(&mut table, millis(0), &mut gone);
+    assert!(gone.is_empty());
+    let full = table.len();
+    let busy = key(1_000_000);
+    let hash = table.hash(&busy);
+    let new = flow(Origin::Handshake);
+    let at = millis(29_000);
+    assert!(table.insert(hash, &busy, &new, at, &mut |flow| gone.push(flow)).is_err());
+    let at = millis(31_000);
+    assert!(table.insert(hash, &busy, &new, at, &mut |flow| gone.push(flow)).is_ok());
+    assert_eq!((gone.len(), table.len()), (1, full));
+    assert!(gone[0].evicted && gone[0].state == FlowState::Udp);
+    // What came of late stays.
+    fill(&mut table, millis(31_000), &mut gone);
+    let gone_by_now = gone.len();
+    fill(&mut table, millis(32_000), &mut gone);
+    assert_eq!(gone.len(), gone_by_now);
+}

@@ -3,6 +3,7 @@
 use super::frames::{Client, sent_to};
 use super::kit::{EVERY_SCHEDULER, Node, Outcome, Site, Sizes, VIP, backend_mac};
 use crate::addr::Addr;
+use crate::key::Protocol;
 use crate::scheduler::SchedulerKind;
 use crate::slots::BackendSlot;
 use crate::verdict::DropReason;
@@ -226,7 +227,7 @@ fn a_changed_mac_is_used_at_once() {
 fn a_prefix_shares_its_backend() {
     let mut site = Site::web(SchedulerKind::Rr, &[1; 4]);
     site.vip(super::kit::VIP6, 0, None);
-    site.service(super::kit::VIP6, crate::Protocol::Tcp, (80, 80), SchedulerKind::Rr);
+    site.service(super::kit::VIP6, Protocol::Tcp, (80, 80), SchedulerKind::Rr);
     site.persistent(50).backend(Addr::from_v4([172, 16, 1, 1]), 1);
     site.backend(Addr::from_v4([172, 16, 1, 2]), 1);
     for offer in &mut site.offers {
@@ -243,4 +244,31 @@ fn a_prefix_shares_its_backend() {
     }
     assert_ne!(node.open((0, 0), Client::new(0x200, VIP)), first, "the next prefix");
     assert_eq!(node.shared.persistence.len(), 3);
+}
+
+/// What a datagram is scheduled by anew is the hash with `maglev` alone: with all others the flow's own
+/// worker tells the others of it.
+#[test]
+fn without_persistence_every_moved_flow_of_udp_keeps_its_backend() {
+    for kind in EVERY_SCHEDULER {
+        let mut site = Site::default();
+        site.vip(VIP, 0, None).service(VIP, Protocol::Udp, (80, 80), kind);
+        for last in 1..5 {
+            site.backend(Addr::from_v4([172, 16, 0, last]), 1);
+        }
+        let mut node = Node::new(site);
+        let clients: Vec<Client> = (0..200).map(|index| Client::new(index, VIP)).collect();
+        let send = |node: &mut Node, worker, client: &Client| node.to(worker, client.udp());
+        let backends: Vec<u16> = clients
+            .iter()
+            .map(|client| [0, 0, 0].map(|worker| send(&mut node, worker, client))[2])
+            .collect();
+        for (round, pause) in [1, 100, 250].into_iter().enumerate() {
+            node.pass(pause);
+            for (client, &backend) in clients.iter().zip(&backends) {
+                assert_eq!(send(&mut node, round + 1, client), backend, "{kind:?} {round}");
+                assert_eq!(send(&mut node, round + 1, client), backend, "{kind:?} {round}");
+            }
+        }
+    }
 }
