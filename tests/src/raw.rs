@@ -42,7 +42,7 @@ impl RawSender {
     }
 }
 
-/// A UDP packet from its IP header on.
+/// A packet from its IP header on.
 #[derive(Clone, Debug)]
 pub struct Packet {
     to: IpAddr,
@@ -82,6 +82,24 @@ impl Packet {
 }
 
 impl Packet {
+    /// A reset of the connection between two sockets, with this sequence number and without an
+    /// acknowledgment.
+    ///
+    /// # Panics
+    /// When the families differ.
+    #[must_use]
+    pub fn reset(from: SocketAddr, to: SocketAddr, seq: u32) -> Self {
+        let ip = match (from.ip(), to.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(target)) => ipv4(source, target, Fields::default()),
+            (IpAddr::V6(source), IpAddr::V6(target)) => ipv6(source, target, Fields::default()),
+            (source, target) => panic!("from {source} to {target}"),
+        };
+        let builder = PacketBuilder::ip(ip).tcp(from.port(), to.port(), seq, 0).rst();
+        let mut bytes = Vec::new();
+        builder.write(&mut bytes, &[]).expect("a packet that fits");
+        Self { to: to.ip(), bytes }
+    }
+
     /// The packet in fragments of so many bytes behind their headers, a multiple of 8, in their order.
     /// IPv4 needs no options, IPv6 no extension headers.
     ///
