@@ -48,27 +48,34 @@ impl SolicitedGroups {
 }
 
 impl Node {
-    /// Joins the groups on the devices that there are now, and leaves others.
+    /// Joins the groups of active VIPs on the devices that there are now, and leaves others.
     pub(super) fn follow_groups(&mut self) {
         let desired = self.controller.desired();
         let device = |interface: &str| {
             let device = self.devices.iter().find(|device| device.wanted.name == interface);
             device.and_then(|device| device.link).map(|link| link.ifindex)
         };
-        let wanted = memberships(desired, device);
+        let active =
+            |instance: Option<&str>| self.vrrp.as_ref().is_some_and(|vrrp| vrrp.owns(instance));
+        let wanted = memberships(desired, device, active);
         self.groups.set(wanted);
     }
 }
 
-/// The groups of all IPv6 VIPs, each on the interface of its VRRP instance, or on all interfaces when
-/// it has none. `device` gives the index of an interface that exists.
+/// The groups of active IPv6 VIPs, each on the interface of its VRRP instance, or on all interfaces when
+/// it has none. `device` gives the index of an interface that exists, `active` says whether the VIPs of
+/// an instance are active here, or (`None`) those without one.
 fn memberships(
     desired: &Desired,
     device: impl Fn(&str) -> Option<u32>,
+    active: impl Fn(Option<&str>) -> bool,
 ) -> BTreeSet<(u32, Ipv6Addr)> {
     let mut found = BTreeSet::new();
     for service in &desired.services {
         let IpAddr::V6(vip) = service.vip else { continue };
+        if !active(service.vrrp.as_deref()) {
+            continue;
+        }
         let instance = desired.vrrp.iter().find(|vrrp| service.vrrp.as_ref() == Some(&vrrp.name));
         let of_instance = instance.map(|vrrp| vrrp.interface.as_str());
         let all = desired.interfaces.iter().map(|interface| interface.name.as_str());
@@ -126,8 +133,11 @@ mod tests {
         let group = |last| Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, last);
         let both = |name: &str| Some(if name == "eth0" { 2 } else { 3 });
         let expected = BTreeSet::from([(2, group(7)), (3, group(6)), (3, group(7))]);
-        assert_eq!(memberships(&desired, both), expected);
+        assert_eq!(memberships(&desired, both, |_| true), expected);
+        let backup = |instance: Option<&str>| instance.is_none();
+        let standalone = BTreeSet::from([(2, group(7)), (3, group(7))]);
+        assert_eq!(memberships(&desired, both, backup), standalone, "a Backup leaves");
         let one = |name: &str| (name == "eth0").then_some(2);
-        assert_eq!(memberships(&desired, one), BTreeSet::from([(2, group(7))]));
+        assert_eq!(memberships(&desired, one, |_| true), BTreeSet::from([(2, group(7))]));
     }
 }

@@ -182,6 +182,9 @@ impl Node {
         }
         if due(&mut self.next.reopen, now, REOPEN_EVERY) {
             self.reopen_failed();
+            if let Some(vrrp) = &mut self.vrrp {
+                vrrp.look_at_owners();
+            }
             self.follow_groups();
             self.look_at_offloads();
             self.look_at_local_senders();

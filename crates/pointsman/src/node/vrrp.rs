@@ -59,6 +59,8 @@ pub(super) struct Member {
     port: PortId,
     endpoint: Option<LocalEndpoint>,
     link: bool,
+    /// Whether the VIPs are active here, as far as is known.
+    active: bool,
 }
 
 const RETRY_EVERY: Duration = Duration::from_secs(1);
@@ -71,6 +73,36 @@ impl Vrrp {
     pub(super) fn wakeup(&self) -> Result<UnixStream> {
         let wakeup = self.thread.wakeup().and_then(UnixStream::from_std);
         wakeup.context("cannot wait for the VRRP thread")
+    }
+
+    /// Whether the VIPs of an instance are active here, or (`None`) those without one.
+    pub(super) fn owns(&self, instance: Option<&str>) -> bool {
+        let Some(name) = instance else { return self.standalone };
+        self.members.iter().any(|member| member.wanted.name == name && member.active)
+    }
+
+    fn note_owner(&mut self, event: &InstanceEvent) {
+        let active = match event.kind {
+            EventKind::Taken => true,
+            EventKind::Released => false,
+            EventKind::Transition { .. }
+            | EventKind::Announced(..)
+            | EventKind::Claimed(_)
+            | EventKind::Rejected(_)
+            | EventKind::TwoOwnersPossible(_)
+            | EventKind::SendFailed(_) => return,
+        };
+        if let Some(member) = self.members.get_mut(event.instance) {
+            member.active = active;
+        }
+    }
+
+    /// Corrects what events told: one may have found no room.
+    pub(super) fn look_at_owners(&mut self) {
+        let reports = self.thread.reports();
+        for (member, report) in self.members.iter_mut().zip(&reports) {
+            member.active = report.status.is_some_and(|status| status.lease_until.is_some());
+        }
     }
 
     /// Remembers which links are up.
@@ -208,6 +240,7 @@ impl Node {
                 port,
                 endpoint: None,
                 link: false,
+                active: false,
             });
             let fresh = groups.len();
             let group = match &wanted.group {
@@ -337,9 +370,11 @@ impl Node {
                 None
             };
             if let Some(vrrp) = &mut self.vrrp {
+                vrrp.note_owner(&event);
                 vrrp.report(event, backend.as_deref(), &mut self.hooks);
             }
         }
+        self.follow_groups();
     }
 
     /// Has instances resign; returns their names.
