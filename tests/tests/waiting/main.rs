@@ -12,6 +12,7 @@ mod health_kinds;
 #[path = "../vrrp/keepalived.rs"]
 mod keepalived;
 mod metrics_keep_alive;
+mod multicast_snooping;
 mod network_faults;
 mod persistence_group;
 mod persistence_timeout;
