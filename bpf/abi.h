@@ -17,6 +17,9 @@
 /* Queues of an XSKMAP if user space asks for no more: an interface may grow while attached. */
 #define XSKS 256
 
+/* Backend slots. */
+#define BACKENDS 4096
+
 /* An address of either family in network order; IPv4 is mapped, ::ffff:a.b.c.d. */
 struct addr {
 	__u8 octets[16];
@@ -41,12 +44,43 @@ enum outcome {
 	OUTCOME_GROUP,               /* passed: for a VIP, but sent to an Ethernet group */
 	OUTCOME_OTHER_INTERFACE,     /* passed: the VIP belongs to another interface */
 	OUTCOME_OTHER_HOST,          /* passed: for a VIP, but sent to the MAC of another host */
+	OUTCOME_FORWARDED,           /* next packet of a known flow, sent to its backend */
 	OUTCOME_REDIRECTED,          /* IP packet for an active VIP, to the queue's socket */
 	OUTCOME_NEIGHBOUR_REDIRECTED, /* ARP request or NS for an active VIP, likewise */
 	OUTCOME_UNBOUND,             /* passed: active VIP, but the queue has no socket */
 	OUTCOME_INACTIVE,            /* dropped: IP packet for a VIP that is not active here */
 	OUTCOME_NEIGHBOUR_INACTIVE,  /* dropped: ARP request or NS for such a VIP */
 	OUTCOME_COUNT
+};
+
+/* A line of a flow table. What is in it: flows.h. */
+struct line {
+	__u64 words[8];
+};
+
+/* Where a backend's frames go. */
+struct next_hop {
+	__u8 macs[12];     /* the backend's and the egress port's: the first bytes of the frame */
+	__u32 ifindex;     /* the egress port */
+	__u16 instance;    /* slot in the lease array */
+	__u16 vip;         /* slot in the array of VIP states */
+	__u8 usable;       /* frames can be sent to it */
+	__u8 unused[11];
+};
+
+/* Bits of the filter of our own MACs. */
+#define OWN_BITS 1024
+
+/* What one snapshot of user space says: replaced as a whole. */
+struct picture {
+	__u64 own[OWN_BITS / 64]; /* a bit for the hash of each MAC of ours */
+	struct next_hop hops[BACKENDS];
+};
+
+/* What one CPU sent to one backend. */
+struct traffic {
+	__u64 packets;
+	__u64 bytes; /* Ethernet header included */
 };
 
 /* Context of the `clock` program. */
@@ -57,7 +91,11 @@ struct clock {
 _Static_assert(sizeof(struct addr) == 16, "key of the VIP map");
 _Static_assert(sizeof(struct vip) == 8, "value of the VIP map");
 _Static_assert(sizeof(struct port) == 8, "value of the port map");
-_Static_assert(OUTCOME_COUNT == 10, "entries of the counter array");
+_Static_assert(OUTCOME_COUNT == 11, "entries of the counter array");
+_Static_assert(sizeof(struct line) == 64, "line of the cache");
+_Static_assert(sizeof(struct next_hop) == 32, "never in two lines");
+_Static_assert(sizeof(struct picture) == 128 + 32 * BACKENDS, "value of a picture");
+_Static_assert(sizeof(struct traffic) == 16, "value of the traffic array");
 _Static_assert(sizeof(struct clock) == 8, "context of the clock program");
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
 /*
- * From bytes to the address that a frame is about. Looks at no map and decides nothing.
+ * From bytes to the address that a frame is about, and for the packets that most are to the client's
+ * half of the flow. Looks at no map and decides nothing.
  *
  * Adding what a packet says of its length to a packet pointer takes CAP_PERFMON.
  */
@@ -11,7 +12,10 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/ip.h>
+#include <linux/in.h>
 #include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
@@ -19,6 +23,11 @@
 
 #define VLAN_TAGS 2
 #define IPV4_MIN_WORDS 5
+#define IPV4_MAPPED 0xffff00000000ull /* the upper part of the lower half: RFC 4291 §2.5.5.2 */
+#define IPV4_FRAGMENT 0x3fff /* more fragments, or an offset */
+#define TCP_FLAGS 13 /* the byte that has them */
+#define TCP_MEANING 0x17 /* ACK, RST, SYN, FIN */
+#define TCP_ACK 0x10
 #define ARP_ETHERNET 1 /* RFC 826; <linux/if_arp.h> wants a C library */
 #define ARP_REQUEST 1
 #define NEXT_ICMPV6 58
@@ -34,11 +43,23 @@ enum kind {
 	KIND_NEIGHBOUR  /* an ARP request or neighbour solicitation; the address is its target */
 };
 
+/*
+ * Who sent a whole packet in which nothing is unusual: TCP with ACK and without RST, SYN and FIN, or
+ * UDP; no IPv4 options, no IPv6 extension headers.
+ */
+struct client {
+	__u64 src[2];   /* the address as a number, the upper half first; IPv4 is mapped */
+	__u32 ports;    /* the VIP's in the upper half, the client's */
+	__u32 ack;      /* TCP: the acknowledgment number */
+	__u8 protocol;  /* 0: no such packet */
+};
+
 struct frame {
 	void *pos;         /* first byte not yet parsed */
 	void *end;
 	bool group;        /* the Ethernet destination is multicast or broadcast */
 	struct addr about; /* valid for KIND_IP and KIND_NEIGHBOUR */
+	struct client client; /* valid for KIND_IP */
 };
 
 struct vlan_tag {
@@ -133,6 +154,38 @@ static __always_inline enum kind parse_arp(struct frame *frame)
 	return KIND_NEIGHBOUR;
 }
 
+static __always_inline __u32 ports(__be16 source, __be16 dest)
+{
+	return (__u32)bpf_ntohs(dest) << 16 | bpf_ntohs(source);
+}
+
+/* RFC 9293 §3.1, RFC 768: what user space refuses as malformed is no client's. */
+static __always_inline void parse_client(struct frame *frame, __u8 protocol, void *header, __u64 len)
+{
+	const struct tcphdr *tcp = header;
+	const struct udphdr *udp = header;
+
+	if (protocol == IPPROTO_TCP) {
+		if ((void *)(tcp + 1) > frame->end)
+			return;
+		if (tcp->doff * 4u < sizeof(*tcp) || tcp->doff * 4u > len)
+			return;
+		if ((((const __u8 *)tcp)[TCP_FLAGS] & TCP_MEANING) != TCP_ACK)
+			return;
+		frame->client.ports = ports(tcp->source, tcp->dest);
+		frame->client.ack = bpf_ntohl(tcp->ack_seq);
+	} else if (protocol == IPPROTO_UDP) {
+		if ((void *)(udp + 1) > frame->end)
+			return;
+		if (bpf_ntohs(udp->len) < sizeof(*udp) || bpf_ntohs(udp->len) > len)
+			return;
+		frame->client.ports = ports(udp->source, udp->dest);
+	} else {
+		return;
+	}
+	frame->client.protocol = protocol;
+}
+
 static __always_inline enum kind parse_ipv4(struct frame *frame)
 {
 	struct iphdr *ip = frame->pos;
@@ -147,6 +200,11 @@ static __always_inline enum kind parse_ipv4(struct frame *frame)
 	if (frame->pos + total > frame->end)
 		return KIND_MALFORMED;
 	about_ipv4(frame, &ip->daddr);
+	if (ip->ihl == IPV4_MIN_WORDS && !(ip->frag_off & bpf_htons(IPV4_FRAGMENT))) {
+		frame->client.src[0] = 0;
+		frame->client.src[1] = IPV4_MAPPED | bpf_ntohl(ip->saddr);
+		parse_client(frame, ip->protocol, ip + 1, total - header);
+	}
 	return KIND_IP;
 }
 
@@ -175,6 +233,7 @@ static __always_inline enum kind parse_icmpv6(struct frame *frame, struct ipv6hd
 static __always_inline enum kind parse_ipv6(struct frame *frame)
 {
 	struct ipv6hdr *ip = frame->pos;
+	__u64 words[2];
 
 	if ((void *)(ip + 1) > frame->end || ip->version != 6)
 		return KIND_MALFORMED;
@@ -182,6 +241,10 @@ static __always_inline enum kind parse_ipv6(struct frame *frame)
 		return KIND_MALFORMED;
 	if (ip->nexthdr == NEXT_ICMPV6)
 		return parse_icmpv6(frame, ip);
+	__builtin_memcpy(words, &ip->saddr, sizeof(words));
+	frame->client.src[0] = bpf_be64_to_cpu(words[0]);
+	frame->client.src[1] = bpf_be64_to_cpu(words[1]);
+	parse_client(frame, ip->nexthdr, ip + 1, length(ip->payload_len));
 	return about_ipv6(frame, &ip->daddr, KIND_IP);
 }
 

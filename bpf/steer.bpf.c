@@ -4,15 +4,20 @@
  * that are not active on this node, and leaves everything else to the kernel.
  *
  * It knows addresses and leases, nothing of services, ports or backends: what to do with a frame
- * of a VIP is user space's decision, whether it is one is decided here and nowhere else.
+ * of a VIP is user space's decision, whether it is one is decided here and nowhere else. What user
+ * space decided for a flow it repeats, if asked to (forward.h).
  */
 #include <stdbool.h>
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "forward.h"
 #include "maps.h"
 #include "parse.h"
+
+/* Whether known flows are forwarded here. */
+const volatile __u32 fast_path = 0;
 
 static __always_inline void count(enum outcome outcome)
 {
@@ -51,28 +56,26 @@ static __always_inline bool is_own(const struct ethhdr *eth)
 }
 
 /*
- * What is to become of a frame, as if every queue had a socket: only the redirect itself tells
- * OUTCOME_UNBOUND.
+ * What is to become of a frame that is not forwarded here, as if every queue had a socket: only the
+ * redirect itself tells OUTCOME_UNBOUND.
  */
-static __always_inline enum outcome judge(struct xdp_md *ctx)
+static __always_inline enum outcome judge(struct xdp_md *ctx, const struct frame *frame, enum kind kind,
+					  bool own)
 {
-	struct frame frame = { .pos = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
-	const struct ethhdr *eth = frame.pos;
-	enum kind kind = parse(&frame);
 	struct vip *vip;
 
 	if (kind == KIND_MALFORMED)
 		return OUTCOME_MALFORMED;
 	if (kind == KIND_OTHER)
 		return OUTCOME_PASSED;
-	vip = bpf_map_lookup_elem(&vips, &frame.about);
+	vip = bpf_map_lookup_elem(&vips, &frame->about);
 	if (!vip)
 		return OUTCOME_PASSED;
 	if (vip->ifindex && vip->ifindex != ctx->ingress_ifindex)
 		return OUTCOME_OTHER_INTERFACE;
-	if (kind == KIND_IP && frame.group)
+	if (kind == KIND_IP && frame->group)
 		return OUTCOME_GROUP;
-	if (!frame.group && !is_own(eth))
+	if (!frame->group && !own)
 		return OUTCOME_OTHER_HOST;
 	if (active(vip->instance))
 		return kind == KIND_IP ? OUTCOME_REDIRECTED : OUTCOME_NEIGHBOUR_REDIRECTED;
@@ -81,6 +84,15 @@ static __always_inline enum outcome judge(struct xdp_md *ctx)
 
 #ifdef READ_TAGS
 extern int bpf_xdp_metadata_rx_vlan_tag(const struct xdp_md *ctx, __be16 *protocol, __u16 *tci) __ksym;
+
+/* Whether the frame has a VLAN tag beside it. */
+static __always_inline bool has_tag_beside(struct xdp_md *ctx)
+{
+	__be16 protocol;
+	__u16 control;
+
+	return !bpf_xdp_metadata_rx_vlan_tag(ctx, &protocol, &control);
+}
 
 /*
  * Puts a VLAN tag that came beside the frame where user space finds it: else the frame would leave
@@ -108,6 +120,12 @@ static __always_inline bool restore_tag(struct xdp_md *ctx)
 	return true;
 }
 #else
+static __always_inline bool has_tag_beside(struct xdp_md *ctx)
+{
+	(void)ctx;
+	return false;
+}
+
 static __always_inline bool restore_tag(struct xdp_md *ctx)
 {
 	(void)ctx;
@@ -118,9 +136,20 @@ static __always_inline bool restore_tag(struct xdp_md *ctx)
 SEC("xdp")
 int steer(struct xdp_md *ctx)
 {
-	enum outcome outcome = judge(ctx);
+	struct frame frame = { .pos = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
+	const struct ethhdr *eth = frame.pos;
+	enum kind kind = parse(&frame);
+	enum outcome outcome;
 	int action = XDP_PASS;
+	/* Behind a header that is there. */
+	bool own = kind != KIND_MALFORMED && (const void *)(eth + 1) <= frame.end && is_own(eth);
 
+	if (fast_path && own && kind == KIND_IP && frame.client.protocol && !has_tag_beside(ctx) &&
+	    forward(ctx, &frame)) {
+		count(OUTCOME_FORWARDED);
+		return XDP_TX;
+	}
+	outcome = judge(ctx, &frame, kind, own);
 	if (outcome == OUTCOME_INACTIVE || outcome == OUTCOME_NEIGHBOUR_INACTIVE)
 		action = XDP_DROP;
 	if (outcome == OUTCOME_REDIRECTED || outcome == OUTCOME_NEIGHBOUR_REDIRECTED) {

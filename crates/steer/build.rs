@@ -10,9 +10,12 @@ fn main() {
     let bpf = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("../../bpf");
     let out = PathBuf::from(variable("OUT_DIR"));
     let mut clang_args = vec!["-Wall".to_owned(), "-Wextra".to_owned(), "-Werror".to_owned()];
+    // Compare-and-swap is of the third instruction set, which all supported kernels have.
+    clang_args.push("-mcpu=v3".to_owned());
     clang_args.extend(multiarch_include().map(|dir| format!("-I{dir}")));
 
-    for file in ["steer.bpf.c", "steer_tags.bpf.c", "abi.h", "maps.h", "parse.h"] {
+    let headers = ["abi.h", "flows.h", "forward.h", "maps.h", "parse.h"];
+    for file in headers.into_iter().chain(["steer.bpf.c", "steer_tags.bpf.c"]) {
         println!("cargo::rerun-if-changed={}", bpf.join(file).display());
     }
     for name in ["steer", "steer_tags"] {

@@ -9,6 +9,9 @@ pub const VIPS: u32 = 4096;
 /// Fewest queues that an XSKMAP has room for.
 pub const XSKS: u32 = 256;
 
+/// Backend slots.
+pub const BACKENDS: u32 = 4096;
+
 /// An address of either family in network order, the key of the VIP map; IPv4 is mapped,
 /// `::ffff:a.b.c.d`.
 pub type Octets = [u8; 16];
@@ -34,6 +37,44 @@ pub(crate) struct Port {
     pub(crate) mac: Mac,
     pub(crate) unused: [u8; 2],
 }
+
+/// Where the frames of a backend's flows go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct NextHop {
+    /// The backend's MAC and the egress port's: the first bytes of the frame.
+    pub macs: [u8; 12],
+    /// The egress port. The program leaves frames that leave by another interface to user space.
+    pub ifindex: u32,
+    /// Slot in the lease array, below [`INSTANCES`].
+    pub instance: u16,
+    /// The VIP, as [`FastPath::vip_slot`](crate::FastPath::vip_slot) numbers it.
+    pub vip: u16,
+}
+
+impl NextHop {
+    /// As `struct next_hop`, usable.
+    pub(crate) fn to_bytes(self) -> [u8; HOP_BYTES] {
+        let mut bytes = [0; HOP_BYTES];
+        let [a, b] = self.instance.to_ne_bytes();
+        let [c, d] = self.vip.to_ne_bytes();
+        bytes[..12].copy_from_slice(&self.macs);
+        bytes[12..16].copy_from_slice(&self.ifindex.to_ne_bytes());
+        bytes[16..21].copy_from_slice(&[a, b, c, d, 1]);
+        bytes
+    }
+}
+
+/// `struct next_hop`.
+pub(crate) const HOP_BYTES: usize = 32;
+/// The filter of our own MACs in `struct picture`.
+pub(crate) const OWN_BITS: usize = 1024;
+/// `struct picture`.
+pub(crate) const PICTURE_BYTES: usize = OWN_BITS / 8 + HOP_BYTES * BACKENDS as usize;
+/// Words of `struct traffic`.
+pub(crate) const TRAFFIC_WORDS: usize = 2;
+/// Words of `struct line`.
+pub(crate) const LINE_WORDS: usize = 8;
 
 impl Port {
     pub(crate) const fn new(mac: Mac) -> Self {
@@ -94,6 +135,8 @@ mod tests {
         assert_eq!(defined("INSTANCES"), Some(INSTANCES));
         assert_eq!(defined("VIPS"), Some(VIPS));
         assert_eq!(defined("XSKS"), Some(XSKS));
+        assert_eq!(defined("BACKENDS"), Some(BACKENDS));
+        assert_eq!(defined("OWN_BITS"), u32::try_from(OWN_BITS).ok());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
 use crate::abi::{Mac, Port};
 use crate::error::SteerError;
+use crate::fast_path::{FlowMap, Traffic};
 use crate::foreign;
 use crate::link;
 use crate::outcome::{Counters, Outcome};
@@ -27,6 +28,7 @@ pub struct Attached {
     reads_tags: bool,
     link: Arc<LinkSlot>,
     maps: Arc<OwnMaps>,
+    traffic: Option<Traffic>,
 }
 
 /// The interface to attach to.
@@ -83,6 +85,8 @@ pub(crate) struct Loaded<'p> {
     pub(crate) program: BorrowedFd<'p>,
     pub(crate) reads_tags: bool,
     pub(crate) maps: Arc<OwnMaps>,
+    /// What it forwards itself; `None` if it does not.
+    pub(crate) traffic: Option<Traffic>,
 }
 
 /// The maps that each interface has of its own.
@@ -91,6 +95,8 @@ pub(crate) struct OwnMaps {
     pub(crate) port: MapHandle,
     pub(crate) xsks: MapHandle,
     pub(crate) counters: MapHandle,
+    pub(crate) flows: MapHandle,
+    pub(crate) traffic: MapHandle,
 }
 
 impl Attached {
@@ -109,8 +115,8 @@ impl Attached {
             AttachMode::Auto => site.attach_any()?,
         };
         let link = Arc::new(LinkSlot(Mutex::new(Some(link))));
-        let Loaded { program: _, reads_tags, maps } = loaded.clone();
-        Ok(Self { mode, ifindex, reads_tags, link, maps })
+        let Loaded { program: _, reads_tags, maps, traffic } = loaded.clone();
+        Ok(Self { mode, ifindex, reads_tags, link, maps, traffic })
     }
 
     /// Takes frames to this MAC for the interface's own from now on, and those to the former one
@@ -147,6 +153,33 @@ impl Attached {
             Err(error) if error.kind() == libbpf_rs::ErrorKind::NotFound => Ok(()),
             result => result.map_err(SteerError::map("take the queue's frames from the socket")),
         }
+    }
+
+    /// Has the program forward the next packets of the flows in `flows` itself when they come in on RX
+    /// queue `queue`, if it can. Replaces the queue's former flows.
+    ///
+    /// # Errors
+    /// [`SteerError::OutOfRange`] for a queue beyond [`Self::queues`], [`SteerError::Map`].
+    pub fn show_flows(&self, queue: u32, flows: &FlowMap) -> Result<(), SteerError> {
+        self.in_range(queue)?;
+        flows.show(&self.maps.flows, queue)
+    }
+
+    /// Leaves all packets of RX queue `queue` to its socket again; fine if it had no flows.
+    ///
+    /// # Errors
+    /// [`SteerError::OutOfRange`] for a queue beyond [`Self::queues`], [`SteerError::Map`].
+    pub fn hide_flows(&self, queue: u32) -> Result<(), SteerError> {
+        self.in_range(queue)?;
+        match self.maps.flows.delete(&queue.to_ne_bytes()) {
+            Err(error) if error.kind() == libbpf_rs::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(SteerError::map("hide flows from the program")),
+        }
+    }
+
+    /// What the program itself sent to backends; `None` if it forwards no flows itself.
+    pub const fn traffic(&self) -> Option<&Traffic> {
+        self.traffic.as_ref()
     }
 
     /// How many queues can have a socket: at least [`crate::abi::XSKS`], more than the interface
@@ -208,11 +241,13 @@ impl OwnMaps {
     /// Makes another copy of the program use the maps of the first.
     pub(crate) fn share(
         &self,
-        [port, xsks, counters]: [&mut OpenMapMut<'_>; 3],
+        [port, xsks, counters, flows, traffic]: [&mut OpenMapMut<'_>; 5],
     ) -> libbpf_rs::Result<()> {
         port.reuse_fd(self.port.as_fd())?;
         xsks.reuse_fd(self.xsks.as_fd())?;
-        counters.reuse_fd(self.counters.as_fd())
+        counters.reuse_fd(self.counters.as_fd())?;
+        flows.reuse_fd(self.flows.as_fd())?;
+        traffic.reuse_fd(self.traffic.as_fd())
     }
 }
 

@@ -7,11 +7,14 @@
 //! | `steer` | [`Steer`]: the shared maps, the VIPs |
 //! | `attach` | [`Attached`]: one interface's program, sockets and counters |
 //! | `leases` | [`Leases`]: the lease array, mapped |
+//! | `fast_path` | [`FastPath`]: what the program needs to forward known flows itself |
+//! | `mapping` | [`Mapped`]: a BPF array as memory of this process |
 //! | `clock` | that the program and this process read the same clock |
 //! | `kernel` | [`KernelVersion`]: which kernels are supported |
 //! | `object` | the compiled program and libbpf's log |
 //! | `link` | the system calls that libbpf-rs does not offer |
 //! | `foreign` | who else has a program on the interface |
+//! | `trial` | [`Trial`]: the program without an interface, for tests |
 //! | `error` | [`SteerError`] |
 //!
 //! Nothing here is pinned: program, maps and attachment go when the process goes, however it ends.
@@ -22,21 +25,29 @@ pub mod abi;
 mod attach;
 mod clock;
 mod error;
+mod fast_path;
 mod foreign;
 mod kernel;
 mod leases;
 mod link;
+mod mapping;
 mod object;
 mod outcome;
 mod steer;
+#[cfg(any(test, feature = "trial"))]
+mod trial;
 
 pub use attach::{AttachMode, Attached, AttachedMode, Interface, TagPlace};
 pub use error::SteerError;
+pub use fast_path::{FastPath, FlowMap, Picture, Traffic};
 pub use foreign::{Foreign, ForeignLink, Process};
 pub use kernel::KernelVersion;
 pub use leases::Leases;
+pub use mapping::Mapped;
 pub use outcome::{Counters, Outcome};
 pub use steer::Steer;
+#[cfg(any(test, feature = "trial"))]
+pub use trial::{Action, Trial};
 
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,7 @@ outcomes! {
     OtherInterface => "other_interface", "The VIP belongs to another interface: left to the kernel.";
     OtherHost => "other_host",
         "For a VIP, but sent to the MAC address of another host: left to the kernel.";
+    Forwarded => "forwarded", "Next packet of a known flow: sent to its backend by the XDP program.";
     Redirected => "redirected", "IP packet for an active VIP: handed to the worker of its queue.";
     NeighbourRedirected => "neighbour_redirected",
         "ARP request or neighbour solicitation for an active VIP: handed to the worker.";
@@ -64,7 +65,8 @@ impl Outcome {
             | Self::OtherInterface
             | Self::OtherHost
             | Self::Unbound => true,
-            Self::Redirected
+            Self::Forwarded
+            | Self::Redirected
             | Self::NeighbourRedirected
             | Self::Inactive
             | Self::NeighbourInactive => false,
@@ -114,7 +116,7 @@ impl Index<Outcome> for Counters {
 }
 
 /// As in `bpf/abi.h`.
-const _: () = assert!(Outcome::COUNT == 10);
+const _: () = assert!(Outcome::COUNT == 11);
 
 #[cfg(test)]
 mod tests {

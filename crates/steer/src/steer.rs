@@ -12,11 +12,12 @@ use crate::attach::{
 };
 use crate::clock;
 use crate::error::SteerError;
+use crate::fast_path::{self, FastPath, Traffic};
 use crate::foreign;
 use crate::kernel::KernelVersion;
 use crate::leases::Leases;
 use crate::object;
-use crate::object::skeleton::OpenSteerMaps;
+use crate::object::skeleton::{OpenSteerMaps, OpenSteerSkel};
 use crate::object::tags::OpenSteerTagsMaps;
 
 /// The shared maps. Dropping it detaches every program that it attached.
@@ -25,6 +26,9 @@ pub struct Steer {
     vips: MapHandle,
     lease_map: MapHandle,
     leases: Leases,
+    vip_states: MapHandle,
+    pictures: MapHandle,
+    fast_path: Option<FastPath>,
     links: Mutex<Vec<Weak<LinkSlot>>>,
 }
 
@@ -37,15 +41,34 @@ impl Steer {
     /// [`SteerError::Verifier`] or [`SteerError::Load`], and [`SteerError::Clock`] if this process
     /// is in a time namespace of its own.
     pub fn load() -> Result<Self, SteerError> {
+        Self::load_with(None)
+    }
+
+    /// The same, of programs that forward known flows themselves if there are `flow_words`: the words
+    /// of each worker's flow table.
+    ///
+    /// # Errors
+    /// Those of [`Steer::load`].
+    pub fn load_with(flow_words: Option<usize>) -> Result<Self, SteerError> {
         KernelVersion::check()?;
+        let like = flow_words.map(fast_path::flow_map).transpose()?;
         let mut storage = MaybeUninit::uninit();
-        let object = object::load(&mut storage, |_| Ok(()))?;
+        let object = object::load(&mut storage, |open| prepare(open, like.as_ref()))?;
         clock::check(&object.progs.clock)?;
         let vips = handle(&object.maps.vips)?;
         let lease_map = handle(&object.maps.leases)?;
         let leases =
             Leases::map(lease_map.as_fd()).map_err(SteerError::system("map the lease array"))?;
-        Ok(Self { vips, lease_map, leases, links: Mutex::default() })
+        let vip_states = handle(&object.maps.vip_states)?;
+        let pictures = handle(&object.maps.pictures)?;
+        let links = Mutex::default();
+        let mut steer =
+            Self { vips, lease_map, leases, vip_states, pictures, fast_path: None, links };
+        if let Some((words, like)) = flow_words.zip(like) {
+            let handles = [handle(&object.maps.pictures)?, handle(&object.maps.vip_states)?];
+            steer.fast_path = Some(FastPath::new(words, like, handles)?);
+        }
+        Ok(steer)
     }
 
     /// Attaches a program of its own to the interface, which must have none. Frames to other hosts
@@ -71,14 +94,21 @@ impl Steer {
         let object = object::load(&mut storage, |open| {
             open.progs.clock.set_autoload(false);
             open.maps.xsks.set_max_entries(room_for(queues))?;
-            self.share_maps([&mut open.maps.vips, &mut open.maps.leases])
+            open.maps.flows.set_max_entries(room_for(queues))?;
+            prepare(open, self.fast_path.as_ref().map(FastPath::like))?;
+            let OpenSteerMaps { vips, leases, vip_states, pictures, .. } = &mut open.maps;
+            self.share_maps([vips, leases, vip_states, pictures])
         })?;
         let maps = Arc::new(OwnMaps {
             port: handle(&object.maps.port)?,
             xsks: handle(&object.maps.xsks)?,
             counters: handle(&object.maps.counters)?,
+            flows: handle(&object.maps.flows)?,
+            traffic: handle(&object.maps.traffic)?,
         });
-        let loaded = Loaded { program: object.progs.steer.as_fd(), reads_tags: false, maps };
+        let traffic = self.traffic(&maps.traffic)?;
+        let program = object.progs.steer.as_fd();
+        let loaded = Loaded { program, reads_tags: false, maps, traffic };
         let attach = |mode, loaded: &Loaded<'_>| Attached::new(interface, mode, loaded);
         let mut reading = None;
         if tags == TagPlace::Beside && mode != AttachMode::Generic {
@@ -116,9 +146,13 @@ impl Steer {
         let mut storage = MaybeUninit::uninit();
         let object = object::load(&mut storage, |open| {
             open.progs.clock.set_autoload(false);
-            let OpenSteerMaps { port, xsks, counters, vips, leases, .. } = &mut open.maps;
-            attached.maps().share([port, xsks, counters])?;
-            self.share_maps([vips, leases])
+            if let Some(settings) = open.maps.rodata_data.as_deref_mut() {
+                settings.fast_path = self.fast_path.is_some().into();
+            }
+            let OpenSteerMaps { port, xsks, counters, flows, traffic, .. } = &mut open.maps;
+            attached.maps().share([port, xsks, counters, flows, traffic])?;
+            let OpenSteerMaps { vips, leases, vip_states, pictures, .. } = &mut open.maps;
+            self.share_maps([vips, leases, vip_states, pictures])
         })?;
         attached.replace(object.progs.steer.as_fd())
     }
@@ -132,14 +166,19 @@ impl Steer {
     ) -> Result<T, SteerError> {
         let mut storage = MaybeUninit::uninit();
         let object = object::load_reading_tags(&mut storage, ifindex, |open| {
-            let OpenSteerTagsMaps { port, xsks, counters, vips, leases, .. } = &mut open.maps;
-            maps.share([port, xsks, counters])?;
-            self.share_maps([vips, leases])
+            if let Some(settings) = open.maps.rodata_data.as_deref_mut() {
+                settings.fast_path = self.fast_path.is_some().into();
+            }
+            let OpenSteerTagsMaps { port, xsks, counters, flows, traffic, .. } = &mut open.maps;
+            maps.share([port, xsks, counters, flows, traffic])?;
+            let OpenSteerTagsMaps { vips, leases, vip_states, pictures, .. } = &mut open.maps;
+            self.share_maps([vips, leases, vip_states, pictures])
         })?;
         attach(&Loaded {
             program: object.progs.steer.as_fd(),
             reads_tags: true,
             maps: Arc::clone(maps),
+            traffic: self.traffic(&maps.traffic)?,
         })
     }
 
@@ -167,7 +206,11 @@ impl Steer {
         if result.is_err() && self.vips.keys().count() >= VIPS as usize {
             return Err(SteerError::TooManyVips { room: VIPS });
         }
-        result.map_err(SteerError::map("insert a VIP"))
+        result.map_err(SteerError::map("insert a VIP"))?;
+        if let Some(fast_path) = &self.fast_path {
+            fast_path.set_vip(addr, Some(vip));
+        }
+        Ok(())
     }
 
     /// Leaves the traffic of `addr` to the kernel; fine if it was no VIP.
@@ -175,6 +218,9 @@ impl Steer {
     /// # Errors
     /// [`SteerError::Map`].
     pub fn remove_vip(&self, addr: Octets) -> Result<(), SteerError> {
+        if let Some(fast_path) = &self.fast_path {
+            fast_path.set_vip(addr, None);
+        }
         match self.vips.delete(&addr) {
             Err(error) if error.kind() == libbpf_rs::ErrorKind::NotFound => Ok(()),
             result => result.map_err(SteerError::map("remove a VIP")),
@@ -199,13 +245,25 @@ impl Steer {
         Ok(list)
     }
 
+    /// What the programs need to forward known flows themselves, if they are to.
+    pub const fn fast_path(&self) -> Option<&FastPath> {
+        self.fast_path.as_ref()
+    }
+
     /// Makes a further copy of the programs use the maps of the first.
     pub(crate) fn share_maps(
         &self,
-        [vips, leases]: [&mut OpenMapMut<'_>; 2],
+        [vips, leases, vip_states, pictures]: [&mut OpenMapMut<'_>; 4],
     ) -> libbpf_rs::Result<()> {
         vips.reuse_fd(self.vips.as_fd())?;
-        leases.reuse_fd(self.lease_map.as_fd())
+        leases.reuse_fd(self.lease_map.as_fd())?;
+        vip_states.reuse_fd(self.vip_states.as_fd())?;
+        pictures.reuse_fd(self.pictures.as_fd())
+    }
+
+    /// A view of an interface's traffic array, if it forwards known flows itself.
+    pub(crate) fn traffic(&self, map: &MapHandle) -> Result<Option<Traffic>, SteerError> {
+        self.fast_path.as_ref().map(|_| Traffic::of(map)).transpose()
     }
 
     #[cfg(test)]
@@ -223,8 +281,22 @@ impl Drop for Steer {
     }
 }
 
+/// Turns the fast path on in a program with maps of its own if there is a flow table that those of
+/// the workers are `like`.
+pub(crate) fn prepare(
+    open: &mut OpenSteerSkel<'_>,
+    like: Option<&MapHandle>,
+) -> libbpf_rs::Result<()> {
+    let Some(like) = like else { return open.maps.traffic.set_max_entries(1) };
+    if let Some(settings) = open.maps.rodata_data.as_deref_mut() {
+        settings.fast_path = 1;
+    }
+    open.maps.traffic.set_max_entries(fast_path::traffic_entries()?)?;
+    open.maps.flows.set_inner_map_fd(like.as_fd())
+}
+
 /// A descriptor that outlives the object.
-fn handle(map: &MapMut<'_>) -> Result<MapHandle, SteerError> {
+pub(crate) fn handle(map: &MapMut<'_>) -> Result<MapHandle, SteerError> {
     MapHandle::try_from(map).map_err(SteerError::map("keep a map"))
 }
 

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use libbpf_rs::{MapHandle, Xdp, XdpFlags};
+use libbpf_rs::{Xdp, XdpFlags};
 use rustix::net::netdevice;
 use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::thread::UnshareFlags;
@@ -17,8 +17,8 @@ use rustix::thread::UnshareFlags;
 use super::frames::OUR_MAC;
 use super::rig::xdp_socket;
 use crate::abi::XSKS;
-use crate::attach::{read_counters, set_mac};
 use crate::object;
+use crate::trial::{Action, Trial};
 use crate::{AttachMode, Attached, AttachedMode, Interface, Outcome, Steer, SteerError, TagPlace};
 
 #[test]
@@ -204,30 +204,18 @@ fn sockets_have_room_beyond_the_queues() {
 fn two_interfaces_share_vips_but_not_sockets_and_counters() {
     in_namespace(|| {
         let steer = steer();
-        let mut one = std::mem::MaybeUninit::uninit();
-        let one = object::load(&mut one, |open| {
-            steer.share_maps([&mut open.maps.vips, &mut open.maps.leases])
-        })
-        .unwrap();
-        let mut other = std::mem::MaybeUninit::uninit();
-        let other = object::load(&mut other, |open| {
-            steer.share_maps([&mut open.maps.vips, &mut open.maps.leases])
-        })
-        .unwrap();
+        let [one, other] = [(); 2].map(|()| Trial::new(&steer, OUR_MAC).unwrap());
         let vip = crate::abi::Vip { instance: 0, ifindex: 0 };
         steer.insert_vip(super::rig::mapped(super::rig::ACTIVE4), vip).unwrap();
-        for port in [&one.maps.port, &other.maps.port] {
-            set_mac(&MapHandle::try_from(port).unwrap(), OUR_MAC).unwrap();
-        }
         let frame = super::frames::frame(&super::frames::tcp4(super::rig::ACTIVE4));
-        let input = || libbpf_rs::ProgramInput { data_in: Some(&frame), ..Default::default() };
 
-        assert_eq!(one.progs.steer.test_run(input()).unwrap().return_value, 1);
-        assert_eq!(other.progs.steer.test_run(input()).unwrap().return_value, 1);
-        assert_eq!(other.progs.steer.test_run(input()).unwrap().return_value, 1);
-        let inactive = |map| read_counters(&MapHandle::try_from(map).unwrap()).unwrap();
-        assert_eq!(inactive(&one.maps.counters)[Outcome::Inactive], 1);
-        assert_eq!(inactive(&other.maps.counters)[Outcome::Inactive], 2);
+        for trial in [&one, &other, &other] {
+            trial.bind(false).unwrap();
+            let (action, outcome) = trial.run(&frame, &mut Vec::new()).unwrap();
+            assert_eq!((action, outcome), (Action::Drop, Outcome::Inactive));
+        }
+        assert_eq!(one.counters().unwrap()[Outcome::Inactive], 1);
+        assert_eq!(other.counters().unwrap()[Outcome::Inactive], 2);
     });
 }
 

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/*
+ * The next packet of a known flow: what `forward/known.rs` of the dataplane crate would do with it. It
+ * repeats the decisions of user space and makes none; all else is left to user space.
+ */
+#ifndef POINTSMAN_FORWARD_H
+#define POINTSMAN_FORWARD_H
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "flows.h"
+#include "maps.h"
+#include "parse.h"
+
+/* Nearer to its end a lease is compared with the exact clock, which costs more than all the rest. */
+#define LEASE_NEAR_NS 100000000ll
+
+#define NS_PER_MS 1000000
+
+/* `now` is the coarse clock, at most a tick late. */
+static __always_inline bool lease_runs(__u32 instance, __u64 now)
+{
+	__u64 *active_until = bpf_map_lookup_elem(&leases, &instance);
+	__u64 until;
+
+	if (!active_until)
+		return false;
+	until = load(active_until);
+	if (until > now + LEASE_NEAR_NS)
+		return true;
+	return bpf_ktime_get_ns() < until;
+}
+
+static __always_inline bool is_vip_here(__u32 slot, __u32 ifindex)
+{
+	__u64 *word = bpf_map_lookup_elem(&vip_states, &slot);
+	__u64 state;
+
+	if (!word)
+		return false;
+	state = load(word);
+	return (__u32)state && (!(state >> 32) || state >> 32 == ifindex);
+}
+
+static __always_inline bool is_same(const __u8 *mac, const __u8 *other)
+{
+	const __u16 *a = (const void *)mac, *b = (const void *)other;
+
+	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2];
+}
+
+/* A frame that we sent ourselves; now and then another one is taken for such. */
+static __always_inline bool may_be_own(const struct picture *picture, const __u8 *mac)
+{
+	const __u16 *words = (const void *)mac;
+	__u32 mixed = ((__u32)words[2] << 16 | words[1]) * 0x9e3779b1u >> 22;
+
+	return picture->own[(mixed / 64) % (OWN_BITS / 64)] >> (mixed % 64) & 1;
+}
+
+/* Forwards the frame, which was sent to our MAC, and counts it; false: it is as it was. */
+static __always_inline bool forward(struct xdp_md *ctx, const struct frame *frame)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u32 queue = ctx->rx_queue_index, zero = 0, at;
+	struct ethhdr *eth = data;
+	const struct next_hop *hop;
+	struct picture *picture;
+	struct traffic *count;
+	struct found found;
+	void *table, *inner;
+	__u64 now;
+	__u32 now_ms;
+
+	if ((void *)(eth + 1) > end)
+		return false;
+	table = bpf_map_lookup_elem(&flows, &queue);
+	if (!table || !find(table, frame, &found) || found.backend >= BACKENDS)
+		return false;
+	inner = bpf_map_lookup_elem(&pictures, &zero);
+	if (!inner)
+		return false;
+	picture = bpf_map_lookup_elem(inner, &zero);
+	if (!picture)
+		return false;
+	hop = &picture->hops[found.backend];
+	/* Split horizon, and what came back. */
+	if (!hop->usable || hop->ifindex != ctx->ingress_ifindex || is_same(hop->macs, eth->h_source) ||
+	    may_be_own(picture, eth->h_source))
+		return false;
+	now = bpf_ktime_get_coarse_ns();
+	now_ms = now / NS_PER_MS;
+	if ((__s32)(now_ms - (__u32)(found.was >> 32)) >= (__s32)found.idle)
+		return false;
+	if (!is_vip_here(hop->vip, ctx->ingress_ifindex) || !lease_runs(hop->instance, now))
+		return false;
+	at = bpf_get_smp_processor_id() * BACKENDS + found.backend;
+	count = bpf_map_lookup_elem(&traffic, &at);
+	if (!count)
+		return false;
+	note(&found, frame, now_ms);
+	count->packets++;
+	count->bytes += end - data;
+	__builtin_memcpy(eth, hop->macs, sizeof(hop->macs));
+	return true;
+}
+
+#endif
