@@ -58,6 +58,12 @@ impl LoopGuard {
         if self.filter[word] & bit == 0 { Sender::Client } else { self.listed(mac) }
     }
 
+    /// The MACs of our own ports.
+    pub fn own(&self) -> impl Iterator<Item = Mac> + '_ {
+        let own = self.entries.iter().filter(|(_, sender)| *sender == Sender::Own);
+        own.map(|(mac, _)| *mac)
+    }
+
     /// The filter has false hits: up to every second MAC where there are a thousand backends.
     #[inline(never)]
     fn listed(&self, mac: Mac) -> Sender {
@@ -85,6 +91,7 @@ mod tests {
     fn a_mac_that_is_own_and_a_backends_is_own() {
         let guard = LoopGuard::new([OWN], [BACKEND, OWN]);
         assert_eq!(guard.sender(OWN), Sender::Own);
+        assert_eq!(guard.own().collect::<Vec<_>>(), [OWN]);
         assert_eq!(guard.sender(BACKEND), Sender::Backend);
         assert_eq!(guard.sender(Mac([2, 0, 0, 0, 0, 3])), Sender::Client);
     }

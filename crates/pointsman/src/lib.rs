@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`worker`] | the hot path's frames part; worker threads |
 //! | [`node`] | the control thread: carries out what `control::Controller` decides |
+//! | [`fast_path`] | what the XDP program needs to forward known flows itself |
 //! | [`vrrp`] | the VRRP thread: adverts, and the leases that make VIPs active |
 //! | [`health`] | health checks: probes over sockets |
 //! | [`netlink`], [`layers`] | links, addresses, neighbours; which device stands on which |
@@ -16,6 +17,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod fast_path;
 pub mod health;
 pub mod layers;
 pub mod log;

@@ -440,9 +440,9 @@ impl Forwarder {
         }
     }
 
-    /// Flows remembered.
-    pub fn flow_count(&self) -> usize {
-        self.flows.len()
+    /// The flows.
+    pub const fn flows(&self) -> &FlowTable {
+        &self.flows
     }
 }
 
