@@ -79,7 +79,7 @@ fn frames_counters_and_flows_are_the_same() {
     }
     compare(&slow, &fast, begin);
     fast.check_outcomes();
-    assert!(verdicts.iter().all(|count| *count > 100), "{verdicts:?}");
+    assert!(verdicts.iter().all(|count| *count > 20), "{verdicts:?}");
     assert!(fast.fast > frames as u64 / 5, "{} of {frames}", fast.fast);
 }
 
@@ -118,7 +118,7 @@ fn kind(verdict: Option<Verdict>) -> usize {
         None => 0,
         Some(Verdict::Forward(_)) => 1,
         Some(Verdict::Answer) => 2,
-        Some(Verdict::Drop(_) | Verdict::HandOver) => 3,
+        Some(Verdict::Drop(_) | Verdict::HandOver | Verdict::Wait) => 3,
     }
 }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use dataplane::{
-    Addr, BackendSlot, Burst, Flow, FlowKey, FlowMemory, FlowTable, Forwarder, InstanceSlot,
-    LoopGuard, Mac, Member, NextHop, PendingTable, Persistence, PersistenceTable, PortId, Protocol,
-    Scheduler, SchedulerKind, Service, ServiceKey, ServiceSlot, SharedTables, Snapshot, Suspicion,
-    Tick, Timeouts, UnusableAction, Verdict, Vip, WorkerCounters,
+    Addr, BackendSlot, Burst, Flow, FlowKey, FlowMemory, FlowTable, Forwarder, FragmentTable,
+    InstanceSlot, LoopGuard, Mac, Member, NextHop, PendingTable, Persistence, PersistenceTable,
+    PortId, Protocol, Scheduler, SchedulerKind, Service, ServiceKey, ServiceSlot, SharedTables,
+    Snapshot, Suspicion, Tick, Timeouts, UnusableAction, Verdict, Vip, WorkerCounters,
 };
 use steer::{Action, Outcome, Steer, Trial, abi};
 
@@ -92,14 +92,19 @@ impl World {
             steer.insert_vip(address(service).octets(), vip).unwrap();
         }
         steer.leases()[..3].iter().for_each(|lease| lease.store(u64::MAX, Relaxed));
-        let memory = match trial.flow_memory(words).unwrap() {
-            Some(memory) => FlowMemory::over(CAPACITY, Arc::new(SharedFlows(memory))).unwrap(),
+        let memory = match steer.fast_path() {
+            Some(fast_path) => {
+                let flows = fast_path.flow_map().unwrap();
+                trial.show_flows(&flows).unwrap();
+                FlowMemory::over(CAPACITY, Arc::new(SharedFlows(flows.memory))).unwrap()
+            }
             None => FlowMemory::heap(CAPACITY),
         };
         let counters: Arc<WorkerCounters> = Arc::default();
         let shared = Arc::new(SharedTables {
             pending: PendingTable::new(CAPACITY, 1, timeouts().half_open),
             persistence: PersistenceTable::new(CAPACITY, 1),
+            fragments: FragmentTable::new(CAPACITY, 1),
         });
         let flows = FlowTable::over(memory, 1, &timeouts());
         let books = Arc::clone(&counters);
