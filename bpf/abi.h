@@ -34,7 +34,7 @@ struct vip {
 /* The interface that a program is attached to. */
 struct port {
 	__u8 mac[6]; /* frames to any other unicast MAC are another host's */
-	__u8 unused[2];
+	__u16 local_longest; /* senders may be on this very host: their longest frame; 0: they are not */
 };
 
 /* What became of a frame. Every frame is counted as exactly one of these, the counters' keys. */

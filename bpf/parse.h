@@ -51,6 +51,8 @@ struct client {
 	__u64 src[2];   /* the address as a number, the upper half first; IPv4 is mapped */
 	__u32 ports;    /* the VIP's in the upper half, the client's */
 	__u32 ack;      /* TCP: the acknowledgment number */
+	__u16 len;      /* of the TCP segment or UDP datagram */
+	__u16 checksum;
 	__u8 protocol;  /* 0: no such packet */
 };
 
@@ -59,6 +61,7 @@ struct frame {
 	void *end;
 	bool group;        /* the Ethernet destination is multicast or broadcast */
 	struct addr about; /* valid for KIND_IP and KIND_NEIGHBOUR */
+	bool wants_client; /* in: whether `client` is looked at */
 	struct client client; /* valid for KIND_IP */
 };
 
@@ -174,12 +177,16 @@ static __always_inline void parse_client(struct frame *frame, __u8 protocol, voi
 			return;
 		frame->client.ports = ports(tcp->source, tcp->dest);
 		frame->client.ack = bpf_ntohl(tcp->ack_seq);
+		frame->client.checksum = bpf_ntohs(tcp->check);
+		frame->client.len = len;
 	} else if (protocol == IPPROTO_UDP) {
 		if ((void *)(udp + 1) > frame->end)
 			return;
 		if (bpf_ntohs(udp->len) < sizeof(*udp) || bpf_ntohs(udp->len) > len)
 			return;
 		frame->client.ports = ports(udp->source, udp->dest);
+		frame->client.checksum = bpf_ntohs(udp->check);
+		frame->client.len = bpf_ntohs(udp->len);
 	} else {
 		return;
 	}
@@ -200,7 +207,7 @@ static __always_inline enum kind parse_ipv4(struct frame *frame)
 	if (frame->pos + total > frame->end)
 		return KIND_MALFORMED;
 	about_ipv4(frame, &ip->daddr);
-	if (ip->ihl == IPV4_MIN_WORDS && !(ip->frag_off & bpf_htons(IPV4_FRAGMENT))) {
+	if (frame->wants_client && ip->ihl == IPV4_MIN_WORDS && !(ip->frag_off & bpf_htons(IPV4_FRAGMENT))) {
 		frame->client.src[0] = 0;
 		frame->client.src[1] = IPV4_MAPPED | bpf_ntohl(ip->saddr);
 		parse_client(frame, ip->protocol, ip + 1, total - header);
@@ -241,10 +248,12 @@ static __always_inline enum kind parse_ipv6(struct frame *frame)
 		return KIND_MALFORMED;
 	if (ip->nexthdr == NEXT_ICMPV6)
 		return parse_icmpv6(frame, ip);
-	__builtin_memcpy(words, &ip->saddr, sizeof(words));
-	frame->client.src[0] = bpf_be64_to_cpu(words[0]);
-	frame->client.src[1] = bpf_be64_to_cpu(words[1]);
-	parse_client(frame, ip->nexthdr, ip + 1, length(ip->payload_len));
+	if (frame->wants_client) {
+		__builtin_memcpy(words, &ip->saddr, sizeof(words));
+		frame->client.src[0] = bpf_be64_to_cpu(words[0]);
+		frame->client.src[1] = bpf_be64_to_cpu(words[1]);
+		parse_client(frame, ip->nexthdr, ip + 1, length(ip->payload_len));
+	}
 	return about_ipv6(frame, &ip->daddr, KIND_IP);
 }
 

@@ -136,7 +136,11 @@ static __always_inline bool restore_tag(struct xdp_md *ctx)
 SEC("xdp")
 int steer(struct xdp_md *ctx)
 {
-	struct frame frame = { .pos = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
+	struct frame frame = {
+		.pos = (void *)(long)ctx->data,
+		.end = (void *)(long)ctx->data_end,
+		.wants_client = fast_path,
+	};
 	const struct ethhdr *eth = frame.pos;
 	enum kind kind = parse(&frame);
 	enum outcome outcome;

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use ::dataplane::Timeouts;
-use control::{Dataplane, Poll};
+use control::{Dataplane, FastPath, Poll};
 
 use crate::duration::{TIMEOUT, duration};
 use crate::section::Section;
@@ -12,6 +12,7 @@ use crate::value::{self, Checked, Value};
 pub(crate) fn read(section: &mut Section<'_>) -> Option<Dataplane> {
     let cpus = section.or("cpus", None, value::numbers_or("auto", CPU_MAX));
     let poll = section.or("poll", Poll::Adaptive, value::choice(POLL));
+    let fast_path = section.or("fast_path", FastPath::Auto, value::choice(FAST_PATH));
     let flow_capacity = section.or("flow_capacity", 1_000_000, value::number(CAPACITY));
     let persistence_capacity =
         section.or("persistence_capacity", 1_000_000, value::number(CAPACITY));
@@ -21,6 +22,7 @@ pub(crate) fn read(section: &mut Section<'_>) -> Option<Dataplane> {
     Some(Dataplane {
         cpus: cpus?,
         poll: poll?,
+        fast_path: fast_path?,
         flow_capacity: flow_capacity?,
         persistence_capacity: persistence_capacity?,
         pending_capacity: pending_capacity?,
@@ -58,6 +60,8 @@ fn frames(value: &Value<'_>) -> Checked<u32> {
 }
 
 const POLL: &[(&str, Poll)] = &[("adaptive", Poll::Adaptive), ("busy", Poll::Busy)];
+const FAST_PATH: &[(&str, FastPath)] =
+    &[("auto", FastPath::Auto), ("on", FastPath::On), ("off", FastPath::Off)];
 const CAPACITY: RangeInclusive<usize> = 1_024..=67_108_864;
 const FRAMES: RangeInclusive<u32> = 4_096..=65_536;
 

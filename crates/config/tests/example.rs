@@ -7,7 +7,7 @@ use std::time::Duration;
 use config::{Parsed, Severity, parse};
 use control::health::{CheckKind, ProbeTarget, StatusSet, TcpCheck, UdpCheck};
 use control::vrrp::{AnnounceTimes, AuthPass, ChecksumMode, Handover, Version};
-use control::{FailurePolicy, MinHealthy, Poll, Service, XdpMode, ZeroCopy};
+use control::{FailurePolicy, FastPath, MinHealthy, Poll, Service, XdpMode, ZeroCopy};
 use dataplane::{HashInput, Protocol, SchedulerKind, Timeouts};
 
 const EXAMPLE: &str = include_str!("../../../config/pointsman.toml");
@@ -107,6 +107,7 @@ fn defaults() {
     assert_eq!(interface.queues, None);
     let dataplane = &desired.dataplane;
     assert_eq!((&dataplane.cpus, dataplane.poll), (&None, Poll::Adaptive));
+    assert_eq!(dataplane.fast_path, FastPath::Auto);
     assert_eq!((dataplane.flow_capacity, dataplane.persistence_capacity), (1_000_000, 1_000_000));
     assert_eq!((dataplane.pending_capacity, dataplane.frames), (1 << 20, 8192));
     assert_eq!(dataplane.timeouts, Timeouts::default());

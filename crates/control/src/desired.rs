@@ -89,6 +89,8 @@ pub struct Dataplane {
     pub cpus: Option<Vec<u32>>,
     /// How a worker waits for frames.
     pub poll: Poll,
+    /// Whether the XDP program forwards the packets of known flows itself.
+    pub fast_path: FastPath,
     /// Flow entries per worker, 1,024–67,108,864.
     pub flow_capacity: usize,
     /// Persistence templates per node, 1,024–67,108,864.
@@ -109,6 +111,17 @@ pub enum Poll {
     Adaptive,
     /// Never sleep, preferred busy polling.
     Busy,
+}
+
+/// Whether the XDP program forwards the packets of known flows itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FastPath {
+    /// Where it is faster and known to work: [`crate::nic::fast_path`].
+    Auto,
+    /// On all interfaces; refuse to start where the kernel cannot.
+    On,
+    /// On none.
+    Off,
 }
 
 /// One `[[vrrp]]`: a virtual router. What the ranges are, [`crate::vrrp::Config`] says.

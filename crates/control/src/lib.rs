@@ -21,9 +21,9 @@ pub use controller::{
     STANDALONE, ServiceChange, ServiceStatus, Takers,
 };
 pub use desired::{
-    Backend, ClosedPorts, Damping, Dataplane, Desired, FailurePolicy, Interface, MinHealthy,
-    Notify, OnAllDown, OnDown, Persistence, Poll, Service, Track, TrackTarget, Vrrp, XdpMode,
-    ZeroCopy,
+    Backend, ClosedPorts, Damping, Dataplane, Desired, FailurePolicy, FastPath, Interface,
+    MinHealthy, Notify, OnAllDown, OnDown, Persistence, Poll, Service, Track, TrackTarget, Vrrp,
+    XdpMode, ZeroCopy,
 };
 pub use neighbour::{Neighbour, Unusable};
 pub use port::{Link, Network, Port, silent_ports};

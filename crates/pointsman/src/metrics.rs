@@ -123,8 +123,20 @@ impl Page {
             "Frames that the XDP program left to the kernel.",
             labels,
         )?;
+        let fast_path = self.gauge(
+            "interface_fast_path",
+            "1 while the XDP program forwards the packets of known flows itself.",
+            labels,
+        )?;
+        let fast_path_packets = self.counter(
+            "fast_path_packets_total",
+            "Frames that the XDP program forwarded itself, as the worker would have.",
+            labels,
+        )?;
         for interface in &status.interfaces {
             let name = interface.name.as_str();
+            fast_path.with_label_values(&[name]).set(flag(interface.fast_path));
+            fast_path_packets.with_label_values(&[name]).inc_by(interface.forwarded());
             up.with_label_values(&[name]).set(flag(interface.up));
             for mode in ["native", "generic"] {
                 native.with_label_values(&[name, mode]).set(flag(interface.xdp == mode));

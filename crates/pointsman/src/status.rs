@@ -86,6 +86,12 @@ pub struct Interface {
     /// How often a faster mode was given up, since the program saw nothing in it.
     #[serde(default)]
     pub fallbacks: u64,
+    /// Whether the XDP program forwards the packets of known flows itself.
+    #[serde(default)]
+    pub fast_path: bool,
+    /// Why, or why not.
+    #[serde(default)]
+    pub fast_path_reason: String,
     /// RX queues that the device uses.
     pub queues: u32,
     /// RX queues that should be served.
@@ -265,6 +271,14 @@ pub struct VrrpDiscardedPeer {
     pub why: String,
     /// Seconds since the first one in a row.
     pub since_seconds: f64,
+}
+
+impl Interface {
+    /// Frames that the XDP program forwarded itself.
+    pub fn forwarded(&self) -> u64 {
+        let name = steer::Outcome::Forwarded.name();
+        self.outcomes.iter().find(|count| count.name == name).map_or(0, |count| count.value)
+    }
 }
 
 impl Vrrp {

@@ -35,7 +35,8 @@ pub struct Vip {
 pub(crate) struct Port {
     /// Frames to any other unicast MAC are another host's.
     pub(crate) mac: Mac,
-    pub(crate) unused: [u8; 2],
+    /// Senders may be on this very host: their longest frame; 0: they are not.
+    pub(crate) local_longest: u16,
 }
 
 /// Where the frames of a backend's flows go.
@@ -77,13 +78,9 @@ pub(crate) const TRAFFIC_WORDS: usize = 2;
 pub(crate) const LINE_WORDS: usize = 8;
 
 impl Port {
-    pub(crate) const fn new(mac: Mac) -> Self {
-        Self { mac, unused: [0; 2] }
-    }
-
     pub(crate) const fn to_bytes(self) -> [u8; size_of::<Self>()] {
         let [a, b, c, d, e, f] = self.mac;
-        let [g, h] = self.unused;
+        let [g, h] = self.local_longest.to_ne_bytes();
         [a, b, c, d, e, f, g, h]
     }
 }

@@ -29,6 +29,8 @@ pub struct Attached {
     link: Arc<LinkSlot>,
     maps: Arc<OwnMaps>,
     traffic: Option<Traffic>,
+    /// What the port map holds.
+    port: Mutex<Port>,
 }
 
 /// The interface to attach to.
@@ -107,7 +109,8 @@ impl Attached {
         loaded: &Loaded<'_>,
     ) -> Result<Self, SteerError> {
         let Interface { name, ifindex, mac, .. } = interface;
-        set_mac(&loaded.maps.port, mac)?;
+        let port = Port { mac, local_longest: 0 };
+        set_port(&loaded.maps.port, port)?;
         let site = Site { interface: name, ifindex, program: loaded.program };
         let (link, mode) = match mode {
             AttachMode::Native => site.attach(AttachedMode::Native)?,
@@ -116,7 +119,7 @@ impl Attached {
         };
         let link = Arc::new(LinkSlot(Mutex::new(Some(link))));
         let Loaded { program: _, reads_tags, maps, traffic } = loaded.clone();
-        Ok(Self { mode, ifindex, reads_tags, link, maps, traffic })
+        Ok(Self { mode, ifindex, reads_tags, link, maps, traffic, port: Mutex::new(port) })
     }
 
     /// Takes frames to this MAC for the interface's own from now on, and those to the former one
@@ -125,7 +128,21 @@ impl Attached {
     /// # Errors
     /// [`SteerError::Map`].
     pub fn set_mac(&self, mac: Mac) -> Result<(), SteerError> {
-        set_mac(&self.maps.port, mac)
+        let mut port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
+        port.mac = mac;
+        set_port(&self.maps.port, *port)
+    }
+
+    /// Says that senders may be on this very host, and the length of their longest frame: then frames
+    /// that are longer, and those whose checksum is not finished, are left to user space, also of known
+    /// flows. 0: no sender is.
+    ///
+    /// # Errors
+    /// [`SteerError::Map`].
+    pub fn set_local_senders(&self, longest: u16) -> Result<(), SteerError> {
+        let mut port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
+        port.local_longest = longest;
+        set_port(&self.maps.port, *port)
     }
 
     /// Redirects the frames of RX queue `queue` to the AF_XDP socket `fd`, which must be bound to
@@ -377,9 +394,9 @@ fn native_mtu_limit() -> u32 {
     page.saturating_sub(PAGE_OVERHEAD)
 }
 
-pub(crate) fn set_mac(port: &MapHandle, mac: Mac) -> Result<(), SteerError> {
-    port.update(&0u32.to_ne_bytes(), &Port::new(mac).to_bytes(), MapFlags::ANY)
-        .map_err(SteerError::map("tell the program the interface's MAC address"))
+pub(crate) fn set_port(map: &MapHandle, port: Port) -> Result<(), SteerError> {
+    map.update(&0u32.to_ne_bytes(), &port.to_bytes(), MapFlags::ANY)
+        .map_err(SteerError::map("tell the program about the interface"))
 }
 
 pub(crate) fn read_counters(map: &MapHandle) -> Result<Counters, SteerError> {

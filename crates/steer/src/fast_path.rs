@@ -63,6 +63,17 @@ impl FastPath {
         &self.like
     }
 
+    /// Has no program go by a picture: all packets are user space's again.
+    ///
+    /// # Errors
+    /// [`SteerError::Map`].
+    pub fn withdraw(&self) -> Result<(), SteerError> {
+        match self.pictures.delete(&FIRST) {
+            Err(error) if error.kind() == libbpf_rs::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(SteerError::map("withdraw the picture of the next hops")),
+        }
+    }
+
     /// Memory for the flow table of one more worker.
     ///
     /// # Errors

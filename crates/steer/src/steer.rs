@@ -28,7 +28,7 @@ pub struct Steer {
     leases: Leases,
     vip_states: MapHandle,
     pictures: MapHandle,
-    fast_path: Option<FastPath>,
+    fast_path: Option<Arc<FastPath>>,
     links: Mutex<Vec<Weak<LinkSlot>>>,
 }
 
@@ -66,7 +66,7 @@ impl Steer {
             Self { vips, lease_map, leases, vip_states, pictures, fast_path: None, links };
         if let Some((words, like)) = flow_words.zip(like) {
             let handles = [handle(&object.maps.pictures)?, handle(&object.maps.vip_states)?];
-            steer.fast_path = Some(FastPath::new(words, like, handles)?);
+            steer.fast_path = Some(Arc::new(FastPath::new(words, like, handles)?));
         }
         Ok(steer)
     }
@@ -95,7 +95,7 @@ impl Steer {
             open.progs.clock.set_autoload(false);
             open.maps.xsks.set_max_entries(room_for(queues))?;
             open.maps.flows.set_max_entries(room_for(queues))?;
-            prepare(open, self.fast_path.as_ref().map(FastPath::like))?;
+            prepare(open, self.fast_path.as_deref().map(FastPath::like))?;
             let OpenSteerMaps { vips, leases, vip_states, pictures, .. } = &mut open.maps;
             self.share_maps([vips, leases, vip_states, pictures])
         })?;
@@ -246,7 +246,7 @@ impl Steer {
     }
 
     /// What the programs need to forward known flows themselves, if they are to.
-    pub const fn fast_path(&self) -> Option<&FastPath> {
+    pub const fn fast_path(&self) -> Option<&Arc<FastPath>> {
         self.fast_path.as_ref()
     }
 

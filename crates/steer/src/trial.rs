@@ -12,8 +12,8 @@ use std::time::Duration;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, ProgramInput};
 use rustix::net::{AddressFamily, SocketType, socket};
 
-use crate::abi::Mac;
-use crate::attach::{read_counters, set_mac};
+use crate::abi::{Mac, Port};
+use crate::attach::{read_counters, set_port};
 use crate::error::SteerError;
 use crate::fast_path::{FastPath, FlowMap, Traffic};
 use crate::object;
@@ -55,11 +55,11 @@ impl Trial {
     pub fn new(steer: &Steer, mac: Mac) -> Result<Self, SteerError> {
         let storage = Box::leak(Box::new(MaybeUninit::uninit()));
         let object = object::load(storage, |open| {
-            prepare(open, steer.fast_path().map(FastPath::like))?;
+            prepare(open, steer.fast_path().map(|fast_path| FastPath::like(fast_path)))?;
             let OpenSteerMaps { vips, leases, vip_states, pictures, .. } = &mut open.maps;
             steer.share_maps([vips, leases, vip_states, pictures])
         })?;
-        set_mac(&handle(&object.maps.port)?, mac)?;
+        set_port(&handle(&object.maps.port)?, Port { mac, local_longest: 0 })?;
         let socket = socket(AddressFamily::XDP, SocketType::RAW, None)
             .map_err(SteerError::system("open an AF_XDP socket"))?;
         let trial = Self {
@@ -145,6 +145,14 @@ impl Trial {
     /// As there.
     pub fn show_flows(&self, flows: &FlowMap) -> Result<(), SteerError> {
         flows.show(&handle(&self.object.maps.flows)?, 0)
+    }
+
+    /// As [`Attached::set_local_senders`](crate::Attached::set_local_senders).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_local_senders(&self, mac: Mac, longest: u16) -> Result<(), SteerError> {
+        set_port(&handle(&self.object.maps.port)?, Port { mac, local_longest: longest })
     }
 
     /// As [`Attached::traffic`](crate::Attached::traffic).

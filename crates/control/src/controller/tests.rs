@@ -9,7 +9,7 @@ use std::time::Duration;
 use dataplane::{Mac, Protocol, SchedulerKind, Sender, Timeouts};
 
 use super::*;
-use crate::desired::{self, Backend, Dataplane, Interface, Poll, XdpMode, ZeroCopy};
+use crate::desired::{self, Backend, Dataplane, FastPath, Interface, Poll, XdpMode, ZeroCopy};
 use crate::resolution::CONFIRM;
 use crate::vrrp;
 use reach::LINK_PATIENCE;
@@ -57,6 +57,7 @@ fn desired(services: Vec<desired::Service>) -> Desired {
         dataplane: Dataplane {
             cpus: None,
             poll: Poll::Adaptive,
+            fast_path: FastPath::Auto,
             flow_capacity: 1024,
             persistence_capacity: 1024,
             pending_capacity: 1024,

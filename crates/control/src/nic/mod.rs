@@ -4,10 +4,12 @@
 //! whose transmissions never complete, [`UnboundWatch`] frames on queues that no socket is bound to.
 //! Each is given readings of counters and says what follows; the caller executes it.
 
+mod fast_path;
 mod receive;
 mod send;
 mod unbound;
 
+pub use fast_path::{FastPathChoice, FastPathFacts, fast_path};
 pub use receive::{Fallbacks, ReceiveAction, ReceiveMode, ReceiveReading, ReceiveWatch};
 pub use send::{SendReading, SendWatch};
 pub use unbound::UnboundWatch;

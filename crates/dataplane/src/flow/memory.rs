@@ -12,6 +12,7 @@ use prefetch_index::prefetch_index;
 use yoke::Yoke;
 
 use super::entry::{LINE, Line, Record, Tags, WAYS};
+use super::table::FlowTable;
 
 /// Words that live as long as their owner, and always at the same place.
 pub trait Words: Send + Sync {
@@ -80,6 +81,16 @@ impl FlowMemory {
         Self { owner, tags, records, capacity }
     }
 
+    /// Takes over what the memory of a table of the same capacity holds, but for the header.
+    fn copy_from(&self, other: &Self) {
+        let words = |memory: &Self| memory.owner.words().len().min(Self::words_for(self.capacity));
+        let range = HEADER_LINES * LINE..words(self).min(words(other));
+        let pairs = section(&*self.owner, range.clone()).iter().zip(section(&*other.owner, range));
+        for (word, other) in pairs {
+            word.store(other.load(Relaxed), Relaxed);
+        }
+    }
+
     /// The number of flows that it is made for.
     pub(super) const fn capacity(&self) -> usize {
         self.capacity
@@ -146,6 +157,21 @@ impl FlowMemory {
 impl fmt::Debug for FlowMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FlowMemory").field("buckets", &self.buckets()).finish_non_exhaustive()
+    }
+}
+
+impl FlowTable {
+    /// Moves the table to memory of `owner`, for another reader; every entry stays where it is.
+    ///
+    /// # Errors
+    /// [`WrongMemory`]: it stays where it was.
+    pub fn move_to(&mut self, owner: Arc<dyn Words>) -> Result<(), WrongMemory> {
+        let memory = FlowMemory::over(self.memory.capacity, owner)?;
+        memory.copy_from(&self.memory);
+        self.memory = memory;
+        // Last: before it, a reader finds no table.
+        self.memory.describe(self.hash.keys(), self.idle.of_known());
+        Ok(())
     }
 }
 
@@ -247,6 +273,27 @@ mod tests {
         let header = &memory.owner.words()[..8];
         let header: Vec<u64> = header.iter().map(|word| word.load(Relaxed)).collect();
         assert_eq!(header, [1, 2, 3, 4, 5, 6, 7 << 32 | 8, memory.buckets() as u64]);
+    }
+
+    #[test]
+    fn a_table_moves_with_all_that_it_holds() {
+        use crate::flow::{NewFlow, Origin, Timeouts};
+        let mut table = FlowTable::new(100, 1, &Timeouts::default());
+        let now = crate::tick::Tick::from_nanos(1);
+        for number in 0..100 {
+            let key = crate::flow::tests::key(number);
+            let new = NewFlow { origin: Origin::Udp, ..crate::flow::tests::flow(Origin::Udp) };
+            let key = crate::key::FlowKey { protocol: crate::key::Protocol::Udp, ..key };
+            table.insert(table.hash(&key), &key, &new, now, &mut |_| ()).unwrap();
+        }
+        let dump = |table: &FlowTable| -> Vec<_> { table.page(0, 100, None, now).collect() };
+        let before = dump(&table);
+        table.move_to(given(FlowMemory::words_for(99) - 1, 0)).unwrap_err();
+        let owner = given(FlowMemory::words_for(100), 0);
+        table.move_to(Arc::<Given>::clone(&owner)).unwrap();
+        assert_eq!((dump(&table), before.len()), (before.clone(), 100));
+        let buckets = owner.words()[7].load(Relaxed);
+        assert_eq!(buckets, table.buckets() as u64, "readers know");
     }
 
     #[test]

@@ -44,8 +44,8 @@ use super::{EndedFlow, Flow, FlowHash, FlowId, Found, Membership, NewFlow};
 #[derive(Debug)]
 pub struct FlowTable {
     pub(super) memory: FlowMemory,
-    hash: KeyedHash,
-    idle: IdleMillis,
+    pub(super) hash: KeyedHash,
+    pub(super) idle: IdleMillis,
     buckets: u32,
     /// By backend: the service that its flows are of. A slot is given to another backend only when no
     /// flow names it any more.

@@ -21,7 +21,7 @@ const ACK: u8 = 0x10;
 /// No flags at all: a datagram.
 const UDP: u8 = 0xff;
 
-fn key(number: u32) -> FlowKey {
+pub(super) fn key(number: u32) -> FlowKey {
     let [a, b, c, d] = number.to_be_bytes();
     FlowKey {
         src: Addr::from_v4([10, b, c, d]),
@@ -37,7 +37,7 @@ fn key_of(number: u32, origin: Origin) -> FlowKey {
     FlowKey { protocol, ..key(number) }
 }
 
-fn flow(origin: Origin) -> NewFlow {
+pub(super) fn flow(origin: Origin) -> NewFlow {
     NewFlow {
         service: ServiceSlot(3),
         backend: BackendSlot(7),

@@ -91,10 +91,11 @@ fn write_table(out: &mut String, status: &status::Status) -> std::fmt::Result {
             .any(|worker| worker.interface == interface.name && worker.zero_copy);
         writeln!(
             out,
-            "NIC  {}  {}/{}  {}/{} queues bound  link {}",
+            "NIC  {}  {}/{}{}  {}/{} queues bound  link {}",
             interface.name,
             if interface.xdp.is_empty() { "-" } else { &interface.xdp },
             if zero_copy { "zero-copy" } else { "copy" },
+            if interface.fast_path { "/fast path" } else { "" },
             interface.queues_bound,
             interface.queues_wanted,
             if interface.up { "up" } else { "DOWN" },

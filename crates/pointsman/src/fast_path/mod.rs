@@ -1,6 +1,8 @@
 //! What the XDP program needs to forward the packets of known flows itself: memory for the flow tables,
 //! which it reads as well, and a picture of each snapshot.
 
+pub mod publisher;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 

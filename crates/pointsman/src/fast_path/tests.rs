@@ -3,4 +3,5 @@
 
 mod differential;
 mod frames;
+mod local_senders;
 mod world;

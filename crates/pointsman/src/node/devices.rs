@@ -13,6 +13,7 @@ use steer::{AttachMode, Attached, AttachedMode, Outcome, TagPlace};
 use tracing::{error, info, warn};
 
 use super::Node;
+use super::fast_path::DeviceFastPath;
 use super::local_senders::Said;
 use super::offloads::Offloads;
 use super::quirks::{SPOILED, log_spoiled, spoil_native};
@@ -64,6 +65,8 @@ pub(super) struct Device {
     pub(super) slowest: Option<ReceiveMode>,
     /// How often a faster mode failed.
     pub(super) fallbacks: u64,
+    /// What the program forwards itself.
+    pub(super) fast_path: DeviceFastPath,
     /// What was said once about senders on this host.
     pub(super) said: Said,
     /// What programs counted that were attached before, by outcome.
@@ -113,6 +116,7 @@ impl Device {
             unbound: UnboundWatch::default(),
             slowest: None,
             fallbacks: 0,
+            fast_path: DeviceFastPath::default(),
             said: Said::default(),
             past: [0; Outcome::COUNT],
         }
@@ -376,6 +380,7 @@ impl Node {
         device.attached = Some(attached);
         device.refused = None;
         self.note_received(index);
+        self.publish_picture();
         self.reopen(index, None);
         Ok(())
     }
@@ -384,6 +389,7 @@ impl Node {
     fn release_device(&mut self, index: usize) {
         let device = &mut self.devices[index];
         device.past = device.outcomes();
+        device.leave_fast_path(&self.snapshots.load());
         device.attached = None;
         device.refused = None;
         device.trouble = None;
@@ -476,6 +482,7 @@ impl Node {
                             got = got.unwrap_or_default(), "queue bound");
                         device.failed.remove(&id.queue);
                         device.bound.insert(id.queue);
+                        self.follow_fast_path(id);
                     }
                     // The worker's device is gone already, and a new order is on its way.
                     Err(error) => warn!(queue = id.queue, %error, "cannot steer to the queue"),

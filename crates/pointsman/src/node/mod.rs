@@ -4,6 +4,7 @@
 //! [`Controller`]; this module carries them out.
 
 mod devices;
+mod fast_path;
 mod groups;
 mod health;
 mod health_view;
@@ -43,6 +44,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
 use crate::clock;
+use crate::fast_path::publisher::Publisher;
 use crate::health::Health;
 use crate::netlink::{Ask, Netlink, Notices};
 use crate::panics::{self, Site, site};
@@ -87,6 +89,8 @@ pub struct Node {
     announced_ready: bool,
     systemd: Systemd,
     next: Schedule,
+    /// `None` if the XDP programs forward no flows.
+    publisher: Option<Publisher>,
     steer: Steer,
 }
 
@@ -195,6 +199,7 @@ impl Node {
         tables.persistence.sweep(now, tables.persistence.maps().div_ceil(PERSISTENCE_TICKS));
         tables.pending.sweep(now, tables.pending.sets().div_ceil(PENDING_TICKS));
         tables.fragments.sweep(now);
+        self.count_fast_path();
         self.collect_acknowledgements().await;
         self.look_at_handshakes(now);
         self.release_held(now);
@@ -242,6 +247,7 @@ impl Node {
         match command {
             Command::Publish(snapshot) => {
                 self.retired.push_back(self.snapshots.swap(snapshot));
+                self.publish_picture();
                 self.pool.rouse();
             }
             Command::InsertVip(address, owner) => {
@@ -273,7 +279,9 @@ impl Node {
 
     async fn collect_acknowledgements(&mut self) {
         let (published, known) = self.controller.generations();
-        let acknowledged = self.pool.acknowledged().unwrap_or(published);
+        let workers = self.pool.acknowledged().unwrap_or(published);
+        let programs = self.publisher.as_ref().map(Publisher::acknowledged);
+        let acknowledged = programs.unwrap_or(published).min(workers);
         if acknowledged > known {
             self.tell(Event::Acknowledged(acknowledged)).await;
             self.retired.retain(|snapshot| snapshot.generation >= acknowledged);
@@ -283,7 +291,8 @@ impl Node {
         self.carry_out_all().await;
     }
 
-    fn answer(&self, query: Query) {
+    fn answer(&mut self, query: Query) {
+        self.count_fast_path();
         // The askers may have gone away.
         match query {
             Query::Status(sender) => drop(sender.send(self.status())),

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use config::{Desired, Diagnostic, Diagnostics, Span, SpanIndex};
 use control::{Controller, Event, XdpMode};
 use dataplane::{FragmentTable, PendingTable, PersistenceTable, PortId, SharedTables, Snapshot};
-use steer::{KernelVersion, Steer, SteerError};
+use steer::{KernelVersion, SteerError};
 use tokio::sync::mpsc::{self, Receiver};
 use tracing::warn;
 
@@ -58,10 +58,11 @@ impl Node {
             bail!("{}", mistakes.render(false).trim_end());
         }
         warn_of_forwarding();
-        let steer = Steer::load()?;
+        let settings = &desired.dataplane;
+        let steer = super::fast_path::load(settings.fast_path, settings.flow_capacity)?;
+        let publisher = super::fast_path::publisher(&steer)?;
         let (reports, news) = mpsc::unbounded_channel();
         let snapshots = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
-        let settings = &desired.dataplane;
         let half_open = settings.timeouts.half_open;
         let tables = Arc::new(SharedTables {
             pending: PendingTable::new(settings.pending_capacity, seed(), half_open),
@@ -101,6 +102,7 @@ impl Node {
             systemd: Systemd::from_environment(),
             next: Schedule::default(),
             vrrp: None,
+            publisher,
             steer,
         };
         let mut inputs = Inputs { notices, news, queries, stop };

@@ -45,7 +45,7 @@ impl Node {
             dropped: DropReason::ALL
                 .iter()
                 .map(|reason| {
-                    self.count(reason.name(), |handle| handle.counters.dropped(*reason).value())
+                    self.count(reason.name(), |counters| counters.dropped(*reason).value())
                 })
                 .collect(),
         }
@@ -125,7 +125,7 @@ impl Node {
         let sum = |value: fn(&dataplane::ServiceCounters) -> &Counter| {
             service
                 .slot
-                .map_or(0, |slot| self.sum(|handle| value(handle.counters.service(slot)).value()))
+                .map_or(0, |slot| self.sum(|counters| value(counters.service(slot)).value()))
         };
         Service {
             name: service.name.to_owned(),
@@ -160,7 +160,7 @@ impl Node {
     fn backend(&self, service: &str, backend: &BackendStatus<'_>, now: Tick) -> Backend {
         let slot = backend.slot;
         let count = |value: fn(&BackendCounters) -> &Counter| {
-            slot.map_or(0, |slot| self.sum(|handle| value(handle.counters.backend(slot)).value()))
+            slot.map_or(0, |slot| self.sum(|counters| value(counters.backend(slot)).value()))
         };
         let mut shown = Backend {
             name: backend.name.to_owned(),
@@ -214,16 +214,20 @@ impl Node {
         u64::try_from(sum).unwrap_or(0)
     }
 
-    fn sum(&self, value: impl Fn(&Handle) -> u64) -> u64 {
-        self.pool.iter().map(|(_, handle)| value(handle)).sum()
+    /// Over the workers, and the programs that forwarded in their stead.
+    fn sum(&self, value: impl Fn(&dataplane::WorkerCounters) -> u64) -> u64 {
+        let workers = self.pool.iter().map(|(_, handle)| &handle.counters);
+        let programs = self.devices.iter().filter_map(|device| device.fast_path.counters.as_ref());
+        workers.chain(programs).map(|counters| value(counters)).sum()
     }
 
-    fn count(&self, name: &str, value: impl Fn(&Handle) -> u64) -> Count {
+    fn count(&self, name: &str, value: impl Fn(&dataplane::WorkerCounters) -> u64) -> Count {
         Count { name: name.to_owned(), value: self.sum(value) }
     }
 }
 
 fn interface(device: &Device) -> Interface {
+    let (fast_path, fast_path_reason) = device.fast_path_state();
     let outcomes = device.outcomes();
     Interface {
         name: device.wanted.name.clone(),
@@ -235,6 +239,8 @@ fn interface(device: &Device) -> Interface {
         offloads_off: device.offloads.off().map(|(on, name)| format!("{on} {name}")).collect(),
         blind: device.receive.is_blind(),
         fallbacks: device.fallbacks,
+        fast_path,
+        fast_path_reason,
         queues: device.queues,
         queues_wanted: u32::try_from(device.queues_wanted().len()).unwrap_or(u32::MAX),
         queues_bound: u32::try_from(device.bound.len()).unwrap_or(u32::MAX),

@@ -14,12 +14,14 @@ use dataplane::{
     FlowTable, Forwarder, Mac, Mailbox, SharedTables, Snapshot, WorkerCounters, WorkerLink,
 };
 use rustix::event::{EventfdFlags, eventfd};
+use steer::{FastPath, FlowMap};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
 
 use super::shared::WorkerShared;
 use super::thread::{Binding, WorkerCommand, WorkerEvent, WorkerThread};
 use super::{Worker, WorkerId};
+use crate::fast_path::SharedFlows;
 use crate::{clock, sys};
 
 /// The node's workers.
@@ -47,6 +49,8 @@ pub struct Handle {
     mailbox: Arc<Mailbox>,
     commands: Sender<WorkerCommand>,
     thread: JoinHandle<()>,
+    /// Its flows, once the XDP program is to see them.
+    flows: Option<FlowMap>,
 }
 
 /// Messages and frame buffers of a mailbox.
@@ -91,6 +95,25 @@ impl Pool {
         if let Some(handle) = self.workers.get(&id) {
             handle.tell(WorkerCommand::Close);
         }
+    }
+
+    /// The flows of a worker, in memory that the XDP program can read: from the first time on.
+    ///
+    /// # Errors
+    /// [`steer::SteerError`]: the kernel has no memory.
+    pub fn share_flows(
+        &mut self,
+        id: WorkerId,
+        fast_path: &FastPath,
+    ) -> Result<Option<&FlowMap>, steer::SteerError> {
+        let Some(handle) = self.workers.get_mut(&id) else { return Ok(None) };
+        if handle.flows.is_none() {
+            let flows = fast_path.flow_map()?;
+            let shared = Arc::new(SharedFlows(flows.memory.clone()));
+            handle.tell(WorkerCommand::ShareFlows(shared));
+            handle.flows = Some(flows);
+        }
+        Ok(handle.flows.as_ref())
     }
 
     /// How the socket of a queue was bound the last time.
@@ -182,7 +205,7 @@ impl Pool {
         };
         let name = format!("worker-{}", self.workers.len());
         let thread = Builder::new().name(name).spawn(move || thread.run())?;
-        Ok(Handle { shared, counters, cpu, mac, mailbox, commands, thread })
+        Ok(Handle { shared, counters, cpu, mac, mailbox, commands, thread, flows: None })
     }
 }
 

@@ -18,6 +18,7 @@ use xsk::{Counters, KernelRings, OpenConfig, OpenError, Port, WayOut, ZeroCopy};
 
 use super::shared::WorkerShared;
 use super::{Worker, WorkerId};
+use crate::fast_path::SharedFlows;
 use crate::panics::{Site, site};
 use crate::{clock, priority};
 
@@ -55,6 +56,8 @@ pub enum WorkerCommand {
     Open(Binding),
     /// Give the socket up.
     Close,
+    /// Have the flows where the XDP program sees them.
+    ShareFlows(Arc<SharedFlows>),
     /// End.
     Stop,
 }
@@ -128,6 +131,11 @@ impl WorkerThread {
                 Some(WorkerCommand::Close) => {
                     self.shared.bound.store(false, Relaxed);
                     self.give_up(queue.take());
+                }
+                Some(WorkerCommand::ShareFlows(owner)) => {
+                    if let Err(error) = self.worker.forwarder_mut().share_flows(owner) {
+                        warn!(%error, "the XDP program does not see the flows");
+                    }
                 }
                 Some(WorkerCommand::Stop) => break,
                 None => {}

@@ -147,6 +147,15 @@ impl World {
         }
     }
 
+    /// What the program would do with a frame.
+    pub(super) fn action(&mut self, frame: &[u8]) -> Action {
+        self.trial.run(frame, &mut self.after).unwrap().0
+    }
+
+    pub(super) fn set_local_senders(&self, longest: u16) {
+        self.trial.set_local_senders(OUR_MAC, longest).unwrap();
+    }
+
     /// Past the program.
     pub(super) fn worker(&mut self, frame: &[u8], now: Tick) -> Fate {
         let mut one = One(frame.to_vec());

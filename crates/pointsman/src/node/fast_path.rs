@@ -1,0 +1,175 @@
+//! Which interfaces' programs forward the packets of known flows themselves, and what they need for it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use control::FastPath;
+use control::nic::{FastPathChoice, FastPathFacts, fast_path};
+use dataplane::{BackendSlot, FlowMemory, Snapshot, WorkerCounters};
+use steer::{Attached, Steer, SteerError, Traffic};
+use tracing::{info, warn};
+
+use super::Node;
+use super::devices::Device;
+use crate::fast_path::picture;
+use crate::fast_path::publisher::Publisher;
+use crate::layers::Kind;
+use crate::worker::WorkerId;
+
+/// What the program of one interface does of it.
+#[derive(Debug, Default)]
+pub(super) struct DeviceFastPath {
+    /// What was decided when a queue was bound the last time.
+    pub(super) choice: Option<FastPathChoice>,
+    /// Queues whose flows the program sees.
+    shown: BTreeSet<u32>,
+    /// What it forwarded, as a worker would have counted it.
+    pub(super) counters: Option<Arc<WorkerCounters>>,
+    /// What was taken into account already, by backend.
+    counted: Vec<[u64; 2]>,
+}
+
+/// Loads the programs as the configuration asks; also why they cannot forward flows themselves.
+pub(super) fn load(wanted: FastPath, flow_capacity: usize) -> Result<Steer, SteerError> {
+    if wanted == FastPath::Off {
+        return Steer::load();
+    }
+    match Steer::load_with(Some(FlowMemory::words_for(flow_capacity))) {
+        Err(error @ (SteerError::Verifier { .. } | SteerError::Load { .. }))
+            if wanted == FastPath::Auto =>
+        {
+            warn!(%error, "this kernel does not take the fast path: workers forward all packets");
+            Steer::load()
+        }
+        result => result,
+    }
+}
+
+/// The thread that keeps programs informed, if there is a use for it.
+pub(super) fn publisher(steer: &Steer) -> Result<Option<Publisher>> {
+    let start = |fast_path: &Arc<steer::FastPath>| Publisher::start(Arc::clone(fast_path));
+    steer.fast_path().map(start).transpose().context("cannot start a thread")
+}
+
+impl Node {
+    /// To be called when a queue was bound: lets the program see the flows of its worker, or hides them.
+    pub(super) fn follow_fast_path(&mut self, id: WorkerId) {
+        let wanted = self.controller.desired().dataplane.fast_path;
+        let Some(device) = self.devices.get_mut(id.port.index()) else { return };
+        let Some(attached) = &device.attached else { return };
+        let facts = FastPathFacts {
+            loaded: self.steer.fast_path().is_some(),
+            zero_copy: self.pool.how(id).is_some_and(|how| how.zero_copy),
+            may_lose: device.kind == Kind::Veth,
+        };
+        let choice = fast_path(wanted, facts);
+        if device.fast_path.choice.replace(choice) != Some(choice) {
+            info!(interface = %device.wanted.name, on = choice.on, why = choice.why, "fast path");
+        }
+        let Some(fast_path) = self.steer.fast_path() else { return };
+        let longest = longest_of_local_senders(device);
+        let result = attached.set_local_senders(longest).and_then(|()| {
+            let flows = if choice.on { self.pool.share_flows(id, fast_path)? } else { None };
+            match flows {
+                Some(flows) => attached.show_flows(id.queue, flows),
+                None => attached.hide_flows(id.queue),
+            }
+        });
+        match result {
+            Ok(()) if choice.on => {
+                device.fast_path.shown.insert(id.queue);
+                device.fast_path.counters.get_or_insert_with(Arc::default);
+            }
+            Ok(()) => {
+                device.fast_path.shown.remove(&id.queue);
+            }
+            Err(error) => warn!(interface = %device.wanted.name, queue = id.queue, %error,
+                "the XDP program does not forward known flows"),
+        }
+    }
+
+    /// Tells the programs what the current snapshot says.
+    pub(super) fn publish_picture(&self) {
+        let Some((publisher, fast_path)) = self.publisher.as_ref().zip(self.steer.fast_path())
+        else {
+            return;
+        };
+        let snapshot = self.snapshots.load();
+        let ifindex = |port| self.ifindex(port);
+        publisher.publish(snapshot.generation, picture(&snapshot, fast_path, ifindex));
+    }
+
+    /// Counts what the programs forwarded since the last time.
+    pub(super) fn count_fast_path(&mut self) {
+        let snapshot = self.snapshots.load();
+        for device in &mut self.devices {
+            device.count_fast_path(&snapshot);
+        }
+    }
+}
+
+impl Device {
+    /// Counts what the program forwarded since the last time; once more before it goes.
+    pub(super) fn count_fast_path(&mut self, snapshot: &Snapshot) {
+        let traffic = self.attached.as_ref().and_then(Attached::traffic);
+        if let Some((traffic, counters)) = traffic.zip(self.fast_path.counters.as_ref()) {
+            count(snapshot, traffic, counters, &mut self.fast_path.counted);
+        }
+    }
+
+    /// To be called when the program goes: its successor counts from 0 and sees no flows.
+    pub(super) fn leave_fast_path(&mut self, snapshot: &Snapshot) {
+        self.count_fast_path(snapshot);
+        self.fast_path.counted.clear();
+        self.fast_path.shown.clear();
+    }
+
+    /// Whether the program forwards known flows, and why or why not.
+    pub(super) fn fast_path_state(&self) -> (bool, String) {
+        let why = self.fast_path.choice.map_or("no queue is bound", |choice| choice.why);
+        (!self.fast_path.shown.is_empty(), why.to_owned())
+    }
+}
+
+fn count(
+    snapshot: &Snapshot,
+    traffic: &Traffic,
+    counters: &WorkerCounters,
+    counted: &mut Vec<[u64; 2]>,
+) {
+    counted.resize(counted.len().max(snapshot.next_hops().len()), [0; 2]);
+    for (slot, (hop, before)) in (0_u16..).zip(snapshot.next_hops().iter().zip(counted)) {
+        let now = traffic.to(slot);
+        let packets = now[0].wrapping_sub(before[0]);
+        let bytes = now[1].wrapping_sub(before[1]);
+        if packets == 0 {
+            continue;
+        }
+        *before = now;
+        let backend = counters.backend(BackendSlot(slot));
+        let service = counters.service(hop.service);
+        for (counter, value) in [
+            (&backend.packets, packets),
+            (&backend.bytes, bytes),
+            (&service.packets, packets),
+            (&service.bytes, bytes),
+            (&counters.totals.received, packets),
+            (&counters.totals.forwarded, packets),
+        ] {
+            counter.add(value);
+        }
+    }
+}
+
+/// The longest frame of senders on this very host; 0: there are none.
+fn longest_of_local_senders(device: &Device) -> u16 {
+    if !device.kind.has_local_senders(device.is_generic()) {
+        return 0;
+    }
+    let mtu = device.link.map_or(0, |link| link.mtu);
+    u16::try_from(mtu + ETHERNET_WITH_TAGS).unwrap_or(u16::MAX)
+}
+
+/// Header and two tags, bytes.
+const ETHERNET_WITH_TAGS: u32 = 14 + 8;
