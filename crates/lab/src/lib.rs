@@ -31,6 +31,7 @@ pub mod capture;
 pub mod clean;
 pub mod config_text;
 pub mod error;
+pub mod fast_path;
 pub mod files;
 pub mod guest;
 pub mod host;

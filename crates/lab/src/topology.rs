@@ -32,6 +32,7 @@ use std::{
 use crate::{
     clean,
     error::{Doing as _, LabError, Result},
+    fast_path,
     files::Files,
     host::{require_root, require_tools},
     identity::LabId,
@@ -356,6 +357,9 @@ impl Lab {
             "net/ipv4/conf/all/rp_filter=0",
             "net/ipv4/conf/eth0/rp_filter=0",
         ])?;
+        if fast_path::is_on() {
+            fast_path::receive(&self.switch, port, &self.dir.path)?;
+        }
         // `mq` needs more than one queue; a single one gets the discipline that `mq` gives each.
         let kind: &[&str] = if self.shape.queues > 1 { &["mq"] } else { &["pfifo_fast"] };
         let argv = ["tc", "qdisc", "replace", "dev", port, "root", "handle", "1:"];

@@ -9,8 +9,8 @@ pub struct FastPathFacts {
     pub loaded: bool,
     /// Whether a queue's socket is zero-copy.
     pub zero_copy: bool,
-    /// Whether what the program sends may be dropped without a trace: a veth whose other end runs
-    /// no NAPI, which cannot be seen from here.
+    /// Whether what the program sends may be lost without a trace: a veth whose other end has no XDP
+    /// program, which cannot be seen from here.
     pub may_lose: bool,
 }
 
@@ -33,8 +33,8 @@ pub const fn fast_path(wanted: FastPath, facts: FastPathFacts) -> FastPathChoice
         FastPath::Auto if zero_copy => (false, "the socket is zero-copy"),
         FastPath::Auto if may_lose => (
             false,
-            "a veth, whose other end may drop what the program sends: say fast_path = \"on\" if GRO \
-             is on there",
+            "a veth, whose other end loses what the program sends unless it has an XDP program as \
+             well: say fast_path = \"on\" if it has",
         ),
         FastPath::Auto => (true, "frames are copied"),
     };
