@@ -106,7 +106,7 @@ static __always_inline bool forward(struct xdp_md *ctx, const struct frame *fram
 	struct traffic *count;
 	struct found found;
 	void *table, *inner;
-	__u64 now;
+	__u64 now, slot;
 	__u32 now_ms;
 
 	table = bpf_map_lookup_elem(&flows, &queue);
@@ -120,7 +120,11 @@ static __always_inline bool forward(struct xdp_md *ctx, const struct frame *fram
 	picture = bpf_map_lookup_elem(inner, &zero);
 	if (!picture)
 		return false;
-	hop = &picture->hops[found.backend];
+	/* The verifier of Linux 6.1 has forgotten the limit, and clang would leave the mask out. */
+	slot = found.backend;
+	barrier_var(slot);
+	slot &= BACKENDS - 1;
+	hop = &picture->hops[slot];
 	/* Split horizon, and what came back. */
 	if (!hop->usable || hop->ifindex != ctx->ingress_ifindex || is_same(hop->macs, eth->h_source) ||
 	    may_be_own(picture, eth->h_source))

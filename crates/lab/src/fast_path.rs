@@ -7,8 +7,7 @@ use crate::{
     netns::NetNs,
 };
 
-/// Whether balancers of this process's labs have it on. Without the variable they decide for
-/// themselves, and on a veth they do without.
+/// Whether balancers of this process's labs have it on, which is not the default.
 #[must_use]
 pub fn is_on() -> bool {
     std::env::var("POINTSMAN_FAST_PATH").is_ok_and(|value| value == "on")

@@ -47,6 +47,7 @@ pub use self::spec::{Card, GuestSpec, Kernel};
 use self::{qemu::CARD, qmp::Qmp, shell::Shell};
 use crate::{
     error::{Doing as _, LabError, Result},
+    fast_path,
     host::require_tools,
     metrics::Metrics,
     node::{Node, Role, addresses_of, mac_of, node_name},
@@ -147,7 +148,11 @@ impl Guest {
     /// # Errors
     /// As [`Guest::run`].
     pub fn spawn_pointsman(&self, config: &str) -> Result<()> {
-        self.write(CONFIG, config)?;
+        if fast_path::is_on() {
+            self.write(CONFIG, &fast_path::turned_on(config))?;
+        } else {
+            self.write(CONFIG, config)?;
+        }
         self.respawn_pointsman()
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use dataplane::{
-    Addr, BackendSlot, Burst, Flow, FlowKey, FlowMemory, FlowTable, Forwarder, FragmentTable,
+    Addr, BackendSlot, Burst, Flow, FlowKey, FlowMemory, FlowTable, Forwarder, FragmentTable, HashInput,
     InstanceSlot, LoopGuard, Mac, Member, NextHop, PendingTable, Persistence, PersistenceTable,
     PortId, Protocol, Scheduler, SchedulerKind, Service, ServiceKey, ServiceSlot, SharedTables,
     Snapshot, Suspicion, Tick, Timeouts, UnusableAction, Verdict, Vip, WorkerCounters,
@@ -250,6 +250,8 @@ fn snapshot(generation: u64, change: impl Fn(u16, &mut NextHop)) -> Snapshot {
             slot: ServiceSlot(number),
             key,
             instance: instance(number),
+            group: None,
+            hash: HashInput::Flow,
             persistence: (number % 2 == 0).then_some(persistence),
             scheduler: Scheduler::new(SchedulerKind::Maglev, key, &members),
             reject: true,
