@@ -126,7 +126,7 @@ impl Rig {
                 self.turn();
             }
         }
-        let entered = self.worker.forwarder().flows().len();
+        let entered = self.worker.forwarder().flow_count();
         let refused = self.shape.flows as usize - entered;
         assert!(refused <= self.shape.flows as usize / 10_000, "{refused} flows found no room");
         self.audit();

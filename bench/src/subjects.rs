@@ -148,7 +148,7 @@ impl Subject for TemplateHits {
         let measured = take_turns(&mut self.rig);
         let forwarder = self.rig.worker.forwarder_mut();
         assert_eq!(
-            forwarder.flows().len(),
+            forwarder.flow_count(),
             CLIENTS as usize + PACKETS,
             "not all were template hits"
         );

@@ -47,8 +47,8 @@ pub struct FlowTable {
     pub(super) hash: KeyedHash,
     pub(super) idle: IdleMillis,
     buckets: u32,
-    /// By backend: the service that its flows are of. A slot is given to another backend only when no
-    /// flow names it any more.
+    /// By backend: [`NewFlow::service`], which is the same for all its flows. A slot is given to another
+    /// backend only when no flow names it any more.
     services: Box<[ServiceSlot]>,
     len: usize,
     live: usize,

@@ -8,6 +8,7 @@
 
 mod closed;
 mod connection;
+mod flows;
 mod fragment;
 mod known;
 mod local;
@@ -27,7 +28,7 @@ use self::remember::Memory;
 use self::reset::{Limits, Walk};
 use crate::addr::Mac;
 use crate::counters::WorkerCounters;
-use crate::flow::{EndedFlow, FlowHash, FlowState, FlowTable, Found, Timeouts, Words, WrongMemory};
+use crate::flow::{EndedFlow, FlowHash, FlowState, FlowTable, Found, Timeouts};
 use crate::fragments::FragmentTable;
 use crate::guard::Sender;
 use crate::key::FlowKey;
@@ -438,19 +439,6 @@ impl Forwarder {
         if let Some(found) = self.flows.find(hash, key, now) {
             self.let_go(now, found.id);
         }
-    }
-
-    /// Moves the flows to memory that another reader shares.
-    ///
-    /// # Errors
-    /// [`WrongMemory`]: they stay where they were.
-    pub fn share_flows(&mut self, owner: Arc<dyn Words>) -> Result<(), WrongMemory> {
-        self.flows.move_to(owner)
-    }
-
-    /// The flows.
-    pub const fn flows(&self) -> &FlowTable {
-        &self.flows
     }
 }
 

@@ -342,7 +342,7 @@ impl WorkerThread {
         }
         self.worker.forwarder_mut().housekeep(now, snapshot);
         self.shared.beat(now);
-        self.shared.flows.store(self.worker.forwarder().flows().len() as u64, Relaxed);
+        self.shared.flows.store(self.worker.forwarder().flow_count() as u64, Relaxed);
     }
 
     fn acknowledge(&self, generation: u64) {
@@ -353,7 +353,7 @@ impl WorkerThread {
 
     fn report(&self, port: &mut Port<KernelRings>, now: Tick, (busy, whole): (Duration, Duration)) {
         self.shared.beat(now);
-        self.shared.flows.store(self.worker.forwarder().flows().len() as u64, Relaxed);
+        self.shared.flows.store(self.worker.forwarder().flow_count() as u64, Relaxed);
         let ppm = busy.as_nanos() * 1_000_000 / whole.as_nanos().max(1);
         self.shared.busy_ppm.store(u64::try_from(ppm).unwrap_or(1_000_000), Relaxed);
         let statistics = port.statistics().unwrap_or_default();

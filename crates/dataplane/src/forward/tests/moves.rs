@@ -32,7 +32,7 @@ fn a_moved_flow_is_let_go_where_it_was() {
         assert_eq!(node.to(worker, client.ack()), backend);
         assert_eq!((node.live_flows(client), node.active(backend)), (Some(1), 1), "unproven");
         assert_eq!(node.to(worker, client.data()), backend);
-        let flows: Vec<usize> = node.workers.iter().map(|worker| worker.flows().len()).collect();
+        let flows: Vec<usize> = node.workers.iter().map(|worker| worker.flow_count()).collect();
         let mut expected = [0; 4];
         expected[worker] = 1;
         assert_eq!(flows, expected);

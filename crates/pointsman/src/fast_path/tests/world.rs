@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use dataplane::{
-    Addr, BackendSlot, Burst, Flow, FlowKey, FlowMemory, FlowTable, Forwarder, FragmentTable, HashInput,
-    InstanceSlot, LoopGuard, Mac, Member, NextHop, PendingTable, Persistence, PersistenceTable,
-    PortId, Protocol, Scheduler, SchedulerKind, Service, ServiceKey, ServiceSlot, SharedTables,
-    Snapshot, Suspicion, Tick, Timeouts, UnusableAction, Verdict, Vip, WorkerCounters,
+    Addr, BackendSlot, Burst, Flow, FlowKey, FlowMemory, FlowTable, Forwarder, FragmentTable,
+    HashInput, InstanceSlot, LoopGuard, Mac, Member, NextHop, PendingTable, Persistence,
+    PersistenceTable, PortId, Protocol, Scheduler, SchedulerKind, Service, ServiceKey, ServiceSlot,
+    SharedTables, Snapshot, Suspicion, Tick, Timeouts, UnusableAction, Verdict, Vip,
+    WorkerCounters,
 };
 use steer::{Action, Outcome, Steer, Trial, abi};
 

@@ -66,16 +66,16 @@ fn an_error_is_handed_to_the_worker_that_holds_its_flow() {
 fn a_flow_that_moved_is_forgotten_where_it_was() {
     let mut rig = Rig::new(Sizes::default());
     rig.open(0, 5);
-    assert_eq!(rig.seats[0].worker.forwarder().flows().len(), 5);
+    assert_eq!(rig.seats[0].worker.forwarder().flow_count(), 5);
     for flags in [ACK, DATA] {
         rig.inject(1, many(5, |client| tcp(client, WEB, flags)));
         rig.turn(1);
     }
     rig.settle();
-    let flows = rig.seats.iter().map(|seat| seat.worker.forwarder().flows().len());
+    let flows = rig.seats.iter().map(|seat| seat.worker.forwarder().flow_count());
     assert_eq!(flows.collect::<Vec<_>>(), [0, 5, 0]);
     rig.seats[1].worker.end_all_flows(rig.now);
-    assert_eq!(rig.seats[1].worker.forwarder().flows().len(), 0);
+    assert_eq!(rig.seats[1].worker.forwarder().flow_count(), 0);
 }
 
 #[test]

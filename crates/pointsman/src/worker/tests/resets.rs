@@ -38,7 +38,7 @@ fn rig() -> (Rig, Vec<u16>) {
 
 impl Rig {
     fn flows(&self) -> usize {
-        self.seats[0].worker.forwarder().flows().len()
+        self.seats[0].worker.forwarder().flow_count()
     }
 }
 
