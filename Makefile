@@ -49,7 +49,7 @@ test-long: test test-kernels test-nic ## timing tests 20 times, soaks, all kerne
 # text.
 MACHINES = $(CARGO) test --locked -p tests --test machines
 
-test-kernels: packages ## Debian's kernels in guests, and a take-over between two
+test-kernels: packages ## Debian's kernels in guests: forwarding, take-over, overload, systemd
 	$(CARGO) build --locked -p pointsman
 	$(MACHINES) -- --nocapture --test-threads=1 kernels takeover
 

@@ -12,6 +12,7 @@ mod rate;
 mod report;
 mod rows;
 mod run;
+mod service;
 mod takeover;
 mod vlan;
 
@@ -50,6 +51,11 @@ fn takeover_between_guests() -> Result<()> {
 #[test]
 fn overload_of_kernels() -> Result<()> {
     all(rows::OVERLOADED, "overload", rate::run)
+}
+
+#[test]
+fn service_of_kernels() -> Result<()> {
+    all(rows::SERVICES, "systemd", service::run)
 }
 
 fn all(rows: &[Row], title: &str, run: impl Fn(&Row) -> Line + Sync) -> Result<()> {

@@ -200,6 +200,9 @@ pub(crate) const PAIRS: &[Row] =
 /// A kernel that sends at most 32 frames a system call. Alone: it measures a rate.
 pub(crate) const OVERLOADED: &[Row] = &[row(Kernel::V6_1, VIRTIO).size(1, 2)];
 
+/// With systemd.
+pub(crate) const SERVICES: &[Row] = &[row(Kernel::V6_1, VIRTIO)];
+
 const VIRTIO: Card = Card::VirtioNet;
 
 pub(crate) const NATIVE: &str = "native, copy";

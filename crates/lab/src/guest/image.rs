@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::spec::Kernel;
+use super::spec::GuestSpec;
 use crate::{
     error::{Doing as _, LabError, Result},
     pointsman::pointsman_binary,
@@ -25,7 +25,8 @@ pub(super) struct Image {
 }
 
 /// Makes the image of a guest in `dir`.
-pub(super) fn build(kernel: Kernel, dir: &Path) -> Result<Image> {
+pub(super) fn build(spec: &GuestSpec, dir: &Path) -> Result<Image> {
+    let kernel = spec.kernel;
     let busybox = fetch(&["busybox"], "busybox")?;
     let name = format!("kernel-{}-{}", kernel.version, kernel.suite);
     let cached = fetch(&["kernel", kernel.version, kernel.suite], &name)?;
@@ -39,6 +40,9 @@ pub(super) fn build(kernel: Kernel, dir: &Path) -> Result<Image> {
     copy(&busybox, &root.join("bin/busybox"))?;
     tool("cp", &[Path::new("-r"), &cached.join("lib/modules"), &root.join("lib")])?;
     add_programs(&root)?;
+    if spec.systemd {
+        add_systemd(&root)?;
+    }
     let init = root.join("init");
     fs::write(&init, INIT).doing(|| format!("write {}", init.display()))?;
     tool("chmod", &[Path::new("755"), &init])?;
@@ -91,15 +95,50 @@ fn add_programs(root: &Path) -> Result<()> {
         libraries.extend(loaded_by(&path)?);
         copy(&path, &root.join("bin").join(name))?;
     }
-    for library in libraries {
-        let to = root.join(library.strip_prefix("/").unwrap_or(&library));
+    add_files(&libraries, root)?;
+    // Programs look for each other in the usual places, too.
+    symlink("bin", root.join("sbin")).doing(|| "link /sbin".into())
+}
+
+/// Copies systemd and its targets, which is what an installed machine without services has.
+fn add_systemd(root: &Path) -> Result<()> {
+    let mut files = BTreeSet::new();
+    for name in ["/lib/systemd/systemd", "/bin/systemctl"] {
+        let program = Path::new(name);
+        files.extend(loaded_by(program)?);
+        files.insert(program.to_owned());
+    }
+    let units = Path::new("/lib/systemd/system");
+    for entry in fs::read_dir(units).doing(|| format!("read {}", units.display()))? {
+        let unit = entry.doing(|| format!("read {}", units.display()))?.path();
+        if unit.extension().is_some_and(|extension| extension == "target") {
+            files.insert(unit);
+        }
+    }
+    add_files(&files, root)?;
+    let own = root.join("etc/systemd/system");
+    fs::create_dir_all(&own).doing(|| format!("make {}", own.display()))?;
+    let usual = "/lib/systemd/system/multi-user.target";
+    symlink(usual, own.join("default.target")).doing(|| "link default.target".into())?;
+    // Without an identity systemd takes the machine for new and enables all units.
+    let identity = root.join("etc/machine-id");
+    fs::write(&identity, "0123456789abcdef0123456789abcdef\n")
+        .doing(|| format!("write {}", identity.display()))?;
+    let usr = root.join("usr");
+    fs::create_dir_all(&usr).doing(|| format!("make {}", usr.display()))?;
+    symlink("../bin", usr.join("bin")).doing(|| "link /usr/bin".into())
+}
+
+/// Copies files to where they are here.
+fn add_files(files: &BTreeSet<PathBuf>, root: &Path) -> Result<()> {
+    for file in files {
+        let to = root.join(file.strip_prefix("/").unwrap_or(file));
         if let Some(dir) = to.parent() {
             fs::create_dir_all(dir).doing(|| format!("make {}", dir.display()))?;
         }
-        copy(&library, &to)?;
+        copy(file, &to)?;
     }
-    // Programs look for each other in the usual places, too.
-    symlink("bin", root.join("sbin")).doing(|| "link /sbin".into())
+    Ok(())
 }
 
 /// The libraries of a program, the dynamic loader included.

@@ -17,6 +17,15 @@ done
 # The port stays open from the first word on: closing it would throw away what has come. It is not
 # busybox' own shell, which takes busybox' ip for ip; and it prompts for nothing, as its errors go to
 # no terminal.
-while :; do
-	setsid sh -c 'exec </dev/ttyS1 >/dev/ttyS1; stty raw -echo; echo "#shell"; exec dash 2>/dev/null'
-done
+shells() {
+	while :; do
+		setsid sh -c 'exec </dev/ttyS1 >/dev/ttyS1; stty raw -echo; echo "#shell"; exec dash 2>/dev/null'
+	done
+}
+if [ -n "${SYSTEMD:-}" ]; then
+	mkdir -p /var/tmp
+	# Its commands may be used as soon as there is a shell.
+	(until systemctl is-system-running | grep -Eq 'running|degraded'; do sleep 0.2; done; shells) 2>/dev/null &
+	exec /lib/systemd/systemd
+fi
+shells

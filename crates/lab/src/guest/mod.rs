@@ -80,7 +80,7 @@ impl Guest {
         let name = node_name(Role::Balancer, spec.number);
         let dir = lab.dir().join(format!("{name}-guest"));
         fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
-        let image = image::build(spec.kernel, &dir)?;
+        let image = image::build(spec, &dir)?;
         // Gone with the guest of the same number before this one, or new.
         let _ = lab.switch().ip(&format!("link del {name}\n"));
         let many = if spec.queues > 1 { " multi_queue" } else { "" };

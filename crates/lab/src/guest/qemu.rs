@@ -32,8 +32,9 @@ pub(super) fn start(lab: &Lab, spec: &GuestSpec, image: &Image, dir: &Path) -> R
     }
     // no_timer_check: on a busy machine the check of an emulated timer fails now and then.
     let append = format!(
-        "console=ttyS0 panic=-1 mitigations=off no_timer_check MODULES=af_packet,virtio_pci,{}",
-        spec.card.driver()
+        "console=ttyS0 panic=-1 mitigations=off no_timer_check MODULES=af_packet,virtio_pci,{}{}",
+        spec.card.driver(),
+        if spec.systemd { " SYSTEMD=yes" } else { "" }
     );
     let words = [
         format!("-kernel {}", image.kernel.display()),

@@ -96,6 +96,7 @@ pub struct GuestSpec {
     pub(super) cpus: u8,
     pub(super) options: &'static str,
     pub(super) memory_mb: u16,
+    pub(super) systemd: bool,
 }
 
 impl GuestSpec {
@@ -110,6 +111,7 @@ impl GuestSpec {
             cpus: 1,
             options: "",
             memory_mb: 512,
+            systemd: false,
         }
     }
 
@@ -148,6 +150,14 @@ impl GuestSpec {
     #[must_use]
     pub fn options(mut self, properties: &'static str) -> Self {
         self.options = properties;
+        self
+    }
+
+    /// systemd of this machine as the first process, with its targets and no unit; `systemctl` works
+    /// as soon as the guest is booted (default: no service manager).
+    #[must_use]
+    pub fn systemd(mut self) -> Self {
+        self.systemd = true;
         self
     }
 
