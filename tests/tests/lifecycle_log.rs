@@ -36,12 +36,31 @@ impl Bench {
         Ok(Self { lb, web, lab })
     }
 
-    /// Logs until something is lost; meanwhile and afterwards all goes on.
-    fn serves_on(&mut self) -> Result<()> {
+    /// Its log goes to a pipe, whose reading end comes with it.
+    fn start_with_pipe() -> Result<(Self, File)> {
+        let mut reader = None;
+        let bench = Self::start(|lab| {
+            let (path, file) = fifo(lab)?;
+            reader = Some(file);
+            Ok(format!("2>{}", path.display()))
+        })?;
+        Ok((bench, reader.context("the pipe was opened")?))
+    }
+
+    /// Logs until lines are lost that were not lost before.
+    fn lose_lines(&self) -> Result<()> {
+        let lost = || Ok::<_, anyhow::Error>(status(&self.lb)?["log_lines_lost"].as_u64());
+        let before = lost()?;
         wait_for("lines are lost and counted", Duration::from_secs(30), || {
             self.lab.balancer(0).netns().enter(nonsense)??;
-            Ok(status(&self.lb)?["log_lines_lost"].as_u64() > Some(0))
+            Ok(lost()? > before)
         })?;
+        Ok(())
+    }
+
+    /// Logs until something is lost; meanwhile and afterwards all goes on.
+    fn serves_on(&mut self) -> Result<()> {
+        self.lose_lines()?;
         let metric = self.lb.metrics()?.value("pointsman_log_lines_lost_total", &[]);
         ensure!(metric > Some(0.0), "{metric:?}");
         fetch(&self.lab)?;
@@ -108,12 +127,7 @@ fn a_full_disk_under_the_log_costs_lines_only() -> Result<()> {
 
 #[test]
 fn a_reader_of_the_log_that_went_away_costs_lines_only() -> Result<()> {
-    let mut reader = None;
-    let mut bench = Bench::start(|lab| {
-        let (path, file) = fifo(lab)?;
-        reader = Some(file);
-        Ok(format!("2>{}", path.display()))
-    })?;
+    let (mut bench, reader) = Bench::start_with_pipe()?;
     drop(reader);
     bench.serves_on()?;
     bench.stops()
@@ -121,15 +135,9 @@ fn a_reader_of_the_log_that_went_away_costs_lines_only() -> Result<()> {
 
 #[test]
 fn a_reader_of_the_log_that_stalls_costs_lines_only() -> Result<()> {
-    let mut reader = None;
-    let mut bench = Bench::start(|lab| {
-        let (path, file) = fifo(lab)?;
-        reader = Some(file);
-        Ok(format!("2>{}", path.display()))
-    })?;
+    let (mut bench, mut reader) = Bench::start_with_pipe()?;
     bench.serves_on()?;
     // Once it reads again the log goes on, and says what is missing.
-    let mut reader = reader.context("it is open")?;
     let mut text = String::new();
     wait_for("the log says how much was lost", Duration::from_secs(10), || {
         let mut piece = vec![0; 1 << 16];
@@ -139,8 +147,8 @@ fn a_reader_of_the_log_that_stalls_costs_lines_only() -> Result<()> {
         sleep(Duration::from_millis(10));
         Ok(text.contains("lines of the log were lost"))
     })?;
-    // And now stall again: the end does not wait for it.
-    drop(text);
+    // The reader stalls again: the end does not wait for it.
+    bench.lose_lines()?;
     bench.stops()
 }
 
