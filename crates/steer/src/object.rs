@@ -118,7 +118,8 @@ fn failure(error: libbpf_rs::Error) -> SteerError {
 /// What the verifier objects to: its last words before the statistics that end its log.
 fn verdict(log: &[String]) -> Option<String> {
     let end = log.iter().position(|line| line.contains(VERIFIER_LOG_END))?;
-    let words = log[..end].iter().rev().find(|line| !line.starts_with("processed "));
+    let statistics = |line: &String| STATISTICS.iter().any(|begin| line.starts_with(begin));
+    let words = log[..end].iter().rev().find(|line| !statistics(line));
     Some(words.map_or("without a reason", String::as_str).trim().to_owned())
 }
 
@@ -152,6 +153,8 @@ const TAIL_LINES: usize = 20;
 
 /// `BPF_LOG_STATS`: how many instructions the verifier looked at, and for how long.
 const VERIFIER_STATISTICS: u32 = 4;
+/// How the lines begin that it adds.
+const STATISTICS: [&str; 3] = ["verification time ", "stack depth ", "processed "];
 
 /// `BPF_F_XDP_DEV_BOUND_ONLY`.
 const DEVICE_BOUND_ONLY: u32 = 1 << 6;
@@ -210,6 +213,8 @@ mod tests {
         let log = [
             "71: (0f) r4 += r5",
             words,
+            "verification time 27176 usec",
+            "stack depth 0",
             "processed 72 insns (limit 1000000) max_states_per_insn 0 total_states 5",
             "-- END PROG LOAD LOG --",
             "libbpf: failed to load object 'steer_bpf'",
