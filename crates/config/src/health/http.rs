@@ -1,22 +1,39 @@
 //! `http` and `https`.
 
-use control::health::{BodyPattern, HttpCheck, StatusSet};
+use control::health::{BodyPattern, CheckKind, HttpCheck, StatusSet};
 use regex::bytes::RegexBuilder;
 
+use super::kind::{Kind, PortUse};
 use super::{header, host, status, tls};
 use crate::diagnostic::Diagnostic;
 use crate::section::Section;
 use crate::source::Written;
 use crate::value::{Checked, Value};
 
+pub(super) const HTTP: Kind = Kind {
+    key: "http",
+    port: PortUse::Asked { usual: 80 },
+    connected: true,
+    steerable: true,
+    read: |section| section.table_or_true("http", plain).map(CheckKind::Http),
+};
+
+pub(super) const HTTPS: Kind = Kind {
+    key: "https",
+    port: PortUse::Asked { usual: 443 },
+    connected: true,
+    steerable: true,
+    read: |section| section.table_or_true("https", over_tls).map(CheckKind::Http),
+};
+
 /// `http`.
-pub(super) fn plain(section: &mut Section<'_>) -> Option<HttpCheck> {
+fn plain(section: &mut Section<'_>) -> Option<HttpCheck> {
     let host = section.optional("host", host::header);
     request(section, &host)
 }
 
 /// `https`: the same over TLS.
-pub(super) fn over_tls(section: &mut Section<'_>) -> Option<HttpCheck> {
+fn over_tls(section: &mut Section<'_>) -> Option<HttpCheck> {
     let host = section.optional("host", host::header);
     let tls = tls::read(section, &host);
     let request = request(section, &host);

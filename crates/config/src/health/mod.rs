@@ -3,7 +3,10 @@
 mod header;
 mod host;
 mod http;
+mod kind;
 mod payload;
+mod ping;
+mod script;
 mod status;
 mod times;
 mod tls;
@@ -14,16 +17,17 @@ use crate::diagnostic::Diagnostic;
 use crate::ports::Ports;
 use crate::section::Section;
 use crate::source::{Span, WithSpan, Written};
-use crate::value::{self, Checked, Value};
+use crate::value;
 
+use kind::{KINDS, Kind, PortUse};
 use times::RawTimes;
 
 /// A check as far as it could be read.
 #[derive(Debug)]
 pub(crate) struct RawCheck {
     pub(crate) header: Span,
-    /// Keys of [`KINDS`] that are written.
-    written: Vec<&'static str>,
+    /// Kinds whose keys are written.
+    written: Vec<&'static Kind>,
     /// What is asked, as far as it is right.
     kind: Option<CheckKind>,
     times: RawTimes,
@@ -40,8 +44,8 @@ impl RawCheck {
     pub(crate) fn read(section: &mut Section<'_>) -> Self {
         let check = Self {
             header: section.header().clone(),
-            written: KINDS.into_iter().filter(|kind| section.has(kind)).collect(),
-            kind: kind(section),
+            written: KINDS.into_iter().filter(|kind| section.has(kind.key)).collect(),
+            kind: read_kinds(section),
             times: RawTimes::read(section),
             rise: section.or("rise", 2, value::number(1..=100)),
             fall: section.or("fall", 3, value::number(1..=100)),
@@ -71,24 +75,21 @@ impl RawCheck {
             starts_up: self.starts_up?,
             port: self.port.if_right()?,
             target: self.target.or(ProbeTarget::Backend)?,
-            sentinel: self.sentinel.or(CONNECTED.contains(&self.only_kind()?))?,
+            sentinel: self.sentinel.or(self.only_kind()?.connected)?,
         })
     }
 
     /// A service of every port does not say which one to ask.
     pub(crate) fn without_port(&self, ports: &WithSpan<Ports>) -> Option<Diagnostic> {
-        let kind = self.only_kind().filter(|kind| !PORTLESS.contains(kind))?;
+        let Kind { key, port: PortUse::Asked { usual }, .. } = self.only_kind()? else {
+            return None;
+        };
         if ports.value != Ports::ANY || !self.port.is_absent() {
             return None;
         }
-        let message = format!("`{kind}` has no port to check");
+        let message = format!("`{key}` has no port to check");
         let error = Diagnostic::error(&self.header, message).with_label("needs `port`");
         let error = error.with_place(&ports.span, "the service has every port");
-        let usual = match kind {
-            "https" => 443,
-            "udp" => 53,
-            _ => 80,
-        };
         Some(error.with_help(format!("add `port = {usual}` below `[[service.health]]`")))
     }
 
@@ -103,7 +104,7 @@ impl RawCheck {
     }
 
     /// The kind, if one is written.
-    fn only_kind(&self) -> Option<&'static str> {
+    fn only_kind(&self) -> Option<&'static Kind> {
         match self.written.as_slice() {
             [kind] => Some(kind),
             _ => None,
@@ -113,72 +114,50 @@ impl RawCheck {
     fn not_one_kind(&self) -> Diagnostic {
         let message = match self.written.as_slice() {
             [first, second, ..] => {
-                format!("`[[service.health]]` has both `{first}` and `{second}`")
+                format!("`[[service.health]]` has both `{}` and `{}`", first.key, second.key)
             }
             _ => "`[[service.health]]` does not say what to ask".to_owned(),
         };
-        let help = "write one of `http`, `https`, `tcp`, `udp`, `ping` and `script`; \
-                    another check is another `[[service.health]]`";
+        let help = format!(
+            "write one of {}; another check is another `[[service.health]]`",
+            kind::list(|_| true)
+        );
         Diagnostic::error(&self.header, message).with_label("needs one kind").with_help(help)
     }
 
     /// Settings that a check of this kind cannot have.
-    fn misfits(&self, kind: &'static str) -> Vec<Diagnostic> {
+    fn misfits(&self, kind: &Kind) -> Vec<Diagnostic> {
+        let key = kind.key;
         let mut mistakes = Vec::new();
-        if let Some(port) = self.port.at().filter(|_| PORTLESS.contains(&kind)) {
-            let error = Diagnostic::error(&port.span, format!("a `{kind}` check has no port"));
-            let help = match kind {
-                "ping" => "remove `port`, or ask it with `tcp = {}`",
-                _ => "remove `port`, or give it to the program as an argument",
-            };
-            mistakes.push(error.with_label("cannot be asked").with_help(help));
+        if let (Some(port), PortUse::Portless { help }) = (self.port.at(), &kind.port) {
+            let error = Diagnostic::error(&port.span, format!("a `{key}` check has no port"));
+            mistakes.push(error.with_label("cannot be asked").with_help(*help));
         }
         let vip = self.target.at().filter(|target| target.value == ProbeTarget::Vip);
-        if let Some(target) = vip.filter(|_| kind == "script") {
-            let message = "a `script` check cannot have `target = \"vip\"`";
+        if let Some(target) = vip.filter(|_| !kind.steerable) {
+            let message = format!("a `{key}` check cannot have `target = \"vip\"`");
             let error = Diagnostic::error(&target.span, message);
             let error = error.with_label("what a program asks cannot be steered");
             mistakes.push(error.with_help("remove `target`, or use another kind of check"));
         }
         let sentinel = self.sentinel.at().filter(|sentinel| sentinel.value);
-        if let Some(sentinel) = sentinel.filter(|_| !CONNECTED.contains(&kind)) {
-            let message = format!("a `{kind}` check cannot have a sentinel");
+        if let Some(sentinel) = sentinel.filter(|_| !kind.connected) {
+            let message = format!("a `{key}` check cannot have a sentinel");
             let error = Diagnostic::error(&sentinel.span, message);
             let error = error.with_label("makes no connection that could be kept");
-            mistakes.push(error.with_help("remove it; `http`, `https` and `tcp` have one"));
+            let connected = kind::list(|kind| kind.connected);
+            mistakes.push(error.with_help(format!("remove it; {connected} have one")));
         }
         mistakes
     }
 }
 
-/// Reads every kind that is written; the first that is right.
-fn kind(section: &mut Section<'_>) -> Option<CheckKind> {
-    let kinds = [
-        section.table_or_true("http", http::plain).map(CheckKind::Http),
-        section.table_or_true("https", http::over_tls).map(CheckKind::Http),
-        section.table_or_true("tcp", payload::tcp).map(CheckKind::Tcp),
-        section.table_or_true("udp", payload::udp).map(CheckKind::Udp),
-        section.read("ping", only_true).map(|_| CheckKind::Ping),
-        section.read("script", value::argv).map(|argv| CheckKind::Script(argv.value)),
-    ];
-    kinds.into_iter().flatten().next()
+/// Reads every kind that is written, so that the mistakes of all are reported; returns the first
+/// that is right.
+fn read_kinds(section: &mut Section<'_>) -> Option<CheckKind> {
+    let read: Vec<_> = KINDS.into_iter().map(|kind| (kind.read)(section)).collect();
+    read.into_iter().flatten().next()
 }
-
-fn only_true(value: &Value<'_>) -> Checked<()> {
-    if value::boolean(value)? {
-        return Ok(());
-    }
-    let error = value.error(format!("`{}` cannot be false", value.key));
-    Err(vec![error.with_label("asks nothing").with_help("write `true`, or remove it")])
-}
-
-const KINDS: [&str; 6] = ["http", "https", "tcp", "udp", "ping", "script"];
-
-/// Kinds that make a connection, which the sentinel can keep.
-const CONNECTED: [&str; 3] = ["http", "https", "tcp"];
-
-/// Kinds that ask no port.
-const PORTLESS: [&str; 2] = ["ping", "script"];
 
 const STARTS: &[(&str, bool)] = &[("down", false), ("up", true)];
 

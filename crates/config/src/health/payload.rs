@@ -1,20 +1,37 @@
 //! `tcp` and `udp`: what is sent and what must come back, as text or as hex digits.
 
-use control::health::{TcpCheck, UdpCheck};
+use control::health::{CheckKind, TcpCheck, UdpCheck};
 
+use super::kind::{Kind, PortUse};
 use crate::diagnostic::Diagnostic;
 use crate::section::Section;
 use crate::value::{Checked, Value};
 
+pub(super) const TCP: Kind = Kind {
+    key: "tcp",
+    port: PortUse::Asked { usual: 80 },
+    connected: true,
+    steerable: true,
+    read: |section| section.table_or_true("tcp", tcp).map(CheckKind::Tcp),
+};
+
+pub(super) const UDP: Kind = Kind {
+    key: "udp",
+    port: PortUse::Asked { usual: 53 },
+    connected: false,
+    steerable: true,
+    read: |section| section.table_or_true("udp", udp).map(CheckKind::Udp),
+};
+
 /// `tcp`.
-pub(super) fn tcp(section: &mut Section<'_>) -> Option<TcpCheck> {
+fn tcp(section: &mut Section<'_>) -> Option<TcpCheck> {
     let send = bytes(section, "send", "send_hex");
     let expect = bytes(section, "expect", "expect_hex");
     Some(TcpCheck { send: send?, expect: expect? })
 }
 
 /// `udp`.
-pub(super) fn udp(section: &mut Section<'_>) -> Option<UdpCheck> {
+fn udp(section: &mut Section<'_>) -> Option<UdpCheck> {
     let payload = bytes(section, "payload", "payload_hex");
     let expect = bytes(section, "expect", "expect_hex");
     if payload.as_ref().is_some_and(Vec::is_empty) {
