@@ -14,7 +14,7 @@
 //! | `object` | the compiled program and libbpf's log |
 //! | `link` | the system calls that libbpf-rs does not offer |
 //! | `foreign` | who else has a program on the interface |
-//! | `trial` | [`Trial`]: the program without an interface, for tests |
+//! | `trial` | `Trial`: the program without an interface, for tests |
 //! | `error` | [`SteerError`] |
 //!
 //! Nothing here is pinned: program, maps and attachment go when the process goes, however it ends.
