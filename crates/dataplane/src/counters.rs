@@ -90,7 +90,7 @@ pub struct Totals {
     /// Frames whose checksum the sender had left to a card and the worker finished: no part of the
     /// equation.
     pub checksums_finished: Counter,
-    /// Resets that nobody asked for put on the TX ring: no part of the equation.
+    /// Unsolicited resets put on the TX ring: no part of the equation.
     pub originated: Counter,
     /// The same that the TX ring refused.
     pub originated_lost: Counter,
@@ -122,7 +122,7 @@ pub struct BackendCounters {
     pub unproven: Gauge,
     /// New connections tried: SYNs, but for the retransmissions that were recognised.
     pub attempts: Counter,
-    /// Resets to its clients on its behalf, as answers and unasked: also those that could not be
+    /// Resets to its clients on its behalf, as answers and unasked: also the ones that could not be
     /// written or that the TX ring refused.
     pub resets: Counter,
 }

@@ -21,7 +21,7 @@ pub struct Handshakes {
 /// Where a worker notes them. Single writer (the worker), any number of readers.
 #[derive(Debug, Default)]
 pub(crate) struct HandshakeWatch {
-    /// [`Waiting`] each; 0: nobody waits here.
+    /// [`Waiting`] each; 0: no client waits here.
     waiting: [AtomicU64; 2],
     /// In nanoseconds; 0: never.
     completed: AtomicU64,
@@ -47,7 +47,7 @@ impl HandshakeWatch {
         true
     }
 
-    /// A handshake of the backend completed: nobody has reason to wait any more.
+    /// A handshake of the backend completed: no client has reason to wait any more.
     pub(crate) fn complete(&self, now: Tick) {
         self.completed.store(now.as_nanos().max(1), Relaxed);
         for slot in &self.waiting {
@@ -94,7 +94,7 @@ impl Waiting {
     }
 }
 
-/// Long after whoever waits was noticed, and longer than a client takes for its second SYN.
+/// Long after a waiting client was noticed, and longer than a client takes for its second SYN.
 const STALE: Duration = Duration::from_secs(3);
 
 const TAG_BITS: u32 = 24;

@@ -39,7 +39,7 @@ use crate::tick::Tick;
 /// compare-and-exchange from the value that was read before the set was searched: of several that
 /// publish the same key at once one succeeds, and the others search again. A choice that has to
 /// give way is first copied over the oldest other word, then the moves are counted, then it is
-/// overwritten: whoever missed it in both places sees another count and searches again.
+/// overwritten: a reader that missed it in both places sees another count and searches again.
 #[derive(Debug)]
 pub struct PendingTable {
     sets: Box<[Set]>,
@@ -162,7 +162,7 @@ impl PendingTable {
         }
     }
 
-    /// Choices are good for another time from now on, those that are there as well.
+    /// Choices are good for another time from now on, existing ones as well.
     pub fn set_half_open(&self, half_open: Duration) {
         self.lifetime.store(units(half_open), Relaxed);
     }

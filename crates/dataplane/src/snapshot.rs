@@ -64,7 +64,7 @@ pub struct Service {
     pub hash: HashInput,
     /// Chooses among the backends that may take new sources.
     pub scheduler: Scheduler,
-    /// Whether a client that nobody can take is told so (TCP reset, ICMP port unreachable).
+    /// Whether a client is rejected where no backend can take it (TCP reset, ICMP port unreachable).
     pub reject: bool,
 }
 

@@ -388,7 +388,7 @@ pub struct Service {
     /// Whether the fallback takes new sources.
     #[serde(default)]
     pub fallback_active: bool,
-    /// Backends, as configured; then the fallback; then those that were removed from the
+    /// Backends, as configured; then the fallback; then the ones removed from the
     /// configuration and still have flows.
     pub backends: Vec<Backend>,
 }
@@ -431,7 +431,7 @@ pub struct Backend {
     pub unproven: u64,
     /// Persistence templates that name it.
     pub templates: u64,
-    /// Flows entered: TCP connections that it answered, those that came midway or from another queue,
+    /// Flows entered: TCP connections that it answered, ones that came midway or from another queue,
     /// and UDP flows.
     pub connections: u64,
     /// Frames forwarded.
@@ -441,7 +441,7 @@ pub struct Backend {
     /// New TCP connections tried: SYNs, but for the retransmissions that were recognised.
     #[serde(default)]
     pub handshakes_attempted: u64,
-    /// Resets to its clients on its behalf, as answers and unasked: also those that could not be
+    /// Resets to its clients on its behalf, as answers and unasked: also the ones that could not be
     /// written or that the transmit ring refused.
     #[serde(default)]
     pub resets: u64,

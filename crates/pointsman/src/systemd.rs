@@ -1,4 +1,4 @@
-//! What systemd is told: that the loops run, what is waited for, and that all threads are alive.
+//! What is reported to systemd: that the loops run, what is waited for, and that all threads are alive.
 //!
 //! A message is never waited for, unlike in the crate `sd-notify`, which is used for the rest: when
 //! systemd does not read, it is sent at the next turn.
@@ -43,7 +43,7 @@ impl Systemd {
         Self { socket, watchdog, ready: false, shown: String::new(), alarmed: false }
     }
 
-    /// Whether there is anybody to be told.
+    /// Whether there is a service manager.
     pub fn is_there(&self) -> bool {
         self.socket.is_some()
     }

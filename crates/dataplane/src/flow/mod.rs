@@ -3,7 +3,7 @@
 //! Owns the entries and their states. It chooses no backend, and knows templates only by name:
 //! what an ended flow means to the persistence table is the forwarder's business, which is told of
 //! each end exactly once. A SYN makes no entry (half-open choices live in the pending table), so a
-//! flood of them pushes nobody out.
+//! flood of them pushes no proven flow out.
 #![cfg_attr(
     not(test),
     deny(

@@ -1,4 +1,4 @@
-//! Flows whose backend is gone, and whose clients are to be told.
+//! Flows whose backend is gone, and whose clients are to get a reset.
 
 use crate::addr::Mac;
 use crate::key::FlowKey;
@@ -26,7 +26,7 @@ pub struct Orphan {
 
 impl FlowTable {
     /// The first flow in a bucket, if there is one, whose backend is one of those that are `gone`,
-    /// and whose client can be told: it is TCP, lives, is not expired, and its frames had no VLAN
+    /// and whose client can get a reset: it is TCP, lives, is not expired, and its frames had no VLAN
     /// tag.
     pub fn orphan(
         &self,

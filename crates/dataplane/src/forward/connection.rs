@@ -407,7 +407,7 @@ impl Forwarder {
     ) -> Option<Membership> {
         let (key, prefix_len) = matched.template?;
         let timeout = matched.service.persistence?.timeout;
-        // A template whose backend takes nobody new gives way to the new choice.
+        // A template whose backend takes no new sources gives way to the new choice.
         let persistence = &self.shared.persistence;
         let old = persistence.get(&key, ctx.now).map(|template| template.backend);
         let replace = old.is_some_and(|old| matched.gives_way(ctx.snapshot, old));

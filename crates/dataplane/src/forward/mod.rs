@@ -427,7 +427,7 @@ impl Forwarder {
         flows.clear(now, &mut |ended| end_flow(shared, counters, now, &ended));
     }
 
-    /// A flow that moved here from another worker, which should forget it; each is told once.
+    /// A flow that moved here from another worker, which should forget it; each is announced once.
     #[inline]
     pub fn next_moved(&mut self) -> Option<FlowKey> {
         self.moved.pop()

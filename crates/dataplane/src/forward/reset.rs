@@ -1,8 +1,8 @@
-//! Clients that are told: of a backend that is gone, and that nobody can serve them.
+//! Resets to clients: of a backend that is gone, and where no backend can serve them.
 //!
 //! Three ways: a reset as the answer to a segment for a backend that is down, the same without
-//! having been asked (who downloads may never send anything again), and an answer to whoever wants
-//! to connect where no backend is left. All are bounded in rate, so that nobody is flooded with
+//! having been asked (a downloading client may never send again), and an answer to a client that wants
+//! to connect where no backend is left. All are bounded in rate, so that no host is flooded with
 //! answers to forged packets, and nothing is sent without the lease.
 
 use std::time::Duration;
@@ -64,7 +64,7 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// Through a table for `capacity` flows: fast enough for all of them to be told within a
+    /// Through a table for `capacity` flows: fast enough for all of them to get theirs within a
     /// second.
     pub(super) fn new(capacity: usize) -> Self {
         let flows = u32::try_from(capacity.max(1)).unwrap_or(u32::MAX);
@@ -126,7 +126,7 @@ impl Forwarder {
         drop_for(unreachable_for(next_hop))
     }
 
-    /// Nobody can take a new connection.
+    /// No backend can take a new connection.
     pub(super) fn turn_away(
         &mut self,
         ctx: &BurstContext<'_>,
@@ -155,7 +155,7 @@ impl Forwarder {
     /// `send` gets a whole frame for this worker's port and returns whether it took it; if not, it
     /// gets it again at the next call. Frames go to where the client's came from when the flow was
     /// entered, or last changed its state. Flows whose frames have VLAN tags are left out, and so
-    /// are those that the client has closed: they get theirs as an answer.
+    /// are the ones that the client has closed: they get theirs as an answer.
     #[inline]
     pub fn reset_flows(
         &mut self,

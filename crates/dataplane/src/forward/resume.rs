@@ -145,7 +145,7 @@ impl Forwarder {
         if let Some(own) = self.shared.pending.find(matched.connection, ctx.now) {
             let history = match template {
                 _ if own.held => History::Held,
-                // A SYN passed over the template of a backend that took nobody new: so does its ACK.
+                // A SYN passed over the template of a backend that took no new sources: so does its ACK.
                 Some(template) if template != own.backend => History::Detour,
                 _ => History::Pending,
             };

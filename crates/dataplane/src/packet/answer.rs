@@ -45,7 +45,7 @@ pub fn answer(buffer: &mut [u8], len: usize, own: Mac) -> Option<usize> {
     link_len.checked_add(answer_len)
 }
 
-/// Who is to get an answer to a frame from `src` to `dst`; `None` if nobody is: one of the two is
+/// The receiver of an answer to a frame from `src` to `dst`; `None` without one: one of the two is
 /// no host, or the frame came from or to a group of stations.
 pub(super) fn asker(frame: &[u8], src: Addr, dst: Addr) -> Option<Mac> {
     let to = Mac(*frame.first_chunk::<6>()?);
@@ -113,7 +113,7 @@ fn advertise(room: &mut [u8], own: Mac, link_source: Mac) -> Option<(Mac, usize)
 }
 
 /// RFC 792 and RFC 1122 §3.2.2.6. IP options are blanked: record-route and source-route would have
-/// to be rewritten, and nobody is owed that.
+/// to be rewritten, which no host has to do.
 fn answer_echo_v4(room: &mut [u8]) -> Option<()> {
     let header_len = usize::from(room.first()? & 0xf) << 2;
     let (header, message) = room.split_at_mut_checked(header_len)?;

@@ -33,7 +33,7 @@ pub fn reset(buffer: &mut [u8], len: usize, own: Mac) -> Option<usize> {
     link_len.checked_add(written)
 }
 
-/// A reset that nobody asked for, to end the client's flow `key`: `seq` is the client's last
+/// An unsolicited reset, to end the client's flow `key`: `seq` is the client's last
 /// acknowledgment number. Returns how many bytes of `buffer` it takes, at most
 /// [`RESET_LEN`]; `None` when they are not there.
 pub fn write_reset(buffer: &mut [u8], key: &FlowKey, seq: u32, to: Mac, own: Mac) -> Option<usize> {

@@ -289,7 +289,7 @@ fn of_several_choices_at_once_one_wins() {
 }
 
 /// While other workers make choices give way in the same sets all the time, a choice that is young
-/// enough to stay is seen by whoever looks for it.
+/// enough to stay is found by every search for it.
 #[test]
 fn moving_a_choice_never_hides_it() {
     const CHURN: u32 = 300_000;

@@ -381,7 +381,7 @@ const fn high64(bits: u128) -> u64 {
     (bits >> 64) as u64
 }
 
-/// SipHash-1-3 under a secret key: which templates share a bucket is nobody's choice.
+/// SipHash-1-3 under a secret key: no sender can choose which templates share a bucket.
 #[derive(Clone, Copy, Debug)]
 struct Keyed(u64, u64);
 

@@ -35,7 +35,7 @@ enum Event {
     Join,
     /// A flow is picked up from its middle.
     Attach,
-    /// A member's life ends; it may be told of late, after later events.
+    /// A member's life ends; its end may be reported late, after later events.
     End,
     /// A packet trails an end.
     Touch,

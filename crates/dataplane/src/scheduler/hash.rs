@@ -2,7 +2,7 @@
 //!
 //! SipHash-1-3 with keys that are published here: two nodes must agree without talking. Whoever
 //! knows the keys can pick sources that share a backend, which hashing of addresses cannot prevent
-//! anyway; nobody can make them collide in a table, as those are keyed per start.
+//! anyway; no sender can make them collide in a table, as those are keyed per start.
 
 use std::hash::Hasher;
 

@@ -24,7 +24,7 @@ impl LeastConnections {
     }
 }
 
-/// The member with the least load per weight of those that are looked at: all of up to
+/// The member with the least load per weight of the ones looked at: all of up to
 /// [`SAMPLES`], and of more as many, spread evenly over the list and one further with each choice,
 /// and the best one that earlier choices left (Mitzenmacher, Prabhakar, Shah: "Load Balancing with
 /// Memory", FOCS 2002). So a choice costs the same whatever the number of members, and one that

@@ -158,7 +158,7 @@ impl Walk {
     }
 }
 
-/// The entries that nobody took: one bit each, which stay in the first-level cache.
+/// The entries that are free: one bit each, which stay in the first-level cache.
 struct Free(Vec<u64>);
 
 impl Free {

@@ -11,7 +11,7 @@
 //!
 //! Nothing but this process' probes has such a mark, so nothing else is routed differently. The
 //! last route stays when the interface goes, so that a probe never takes a way of its own choice.
-//! The rule is made first and removed last: whoever finds one, left by a process that was killed,
+//! The rule is made first and removed last: a process that finds one, left by one that was killed,
 //! knows by it what else to remove.
 
 use std::collections::BTreeMap;

@@ -55,7 +55,7 @@ impl Http {
     /// Makes the request.
     ///
     /// # Errors
-    /// A method, path or header that is none.
+    /// An invalid method, path or header.
     pub(super) fn new(
         check: &HttpCheck,
         asked: SocketAddr,

@@ -18,7 +18,7 @@ use super::sentinel;
 use super::statistics::Durations;
 use crate::clock;
 
-/// Tells members apart, also from those that were there before.
+/// Tells members apart, also from former ones.
 pub(super) type Id = u64;
 
 /// A backend.
@@ -94,7 +94,7 @@ pub(super) struct Times {
 }
 
 impl Member {
-    /// A backend that nobody has said a way to.
+    /// A backend whose egress is not known yet.
     pub(super) fn new(
         id: Id,
         (service, backend): (&Service, &Backend),
@@ -224,7 +224,7 @@ impl Member {
             let (sender, id) = (self.events.clone(), self.id);
             let task = tokio::spawn(async move {
                 sentinel::watch(rest).await;
-                // Fails when nobody is interested any more.
+                // Fails when the receiver is gone.
                 let _ = sender.send(Event { id, what: What::Lost(probe.serial) });
             });
             slot.sentinel = Some((probe.serial, Task(task)));
@@ -266,7 +266,7 @@ impl Report {
         self.sent = true;
         let times = Times { took, late: self.late };
         let what = What::Ended { probe: self.probe, outcome, times, beside: self.beside };
-        // Fails when nobody is interested any more.
+        // Fails when the receiver is gone.
         let _ = self.sender.send(Event { id: self.id, what });
     }
 }

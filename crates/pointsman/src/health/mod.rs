@@ -172,7 +172,7 @@ impl Health {
         }
     }
 
-    /// A backend that is down for flapping alone may come up: nobody else of its service is.
+    /// A backend that is down for flapping alone may come up: no other backend of its service is.
     pub fn release(&mut self, service: &str, address: IpAddr, now: Tick) {
         if let Some(id) = self.id(service, address)
             && let Some(member) = self.members.get_mut(&id)

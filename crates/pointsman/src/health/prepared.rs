@@ -30,9 +30,9 @@ pub struct Egress {
 /// Whether there is a way to a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reachability {
-    /// Nobody has said yet: probes wait.
+    /// Not known yet: probes wait.
     Unknown,
-    /// There is none.
+    /// Not reachable.
     Gone,
     /// This one, and when it was found: a link that went down took its routes along.
     Via(Egress, Tick),
@@ -202,7 +202,7 @@ async fn way(reachability: &mut watch::Receiver<Reachability>) -> Result<(Egress
         .as_deref()
     {
         Ok(Reachability::Via(way, found)) => Ok((way.clone(), *found)),
-        // Whoever knew is gone, and so is whoever asks.
+        // The sender is gone, and soon this task as well.
         Ok(Reachability::Unknown | Reachability::Gone) | Err(_) => Err(no_way()),
     }
 }

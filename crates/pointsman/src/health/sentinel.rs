@@ -10,7 +10,7 @@ pub(super) async fn watch(rest: Rest) {
     match rest.stream {
         Stream::Plain(mut stream) => swallow(&mut stream, most).await,
         // Nothing is decrypted any more: most of what TLS says by itself is no data, and the work that
-        // it makes would have no bound. Whoever says close_notify closes, too.
+        // it makes would have no bound. A server that says close_notify closes, too.
         Stream::Tls(stream) => swallow(&mut stream.into_inner().0, most + RECORDS).await,
     }
 }

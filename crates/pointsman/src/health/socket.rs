@@ -50,7 +50,7 @@ pub(super) async fn connect(target: &Target) -> Result<TcpStream, Failure> {
 pub(super) struct Datagrams(UdpSocket);
 
 impl Datagrams {
-    /// Opens and connects it. ICMP errors are reported, those that a connected socket usually does
+    /// Opens and connects it. ICMP errors are reported, also the ones that a connected socket usually does
     /// not hear of included.
     pub(super) fn connect(
         target: &Target,

@@ -60,7 +60,7 @@ pub(super) struct Device {
     pub(super) received_before: u64,
     /// Whether frames for active VIPs come in on queues without a socket.
     pub(super) unbound: UnboundWatch,
-    /// The mode that is left of those that the configuration allows, after faster ones failed on
+    /// The mode that is left of the modes that the configuration allows, after faster ones failed on
     /// this very device.
     pub(super) slowest: Option<ReceiveMode>,
     /// How often a faster mode failed.
@@ -82,7 +82,7 @@ pub(super) struct Gained {
     address: bool,
 }
 
-/// How long a queue that another socket holds is tried for: at start, when nobody else asks again,
+/// How long a queue that another socket holds is tried for: at start, when nothing else asks again,
 /// and later, when the next attempt is a second away and a worker must not be silent for long.
 const PATIENCE_AT_START: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_millis(200);

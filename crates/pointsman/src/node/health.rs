@@ -55,7 +55,7 @@ impl Node {
         }
     }
 
-    /// Where nobody is left, a backend that is only held down is better than nobody.
+    /// Where no backend is left, one that is only held down is better than none.
     pub(super) fn release_held(&mut self, now: Tick) {
         let Some(health) = &mut self.health else { return };
         for (service, address) in self.controller.unreferenced_addresses() {
@@ -68,7 +68,7 @@ impl Node {
         let Some(health) = &mut self.health else { return };
         for (service, address, slot) in self.controller.checked() {
             let workers = || self.pool.iter().map(|(_, handle)| handle.counters.handshakes(slot));
-            // Nearly nobody waits for long: only then is it worth looking up since when it is up.
+            // Hardly any client waits for long: only then is it worth looking up since when it is up.
             if !unanswered(workers(), Tick::default(), now) {
                 continue;
             }

@@ -76,7 +76,7 @@ impl Hooks {
         }
     }
 
-    /// Starts some of those that wait.
+    /// Starts waiting hooks, as many as may run.
     fn start(&mut self, now: Tick) {
         for _ in 0..MOST_STARTED {
             if self.running.len() >= MOST_RUNNING {
@@ -100,14 +100,14 @@ impl Hooks {
         }
     }
 
-    /// Takes note of those that ended, kills those that hang, and starts others.
+    /// Takes note of ended hooks, kills hanging ones, and starts others.
     pub(super) fn turn(&mut self, now: Tick) {
         self.reap(now);
         self.start(now);
         self.leftovers.turn(now);
     }
 
-    /// Has those that wait and those that run come to their end, within `limit`.
+    /// Has waiting and running hooks come to their end, within `limit`.
     pub(super) async fn finish(&mut self, limit: Duration) {
         let deadline = clock::now() + limit;
         while !self.is_idle() {

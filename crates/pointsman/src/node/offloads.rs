@@ -119,7 +119,7 @@ impl Drop for Offloads {
     }
 }
 
-/// Those that are on and can be switched off.
+/// Offloads that are on and can be switched off.
 fn to_switch(names: &[&'static str], state: impl Fn(&str) -> Option<Feature>) -> Vec<&'static str> {
     let on = |name: &&&str| state(name).is_some_and(|feature| feature.active && !feature.fixed);
     names.iter().filter(on).copied().collect()

@@ -31,7 +31,7 @@ impl Node {
                 info!(%service, %backend, from, to, "{change}");
             }
         }
-        // A suspicion is no news for people: whoever can send two SYNs can raise one.
+        // A suspicion is no news for people: any host that can send two SYNs can raise one.
         let decided = matches!(change.to, BackendState::Up | BackendState::Down);
         if let Some((notify, mut environment)) = self.notify_of(service, to).filter(|_| decided) {
             environment.extend([

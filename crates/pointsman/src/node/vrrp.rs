@@ -23,7 +23,7 @@ use crate::vrrp::{
     AdvertSocket, Command, EventKind, Instance, InstanceEvent, LocalEndpoint, SyncGroup, VrrpLoop,
 };
 
-/// The VRRP thread and what it is told.
+/// The VRRP thread and the state that commands to it are made from.
 #[derive(Debug)]
 pub(super) struct Vrrp {
     pub(super) thread: VrrpLoop,
@@ -97,7 +97,7 @@ impl Vrrp {
         }
     }
 
-    /// Corrects what events told: one may have found no room.
+    /// Corrects what was learnt from events: one may have found no room in the queue.
     pub(super) fn look_at_owners(&mut self) {
         let reports = self.thread.reports();
         for (member, report) in self.members.iter_mut().zip(&reports) {
@@ -403,7 +403,7 @@ impl Node {
     }
 }
 
-/// Waits for news of the VRRP thread; for ever where there is none.
+/// Waits for events of the VRRP thread; for ever without a VRRP thread.
 pub(super) async fn wait_for_events(wakeup: Option<&UnixStream>) {
     let Some(wakeup) = wakeup else { return std::future::pending().await };
     if wakeup.readable().await.is_ok() {

@@ -125,7 +125,7 @@ fn show_peer(peer: &Peer, now: Instant) -> VrrpPeer {
     }
 }
 
-/// Those that happened; the metric lists every state with every reason.
+/// The transitions that happened; the metric lists every state with every reason.
 fn transitions(counters: &Counters) -> Vec<VrrpTransitions> {
     let mut list = Vec::new();
     for (state, row) in StateName::ALL.iter().zip(&counters.transitions) {

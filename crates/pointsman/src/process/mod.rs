@@ -41,7 +41,7 @@ pub(crate) struct Program {
     run: Run,
 }
 
-/// How this daemon deals with what its programs leave behind; there is none in unit tests.
+/// How this daemon deals with what its programs leave behind; not set in unit tests.
 #[derive(Debug)]
 struct Sweeper {
     ended: Sender<sweep::Ended>,

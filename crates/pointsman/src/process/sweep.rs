@@ -56,7 +56,7 @@ pub(super) fn start(inbox: Receiver<Ended>) -> io::Result<()> {
     Builder::new().name("sweep".into()).spawn(sweep).map(drop)
 }
 
-/// Those that ended by now, or soon after.
+/// Programs that ended by now, or soon after.
 fn gather(inbox: &Receiver<Ended>, first: Ended) -> BTreeSet<u64> {
     let deadline = Instant::now() + LAZILY;
     let mut runs = BTreeSet::from([first.run]);

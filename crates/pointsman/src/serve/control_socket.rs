@@ -46,7 +46,7 @@ pub struct Resign {
     pub for_ms: u64,
 }
 
-/// What it is told.
+/// Requests to it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Answer {
     /// [`VERSION`].
@@ -271,7 +271,7 @@ fn panic_at(name: &Value) -> Result<Value, String> {
 /// Asks a running daemon, blocking.
 ///
 /// # Errors
-/// `NotRunning` when nobody answers; the daemon's own error otherwise.
+/// `NotRunning` when no daemon answers; the daemon's own error otherwise.
 pub fn ask(path: &Path, verb: &str) -> Result<Value, AskError> {
     ask_with(path, verb, Value::Null)
 }
@@ -305,7 +305,7 @@ pub fn ask_with(path: &Path, verb: &str, arguments: Value) -> Result<Value, AskE
 /// Why a daemon could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// Nobody listens.
+    /// No daemon listens.
     #[error(
         "no pointsman answers on {0}: {1}; is `pointsman run` running, and is this its [control] socket?"
     )]

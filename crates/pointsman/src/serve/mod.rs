@@ -17,7 +17,7 @@ pub enum Query {
     /// The state.
     Status(oneshot::Sender<Status>),
     /// Give the VIPs of an instance (`None`: of all) to another node, and do not take them back
-    /// for so long. Answered with the instances that were told, or why none was.
+    /// for so long. Answered with the instances that resign, or why none does.
     Resign(Option<String>, Duration, oneshot::Sender<Result<Vec<String>, String>>),
 }
 

@@ -179,7 +179,7 @@ impl SyncGroup {
         }
     }
 
-    /// Takes what other stations say about the VIPs. Without the lease it is none of our business,
+    /// Takes what other stations say about the VIPs. Without the lease it does not matter,
     /// and is taken all the same: it must not be there any more when we have it.
     fn watch_claims(&mut self, buffer: &mut [u8], ctx: &mut ThreadContext) {
         for at in 0..self.members.len() {

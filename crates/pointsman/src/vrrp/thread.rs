@@ -286,7 +286,7 @@ impl Thread {
         for group in self.groups.iter().flatten() {
             group.show(&mut self.ctx);
         }
-        // Whoever holds it copies some kilobytes; the next turn is soon enough.
+        // The holder copies some kilobytes; the next turn is soon enough.
         if let Ok(mut reports) = self.shared.reports.try_lock() {
             reports.copy_from_slice(&self.ctx.reports);
         }

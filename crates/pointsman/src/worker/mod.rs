@@ -71,7 +71,7 @@ impl Worker {
     }
 
     /// One burst: takes what came, decides, sends. Returns how much it did: frames and messages, and
-    /// what it looked at for clients to be told that their backend is lost.
+    /// what it looked at for resets to clients whose backend is lost.
     pub fn turn<R: Rings>(
         &mut self,
         port: &mut Port<R>,
@@ -267,7 +267,7 @@ impl Worker {
         }
     }
 
-    /// Sends resets that nobody asked for. They are no part of what was received, so they are
+    /// Sends unsolicited resets. They are no part of what was received, so they are
     /// flushed and booked by themselves, after all that was.
     fn reset_flows<R: Rings>(
         &mut self,
@@ -276,7 +276,7 @@ impl Worker {
         snapshot: &Snapshot,
         leases: &[AtomicU64],
     ) -> usize {
-        // What waits on the ring goes first: with the link down, nobody is told for nothing.
+        // What waits on the ring goes first: with the link down, no reset is made in vain.
         if port.kick_pending() {
             return 0;
         }

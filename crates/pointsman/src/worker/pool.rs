@@ -153,7 +153,7 @@ impl Pool {
         }
     }
 
-    /// A worker whose thread ended although nobody told it to.
+    /// A worker whose thread ended without a command to.
     pub fn failed_worker(&self) -> Option<WorkerId> {
         self.workers.iter().find(|(_, handle)| handle.thread.is_finished()).map(|(id, _)| *id)
     }
@@ -235,7 +235,7 @@ pub fn usable_cpus() -> Vec<u32> {
         .collect()
 }
 
-/// A seed nobody can guess: hash-flooding must not work.
+/// A seed that cannot be guessed: hash-flooding must not work.
 pub fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0u8)

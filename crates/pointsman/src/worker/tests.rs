@@ -131,7 +131,7 @@ impl Rig {
         taken
     }
 
-    /// Everyone, until nobody finds anything to do.
+    /// All workers, until none finds anything to do.
     fn settle(&mut self) {
         for _ in 0..1000 {
             let taken: usize = (0..self.seats.len()).map(|at| self.turn(at)).sum();

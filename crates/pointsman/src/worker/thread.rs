@@ -43,7 +43,7 @@ pub struct WorkerThread {
     pub mailbox: Arc<Mailbox>,
     /// Readable when it should wake up.
     pub wake: Arc<OwnedFd>,
-    /// What it is told.
+    /// Commands to it.
     pub commands: Receiver<WorkerCommand>,
     /// What it tells.
     pub reports: UnboundedSender<WorkerEvent>,
@@ -113,7 +113,7 @@ const BEAT: Duration = Duration::from_millis(50);
 const SPIN: Duration = Duration::from_micros(50);
 
 impl WorkerThread {
-    /// Runs until told to stop.
+    /// Runs until the command to stop.
     pub fn run(mut self) {
         priority::lower();
         if let Some(cpu) = self.cpu {

@@ -1,4 +1,4 @@
-//! What makes a flow a connection, and what becomes of one that is none.
+//! What makes a flow a connection, and what becomes of other flows.
 
 use super::*;
 

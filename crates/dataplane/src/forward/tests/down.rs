@@ -355,7 +355,7 @@ fn frames_for_a_backend_that_is_down_are_dropped_if_told_so() {
     }
     assert_eq!(node.send(1, client().from(2).ack()), down, "as the template says");
     assert!(node.tell(0).is_empty());
-    // Back again: whoever waited goes on.
+    // Back again: waiting clients go on.
     node.health(backend, Health::Up);
     assert_eq!(node.to(1, client().from(2).ack()), backend);
     node.check_equation();

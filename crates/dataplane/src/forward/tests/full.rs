@@ -72,7 +72,7 @@ fn ended_connections_make_room() {
     }
 }
 
-/// A client that has closed its half and goes on to read is not cut off by those that come after.
+/// A client that has closed its half and goes on to read is not cut off by later ones.
 #[test]
 fn a_half_closed_download_outlives_its_entry() {
     for kind in EVERY_SCHEDULER {

@@ -256,7 +256,7 @@ pub(super) enum Health {
     Doubted,
     /// Down, and its flows stay.
     Kept,
-    /// Down, and its clients are told.
+    /// Down, and its clients get resets.
     Reset,
     /// Down, and its frames are dropped.
     Discarded,
@@ -391,7 +391,7 @@ impl Node {
         });
     }
 
-    /// Turns of a worker until it has told everyone; the frames that it sends.
+    /// Turns of a worker until all resets are sent; the frames that it sends.
     pub(super) fn tell(&mut self, worker: usize) -> Vec<Vec<u8>> {
         let mut sent = Vec::new();
         let forwarder = &mut self.workers[worker];

@@ -260,7 +260,7 @@ fn without_weight_flows_stay_and_sources_go() {
     // The old flow's end is nothing to the new template.
     assert_eq!(node.to(1, client.from(1).fin()), backend);
     assert_eq!(node.live_flows(client), Some(1));
-    // Nobody is left on the drained backend.
+    // No flow is left on the drained backend.
     node.pass(120);
     assert_eq!((node.active(backend), node.inactive(backend)), (0, 0));
     node.check_equation();

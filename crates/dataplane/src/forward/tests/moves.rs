@@ -44,7 +44,7 @@ fn a_moved_flow_is_let_go_where_it_was() {
     assert_eq!(node.live_flows(client), None);
 }
 
-/// Whoever moves between its last data and its FIN ends all the same.
+/// A flow that moves between its last data and its FIN ends all the same.
 #[test]
 fn a_flow_that_moves_with_its_last_packet_ends() {
     for last in [Client::fin, Client::rst] {

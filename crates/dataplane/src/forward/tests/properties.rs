@@ -158,7 +158,7 @@ impl Model {
         } else if let Some((_, until)) = self.connections.get_mut(&(client, port))
             && now < *until
         {
-            // Those that were not opened by the book are owed less.
+            // Less is promised to connections that were not opened by the book.
             *until = (*until).max(now + HALF_OPEN);
         }
         let Some(source) = self.sources.get_mut(&client) else { return };
@@ -260,7 +260,7 @@ impl Run {
             Health::Kept => self.model.let_go(slot),
             Health::Reset | Health::Discarded => self.model.lose(slot),
         }
-        // Some workers are told of it later.
+        // Some workers learn of it later.
         let worker = usize::from(slot) % WORKERS;
         for frame in self.node.tell(worker) {
             assert_eq!(frame[0..6], super::frames::CLIENT_MAC.0);

@@ -1,4 +1,4 @@
-//! Clients that are answered because their backend is down, or because there is none.
+//! Clients that are answered because their backend is down, or because no backend is left.
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ fn a_segment_without_a_flow_is_answered_if_its_source_was_there() {
     let (_, tcp) = no_ack.split_at(14 + 20);
     assert_eq!(tcp[4..14], [0, 0, 0, 0, 0, 0, 0, 7 + 7 + 1, 0x50, 0x14], "SEG.SEQ + SEG.LEN");
     assert_eq!(node.flows(), 0, "nothing is remembered of them");
-    // Who has no history is placed with those that are there.
+    // A source without history is placed with the backends that are left.
     let stranger = node.to(0, Client::new(2, VIP).ack());
     assert_ne!(stranger, backend);
     node.check_equation();

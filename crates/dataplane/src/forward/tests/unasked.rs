@@ -1,4 +1,4 @@
-//! Resets that nobody asked for: who gets one, where it goes, and at which pace.
+//! Unsolicited resets: which client gets one, where it goes, and at which pace.
 
 use std::time::Duration;
 

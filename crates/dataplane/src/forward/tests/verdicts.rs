@@ -258,7 +258,7 @@ fn errors_go_to_the_backend_of_the_flow() {
         ],
         4,
     );
-    // Nobody to ask: the hash that all share.
+    // No other worker to ask: the hash that all share.
     check(vec![forwarded("the only worker", |_| (), many.too_big(IpNumber::TCP), 8)], 1);
 }
 
@@ -272,7 +272,7 @@ fn an_error_is_adopted_by_the_worker_that_holds_the_flow() {
     let first = node.open((2, 2), many(1));
     let second = node.open((2, 2), many(2));
     assert_ne!(first, second, "one connection per schedule");
-    // What its worker told the others is forgotten: it has no time to tell them again.
+    // What its worker announced to the others is forgotten: it has no time to announce it again.
     node.now = node.now + std::time::Duration::from_secs(200);
     for (client, backend) in [(many(1), first), (many(2), second)] {
         let mut error = client.too_big(IpNumber::TCP);
@@ -286,7 +286,7 @@ fn an_error_is_adopted_by_the_worker_that_holds_the_flow() {
         assert_eq!(node.adopt(2, &mut error, false), Outcome::To(backend));
         assert_eq!(error[12..], before[12..]);
     }
-    // If nobody holds it, the last one that is asked forwards it to where the hash would have it.
+    // If no worker holds it, the last one that is asked forwards it to where the hash would have it.
     let nobodys = &mut many(77).too_big(IpNumber::TCP);
     assert!(matches!(node.adopt(1, nobodys, true), Outcome::To(_)));
     // The lease is looked at again, and so is the neighbour.

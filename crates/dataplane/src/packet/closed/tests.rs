@@ -1,4 +1,4 @@
-//! Answers of closed ports: those that reset and unreachable give, and those of their own, byte for
+//! Answers of closed ports: as reset and unreachable give them, and their own, byte for
 //! byte as etherparse builds them.
 
 use etherparse::{Icmpv4Type, Icmpv6Type, IpNumber, icmpv4, icmpv6};

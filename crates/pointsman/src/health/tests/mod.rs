@@ -97,7 +97,7 @@ async fn result(kind: CheckKind, address: SocketAddr, timeout: Duration) -> Resu
     probe(&check(kind, timeout), address, false).await.0.result
 }
 
-/// An address of loopback at which nobody listens.
+/// A loopback address without a listener.
 fn nobody() -> SocketAddr {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("an address")

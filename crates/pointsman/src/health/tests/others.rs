@@ -104,7 +104,7 @@ async fn ping_answers_and_verdicts() {
     };
     assert_eq!(ping(Ipv4Addr::LOCALHOST.into(), AMPLE).await, Ok(()));
     assert_eq!(ping(Ipv6Addr::LOCALHOST.into(), AMPLE).await, Ok(()));
-    // Nobody on the loopback interface has this address.
+    // The loopback interface does not have this address.
     let elsewhere = Ipv4Addr::new(192, 0, 2, 1).into();
     assert_eq!(ping(elsewhere, SHORT).await, Err(Failure::Timeout));
 }
@@ -153,7 +153,7 @@ async fn a_script_that_takes_too_long_is_killed_with_its_children() {
         stat.rsplit(") ").next()?.chars().next()
     };
     let begin = std::time::Instant::now();
-    // Dead, though perhaps not reaped by whoever inherited it.
+    // Dead, though perhaps not reaped by its new parent.
     while state().is_some_and(|state| state != 'Z') {
         assert!(begin.elapsed() < AMPLE, "the child is still there");
         tokio::time::sleep(Duration::from_millis(5)).await;

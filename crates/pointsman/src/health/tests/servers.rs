@@ -1,4 +1,4 @@
-//! Servers that do as they are told. Their threads end with the process.
+//! Servers for tests. Their threads end with the process.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

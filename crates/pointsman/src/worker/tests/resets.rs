@@ -1,4 +1,4 @@
-//! Clients are told that their backend is lost, while everything else goes on.
+//! Clients get a reset when their backend is lost, while everything else goes on.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

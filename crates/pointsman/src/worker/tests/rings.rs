@@ -142,7 +142,7 @@ fn a_bounded_budget_and_late_completion_lose_nothing() {
     assert_eq!(rig.sent(0).len(), 320);
 }
 
-/// More frames than the other side takes, for a while: no work is done for those that cannot be sent.
+/// More frames than the other side takes, for a while: no work is done for frames that cannot be sent.
 #[test]
 fn after_an_overload_everything_is_forwarded_again() {
     let mut rig = Rig::new(Sizes { frames: 256, mailbox: 8, ..Sizes::default() });
