@@ -107,7 +107,7 @@ pub struct Dataplane {
 /// How a worker waits for frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Poll {
-    /// Spin while there is traffic, sleep in poll(2) when there is none.
+    /// Spin while there is traffic, sleep in poll(2) without.
     Adaptive,
     /// Never sleep, preferred busy polling.
     Busy,
@@ -287,7 +287,7 @@ pub enum ClosedPorts {
 pub struct FailurePolicy {
     /// What becomes of the established flows of a backend that is down.
     pub on_down: OnDown,
-    /// What a client is told when nobody can take it.
+    /// What a client is answered when no backend can take it.
     pub on_all_down: OnAllDown,
     /// How much must be up for the service to count as up.
     pub min_healthy: MinHealthy,

@@ -35,7 +35,7 @@ pub(crate) fn create(
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(-fd));
     }
-    // SAFETY: the kernel has just made this descriptor for us; nobody else knows of it.
+    // SAFETY: the kernel has just made this descriptor for us; nothing else uses it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -133,7 +133,7 @@ impl Steer {
 
     /// Has the driver take up the program of an interface anew, without a gap: sockets and counters
     /// stay. To be called when the interface has got more RX queues, for not every driver runs the
-    /// program on them by itself (veth does not, and tells nobody).
+    /// program on them by itself (veth does not, without a notification).
     ///
     /// # Errors
     /// Those of [`Steer::load`], and [`SteerError::System`] if the driver refuses. The program

@@ -1,4 +1,4 @@
-//! The frame token: whoever holds it owns one chunk of one UMEM.
+//! The frame token: its holder owns one chunk of one UMEM.
 //!
 //! A token is made once per chunk when a UMEM is made, and from then on moves: into a ring when the
 //! kernel gets the chunk, out of a ring when the kernel gives it back. Only the rings of this crate

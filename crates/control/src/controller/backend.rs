@@ -61,7 +61,7 @@ pub(super) enum Role {
 #[derive(Clone, Debug)]
 struct Health {
     condition: Condition,
-    /// Whether a check has said so, or there is none.
+    /// Whether a check has said so, or no check is configured.
     known: bool,
     /// Whether nothing but unanswered SYNs speaks against it.
     unanswered_only: bool,

@@ -1,7 +1,7 @@
 //! Who took new sources of a service when somebody last could.
 //!
 //! What all backends depend on takes all of them down when it fails, but their checks find that one
-//! after the other. So whoever goes down stays one of the last until others have been up without
+//! after the other. So a backend that goes down stays one of the last until others have been up without
 //! it for longer than that can take.
 
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ struct Known {
 
 impl LastUp {
     /// Takes note of who is `able` to take new sources from `now` on. Who has been missing for more
-    /// than `patience` is none of the last any more. While nobody is able nothing is forgotten.
+    /// than `patience` is none of the last any more. While none is able nothing is forgotten.
     pub(super) fn note(&mut self, able: &[IpAddr], patience: Duration, now: Tick) {
         let missed = |known: &Known| known.missing.map(|since| now.saturating_since(since));
         self.0.retain(|known| missed(known).is_none_or(|time| time <= patience));

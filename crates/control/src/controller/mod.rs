@@ -93,7 +93,7 @@ pub enum Event {
     Desired(Box<Desired>),
     /// A configured interface appeared, changed or (`None`) disappeared.
     Link(PortId, Option<Link>),
-    /// The addresses of a configured interface, those that are being checked for duplicates apart.
+    /// The addresses of a configured interface, without the ones being checked for duplicates.
     Networks(PortId, Vec<Network>),
     /// The interface by which the kernel reaches each backend on-link (`None`: by none that is
     /// configured), for all of [`Controller::addresses`]. To be told at the
@@ -120,7 +120,7 @@ pub enum Command {
     RemoveVip(Addr),
     /// Have the kernel resolve this neighbour and keep it resolved.
     Watch(PortId, IpAddr),
-    /// Nobody needs this neighbour any more.
+    /// This neighbour is not needed any more.
     Unwatch(PortId, IpAddr),
     /// Tell people what changed.
     Report(Report),
@@ -278,7 +278,7 @@ impl Controller {
         self.member_slots.reclaim(*acknowledged, member);
         if gone || !freed.is_empty() || !services_freed.is_empty() {
             self.assign_slots();
-            // Slots that are claimed by nobody change nothing.
+            // Slots that are not claimed change nothing.
             if gone || self.services.iter().any(|service| service.dirty) {
                 self.judge_all(Due::Everything);
             }
@@ -373,7 +373,7 @@ impl Controller {
         self.reach.up_since_towards(backend)
     }
 
-    /// The backends of services of which nobody is up: service, address.
+    /// The backends of services of which no backend is up: service, address.
     pub fn unreferenced_addresses(&self) -> impl Iterator<Item = (&str, IpAddr)> {
         let services = self.services.iter().filter(|service| service.weights.healthy == 0);
         services.flat_map(|service| {

@@ -32,7 +32,7 @@ impl Quorum {
     /// Takes the weights in; returns what changed, if anything did.
     pub(super) fn judge(&mut self, rule: MinHealthy, weights: Weights) -> Option<bool> {
         let Weights { healthy, undecided, total } = weights;
-        // A backend that was just added says nothing about those that carry the service.
+        // A backend that was just added says nothing about the ones that carry the service.
         let lost = !reaches(rule, healthy.saturating_add(undecided), total, false);
         let held = match self.0 {
             Some(true) => !lost,

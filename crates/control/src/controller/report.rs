@@ -1,4 +1,4 @@
-//! What the controller wants written to the log, and whom it wants told.
+//! What the controller wants written to the log and given to hooks.
 
 use std::fmt;
 use std::time::Duration;
@@ -59,15 +59,15 @@ pub struct ServiceChange {
 /// Who takes new sources of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Takers {
-    /// Those that are up.
+    /// The backends that are up.
     Up,
     /// The fallback.
     Fallback(String),
-    /// Those that were up last (`on_all_down = "keep-last"`).
+    /// The backends that were up last (`on_all_down = "keep-last"`).
     Last,
-    /// Nobody: clients are refused.
+    /// None: clients are refused.
     Refused,
-    /// Nobody: clients are not answered.
+    /// None: clients are not answered.
     Nobody,
 }
 

@@ -22,7 +22,7 @@ pub(super) struct ServiceRuntime {
     pub(super) instance: InstanceSlot,
     /// The services that it shares its templates with, as last worked out.
     pub(super) group: Option<Arc<Group>>,
-    /// Those of the configuration in its order, then the fallback, then those that leave.
+    /// The configured ones in their order, then the fallback, then leaving ones.
     pub(super) backends: Vec<BackendRuntime>,
     pub(super) quorum: Quorum,
     /// As last worked out.
@@ -68,7 +68,7 @@ impl ServiceRuntime {
         }
     }
 
-    /// Follows the configuration: backends keep what is known of them, and those that it does not
+    /// Follows the configuration: backends keep what is known of them, and backends that it does not
     /// name any more leave. `generation` is the first one in which they take no new sources.
     pub(super) fn follow(&mut self, wanted: &desired::Service, generation: u64, now: Tick) {
         let mut old = std::mem::take(&mut self.backends);
@@ -127,7 +127,7 @@ impl ServiceRuntime {
         for backend in backends.iter_mut() {
             (backend.eligible, backend.kept) = (false, false);
         }
-        // Suspicion is better than nobody.
+        // A suspected backend is better than none.
         for condition in [Condition::Up, Condition::Suspected] {
             if !backends.iter().any(|backend| backend.eligible) {
                 for backend in backends.iter_mut() {
@@ -158,7 +158,7 @@ impl ServiceRuntime {
         }
     }
 
-    /// Nobody is up.
+    /// No backend is up.
     fn choose_last(&mut self) -> Takers {
         match self.wanted.failure.on_all_down {
             OnAllDown::Reject if self.rejects() => return Takers::Refused,
@@ -174,7 +174,7 @@ impl ServiceRuntime {
         if self.backends.iter().any(|backend| backend.kept) { Takers::Last } else { Takers::Nobody }
     }
 
-    /// Whether clients are to be told that no backend can take them: not while one may turn out to
+    /// Whether clients are to be refused because no backend can take them: not while one may turn out to
     /// be up in a moment, and not because this node has no link.
     pub(super) fn rejects(&self) -> bool {
         self.wanted.failure.on_all_down == OnAllDown::Reject

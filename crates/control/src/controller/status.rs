@@ -37,7 +37,7 @@ pub struct ServiceStatus<'a> {
     pub total_weight: u32,
     /// Whether the fallback takes new sources.
     pub fallback_active: bool,
-    /// Its backends, as configured; then its fallback, then those that were removed from the
+    /// Its backends, as configured; then its fallback, then the ones removed from the
     /// configuration and still have flows.
     pub backends: Vec<BackendStatus<'a>>,
 }

@@ -12,7 +12,7 @@ use dataplane::Tick;
 /// for three seconds, in each of which the card received some, is taken for blind. On a network
 /// where no more than link-layer protocols speak (one frame in two seconds) nothing is concluded.
 /// Until the program has seen its first frame since it was attached, or since the link came back,
-/// those that the card received meanwhile count together: the answers to the first questions for
+/// frames that the card received meanwhile count together: the answers to the first questions for
 /// backends' MACs.
 #[derive(Debug, Default)]
 pub struct ReceiveWatch {

@@ -32,7 +32,7 @@ pub fn announcement(mac: Mac, vip: IpAddr, router: bool) -> Frame {
     }
 }
 
-/// The question who has a VIP, in a form that moves nobody's entry for it.
+/// The question who has a VIP, in a form that changes no host's entry for it.
 ///
 /// IPv4: an ARP probe, whose sender is 0.0.0.0 (RFC 5227 §2.1.1). IPv6: a neighbour solicitation to
 /// the VIP's multicast group (RFC 4861 §4.3) from `own`, which must then be an IPv6 address of this

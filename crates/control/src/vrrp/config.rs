@@ -187,7 +187,7 @@ pub enum ConfigError {
     /// A node is not its own peer.
     #[error("{0} is this node's own address, not a peer's")]
     OwnPeer(IpAddr),
-    /// Unicast to nobody.
+    /// Unicast without peers.
     #[error("unicast mode needs at least one peer")]
     NoPeers,
 }

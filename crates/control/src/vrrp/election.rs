@@ -117,7 +117,7 @@ impl Router {
                 if self.dismiss(heard.source) == Goodbye::Vacant {
                     self.plan_activation();
                 }
-                // §6.4.3: answer, so that nobody else thinks the VIPs are free.
+                // §6.4.3: answer, so that no other router thinks the VIPs are free.
                 self.reply(now);
                 // It was Active, too (a healed partition): hosts that it told of its address must
                 // be told of ours.
@@ -262,7 +262,7 @@ impl Router {
         self.actions.push(Action::SendAdvert { priority });
     }
 
-    /// The VIPs become active once an advert is out and nobody else can hold the lease.
+    /// The VIPs become active once an advert is out and no other router can hold the lease.
     pub(super) fn activate_if_due(&mut self, now: Instant) {
         let State::Active(active) = &mut self.state else { return };
         let due = active.activate_at.is_some_and(|at| at <= now) && now < active.lease_until;
@@ -373,5 +373,5 @@ impl Router {
 const OWNER: u8 = 255;
 /// Bursts of announcements are at least this far apart.
 const ANNOUNCE_GAP: Duration = Duration::from_secs(1);
-/// Longer ones are cut: nobody waits for their end.
+/// Longer ones are cut: nothing waits for their end.
 const LONGEST_RESIGNATION: Duration = Duration::from_secs(365 * 24 * 3600);

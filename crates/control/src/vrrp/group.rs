@@ -120,7 +120,7 @@ impl Group {
 
     /// All or none.
     fn agree(&mut self, now: Instant) {
-        // A stall is every member's: nobody may say goodbye for a lease that is over.
+        // A stall is every member's: none may say goodbye for a lease that is over.
         for router in &mut self.members {
             router.lapse(now);
         }

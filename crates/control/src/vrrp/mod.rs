@@ -31,7 +31,7 @@
 //!   wait.
 //! * One that has not listened for as long as a lease (just started, or stalled) activates them only
 //!   then, even if it became Active early because somebody said goodbye. Owners (255) do not wait.
-//! * An advert whose sending ended after the lease extends nothing: nobody heard it in time.
+//! * An advert whose sending ended after the lease extends nothing: no router heard it in time.
 //! * One Active moves a router: the one that it follows or is to preempt. An advert or a goodbye of
 //!   any other sender changes no timer, no interval and no activation; an Active answers it, as the
 //!   RFC says.

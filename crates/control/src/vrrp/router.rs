@@ -229,7 +229,7 @@ impl Router {
     ///
     /// A successful advert extends the lease to `t + (down_adverts - 0.5) * interval`, unless the
     /// lease ran out while it was being sent: a thread that stalls between clock and socket sends
-    /// an advert that nobody heard in time.
+    /// an advert that no router heard in time.
     pub fn advert_sent(&mut self, t: Instant, now: Instant, ok: bool) {
         let span = timers::lease(self.config.interval, self.config.down_adverts);
         let State::Active(active) = &mut self.state else { return };

@@ -72,7 +72,7 @@ impl Script {
         }
     }
 
-    /// The script ended, or could not be started. A result after its kill is none.
+    /// The script ended, or could not be started. A result after its kill does not count.
     pub fn exited(&mut self, ok: bool) {
         if self.kill_at.is_some() {
             self.ended(ok);

@@ -1,7 +1,7 @@
 //! Close-on-exec for all descriptors of the process.
 //!
 //! An AF_XDP socket that a program inherits holds its queue for as long as the program runs: it can
-//! be bound again by nobody. libxdp makes its sockets without `SOCK_CLOEXEC`, so they are marked
+//! not be bound again. libxdp makes its sockets without `SOCK_CLOEXEC`, so they are marked
 //! afterwards, and no program may be started in between.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

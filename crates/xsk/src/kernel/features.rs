@@ -18,7 +18,7 @@ pub struct Features {
 pub struct Feature {
     /// Whether it is on.
     pub active: bool,
-    /// Whether the driver lets nobody change it.
+    /// Whether the driver does not let it be changed.
     pub fixed: bool,
 }
 

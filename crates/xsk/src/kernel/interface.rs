@@ -128,7 +128,7 @@ impl InterfaceView {
     }
 }
 
-/// RX queues that an interface uses now: its combined channels and those that only receive
+/// RX queues that an interface uses now: its combined channels and the ones that only receive
 /// (`ethtool -l`). Where the driver does not tell, as many as sysfs shows, or else as many as the
 /// interface was made with (`ip -details link`).
 ///

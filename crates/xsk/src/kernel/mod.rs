@@ -296,7 +296,7 @@ impl Rings for KernelRings {
             return sender.send(|frame| {
                 let desc = &descs[frame.slot(*id)];
                 // SAFETY: the descriptor is of this UMEM, and the sender holds the chunk's only
-                // token, so nobody writes to it.
+                // token, so nothing writes to it.
                 unsafe { umem.data(desc) }.contents()
             });
         }

@@ -56,7 +56,7 @@ impl PacketSender {
         })
     }
 
-    /// How many frames it takes: those that were sent count until they are taken back.
+    /// How many frames it takes: sent ones count until they are taken back.
     pub(super) fn room(&self) -> usize {
         CAPACITY - self.waiting.len() - self.sent.len()
     }

@@ -68,7 +68,7 @@ impl Region {
     #[inline]
     #[expect(clippy::mut_from_ref, reason = "the chunk is owned by token, see the callers")]
     unsafe fn packet(&self, index: usize, len: usize) -> &mut [u8] {
-        // SAFETY: the caller vouches that nobody else has a reference to this chunk.
+        // SAFETY: the caller vouches that nothing else has a reference to this chunk.
         let chunk = unsafe { &mut *self.chunks[index].0.get() };
         &mut chunk[HEADROOM..HEADROOM + len]
     }

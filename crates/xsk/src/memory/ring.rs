@@ -11,7 +11,7 @@ use crate::frame::{self, Frame, UmemId};
 ///
 /// One circle of slots with free-running positions, large enough for every frame of a UMEM, so that
 /// it never overflows as long as each frame is in it at most once. As with the kernel's rings, each
-/// position has one writer, and whoever sees a position moved sees all that was written before.
+/// position has one writer, and a reader that sees a position moved sees all that was written before.
 #[derive(Debug)]
 pub(super) struct Track {
     slots: Box<[AtomicU64]>,

@@ -1,4 +1,4 @@
-//! What the twin's kernel knows beside its rings: how it was told to behave, and what it counted.
+//! What the twin's kernel knows beside its rings: how it is to behave, and what it counted.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use crate::rings::Statistics;
 
-/// Everything behind the twin's lock. Whoever holds it plays the kernel: moves the positions that
+/// Everything behind the twin's lock. Its holder plays the kernel: moves the positions that
 /// the kernel moves, and touches the frames that it owns.
 #[derive(Debug)]
 pub(super) struct State {
@@ -33,7 +33,7 @@ impl State {
     }
 }
 
-/// How the kernel was told to behave.
+/// How the kernel is to behave.
 #[derive(Debug, Default)]
 pub(super) struct Policy {
     pub(super) complete_later: bool,

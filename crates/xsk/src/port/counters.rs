@@ -1,4 +1,4 @@
-//! What a port counts. Plain numbers with one writer; whoever exports them copies them.
+//! What a port counts. Plain numbers with one writer; they are copied for export.
 
 use rustix::io::Errno;
 

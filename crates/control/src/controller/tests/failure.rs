@@ -1,4 +1,4 @@
-//! What checks say, and what the packet path is told of it.
+//! What checks say, and what follows for the packet path.
 
 use dataplane::{NextHop, UnusableAction};
 
