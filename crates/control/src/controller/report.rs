@@ -56,7 +56,7 @@ pub struct ServiceChange {
     pub takers: Takers,
 }
 
-/// Who takes new sources of a service.
+/// Which backends take new sources of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Takers {
     /// The backends that are up.
@@ -68,7 +68,7 @@ pub enum Takers {
     /// None: clients are refused.
     Refused,
     /// None: clients are not answered.
-    Nobody,
+    None,
 }
 
 /// The state of a backend.
@@ -144,7 +144,7 @@ impl fmt::Display for ServiceChange {
             }
             Takers::Last => f.write_str(", those that were up last go on"),
             Takers::Refused => f.write_str(", new connections are refused"),
-            Takers::Nobody => f.write_str(", nobody takes new sources"),
+            Takers::None => f.write_str(", no backend takes new sources"),
         }
     }
 }
@@ -245,7 +245,12 @@ mod tests {
                 Takers::Refused,
                 "no quorum: 1 of 3 weight up, new connections are refused",
             ),
-            (false, true, Takers::Nobody, "no quorum: 1 of 3 weight up, nobody takes new sources"),
+            (
+                false,
+                true,
+                Takers::None,
+                "no quorum: 1 of 3 weight up, no backend takes new sources",
+            ),
         ];
         for (up, first, takers, expected) in cases {
             assert_eq!(change(up, first, takers), format!("service web: {expected}"));

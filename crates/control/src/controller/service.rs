@@ -162,7 +162,7 @@ impl ServiceRuntime {
     fn choose_last(&mut self) -> Takers {
         match self.wanted.failure.on_all_down {
             OnAllDown::Reject if self.rejects() => return Takers::Refused,
-            OnAllDown::Reject => return Takers::Nobody,
+            OnAllDown::Reject => return Takers::None,
             OnAllDown::KeepLast => {}
         }
         for backend in &mut self.backends {
@@ -171,7 +171,7 @@ impl ServiceRuntime {
                 && backend.path.is_ok();
             backend.eligible = backend.kept;
         }
-        if self.backends.iter().any(|backend| backend.kept) { Takers::Last } else { Takers::Nobody }
+        if self.backends.iter().any(|backend| backend.kept) { Takers::Last } else { Takers::None }
     }
 
     /// Whether clients are to be refused because no backend can take them: not while one may turn out to

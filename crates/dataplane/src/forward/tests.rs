@@ -1,6 +1,7 @@
 //! The packet path from bytes to verdicts: several workers on shared tables and one snapshot, with
 //! time passed in.
 
+mod answered;
 mod bytes;
 mod closed;
 mod down;
@@ -18,6 +19,5 @@ mod other_hosts;
 mod properties;
 mod restart;
 mod spread;
-mod told;
 mod unasked;
 mod verdicts;
