@@ -14,7 +14,7 @@ MEASURING = $(basename $(notdir $(wildcard tests/tests/*.rs)))
 CARGO_DENY = 0.20.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lint test test-long test-kernels test-nic docs-nic bench build packages packages-build
+.PHONY: help demo lint test test-long test-kernels test-nic docs-nic docs-schema bench build packages packages-build
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ test-nic: packages ## emulated network cards in guests: modes, sizes, life cycle
 docs-nic: packages ## write docs/network-cards.md from a run of all network cards
 	$(CARGO) build --locked -p pointsman
 	POINTSMAN_DOCS=$(CURDIR)/docs $(MACHINES) -- --nocapture --exact cards
+
+docs-schema: packages-build ## write the JSON Schemas in docs/
+	POINTSMAN_WRITE_SCHEMAS=1 $(CARGO) test --locked -p api --test schema
 
 bench: packages-build ## the packet path in memory
 	$(CARGO) bench --locked -p bench

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use api::status::{BackendState, Service};
 use lab::{Lab, LoadReport, Pointsman, Record, ServiceText};
-use pointsman::status::Service;
 
 /// An HTTP check of `/health` with the defaults of the product.
 pub const HTTP: &str = "http = { path = \"/health\" }";
@@ -27,7 +27,9 @@ pub fn web(lab: &Lab, lines: &str) -> ServiceText {
 pub fn start(lab: &Lab, service: &ServiceText) -> Pointsman {
     let lb = lab.start_pointsman(0, &service.to_toml()).expect("the balancer");
     let begin = Instant::now();
-    let up = |service: &Service| service.backends.iter().all(|backend| backend.state == "up");
+    let up = |service: &Service| {
+        service.backends.iter().all(|backend| backend.state == BackendState::Up)
+    };
     while !crate::status(&lb).services.iter().all(up) {
         assert!(begin.elapsed() < Duration::from_secs(5), "not all are up:\n{}", lb.log());
         std::thread::sleep(Duration::from_millis(10));

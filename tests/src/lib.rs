@@ -22,9 +22,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use api::status::Count;
+pub use api::status::{Frames, Status, Worker};
 use lab::{LoadClient, LoadReport, Pointsman};
-use pointsman::status::Count;
-pub use pointsman::status::{Frames, Status, Worker};
 
 /// The status document now.
 ///
@@ -104,10 +104,6 @@ pub fn assert_all_done(report: &LoadReport, pointsman: &Pointsman) {
         return;
     }
     let status = status(pointsman);
-    let counts = |counts: &[Count]| {
-        let some = counts.iter().filter(|count| count.value > 0);
-        some.map(|count| format!(" {}={}", count.name, count.value)).collect::<String>()
-    };
     let mut text = format!("{report}dropped:{}\n", counts(&status.dropped));
     for interface in &status.interfaces {
         text += &format!("{}:{}\n", interface.name, counts(&interface.outcomes));
@@ -117,6 +113,11 @@ pub fn assert_all_done(report: &LoadReport, pointsman: &Pointsman) {
         text += &format!("queue {queue}, seen {age:.3} s ago:{}\n", counts(&worker.socket));
     }
     panic!("{text}{}", pointsman.log());
+}
+
+fn counts<K: Display>(counts: &[Count<K>]) -> String {
+    let some = counts.iter().filter(|count| count.value > 0);
+    some.map(|count| format!(" {}={}", count.name, count.value)).collect()
 }
 
 /// Frames that each queue's worker took from its socket, by queue.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use api::status::BackendState;
 use lab::{Lab, Pointsman};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -91,7 +92,7 @@ fn config(lab: &Lab) -> String {
 
 fn ups(lb: &Pointsman) -> usize {
     let status = status(lb);
-    status.services.iter().flat_map(|s| &s.backends).filter(|b| b.state == "up").count()
+    status.services.iter().flat_map(|s| &s.backends).filter(|b| b.state == BackendState::Up).count()
 }
 
 /// A histogram of seconds: how many were not above each bound.

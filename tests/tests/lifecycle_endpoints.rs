@@ -29,9 +29,7 @@ fn metrics_are_complete_from_the_start_and_well_formed() -> Result<()> {
     let foreign: Vec<&str> =
         metrics.names().filter(|name| !name.starts_with("pointsman_")).collect();
     ensure!(foreign.is_empty(), "without the prefix: {foreign:?}");
-    for state in
-        ["up", "suspected", "down", "held", "resolving", "checking", "draining", "disabled"]
-    {
+    for state in ["up", "suspected", "down", "held", "resolving", "checking", "draining"] {
         let labels = [("service", "tcp-80"), ("backend", "rs1"), ("state", state)];
         let value = metrics.value("pointsman_backend_state", &labels);
         ensure!(value.is_some(), "no series for {state}");
@@ -147,7 +145,10 @@ fn the_control_socket_answers_nonsense_with_an_error() -> Result<()> {
     let long = [vec![b'x'; 100_000], b"\n".to_vec()].concat();
     let deep = [vec![b'['; 10_000], b"\n".to_vec()].concat();
     let bad: [(&[u8], &str); 9] = [
-        (b"{\"version\":1,\"verb\":\"explode\"}\n", "unknown verb `explode`"),
+        (
+            b"{\"version\":1,\"verb\":\"explode\"}\n",
+            "unknown variant `explode`, expected one of `status`",
+        ),
         (b"{\"version\":99,\"verb\":\"status\"}\n", "protocol version 99 is not 1"),
         (b"{\"version\":1}\n", "not a request: missing field `verb`"),
         (b"GET / HTTP/1.0\r\n\r\n", "not a request"),
@@ -262,7 +263,7 @@ const METRICS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9477);
 
 /// Data plane, queues, persistence and backends: what dashboards and alerts build on.
-const FAMILIES: [&str; 58] = [
+const FAMILIES: [&str; 57] = [
     "pointsman_build_info",
     "pointsman_ready",
     "pointsman_packets_total",
@@ -294,7 +295,6 @@ const FAMILIES: [&str; 58] = [
     "pointsman_persistence_entries_max",
     "pointsman_persistence_created_total",
     "pointsman_persistence_expired_total",
-    "pointsman_persistence_evicted_total",
     "pointsman_persistence_replaced_total",
     "pointsman_persistence_stateless_fallback_total",
     "pointsman_backend_state",

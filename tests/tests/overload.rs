@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use api::status::SocketCounter;
 use lab::{Lab, Pointsman, ServiceText, node::Role};
 use tests::{
     Status, assert_books, close_books,
@@ -148,7 +149,9 @@ impl Window {
 
 fn refused(status: &Status) -> u64 {
     let sockets = status.workers.iter().flat_map(|worker| &worker.socket);
-    let lost = sockets.filter(|count| ["rx_dropped", "rx_ring_full"].contains(&&*count.name));
+    let lost = sockets.filter(|count| {
+        [SocketCounter::RxDropped, SocketCounter::RxRingFull].contains(&count.name)
+    });
     lost.map(|count| count.value).sum()
 }
 

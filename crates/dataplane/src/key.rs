@@ -1,9 +1,16 @@
 //! The 5-tuple and the service key.
 
+use label::schemars::JsonSchema;
+use label::serde::{Deserialize, Serialize};
+
 use crate::addr::Addr;
 
 /// A transport protocol that is balanced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(crate = "label::serde", rename_all = "lowercase")]
+#[schemars(crate = "label::schemars")]
 #[repr(u8)]
 pub enum Protocol {
     /// TCP, IP protocol 6.

@@ -19,67 +19,25 @@ pub enum Verdict {
     Drop(DropReason),
 }
 
-macro_rules! drop_reasons {
-    ($($(#[$doc:meta])* $variant:ident => $name:literal, $help:literal;)*) => {
-        /// Why a frame was not forwarded. Counter, metric label and documentation come from here.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum DropReason {
-            $(#[doc = $help] $variant,)*
-        }
-
-        impl DropReason {
-            /// All reasons, in the order of their counters.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// The metric label.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
-            }
-
-            /// One sentence for an operator.
-            pub const fn help(self) -> &'static str {
-                match self { $(Self::$variant => $help,)* }
-            }
-        }
-    };
-}
-
-drop_reasons! {
-    Malformed => "malformed", "A header is cut off or contradicts itself.";
-    TooLong => "too_long", "Longer than the MTU: an offload of the sender or below merged packets.";
-    Inactive => "inactive", "The VIP's lease ran out before the frame was looked at.";
-    NotVip => "not_vip", "The destination is not a configured VIP (a change was under way).";
-    NotVipPort => "not_vip_port", "No service listens on this port or protocol of the VIP.";
-    OtherHost => "other_host", "Sent to the MAC address of another host, or to all of them.";
-    Fragment => "fragment", "A later fragment whose first one did not come in time, or went to no backend.";
-    FragmentFull => "fragment_full", "A later fragment that waited for its first one made room for others.";
-    NoBackend => "no_backend", "The service has no backend that may take a new connection.";
-    NoNeighbour => "no_neighbour", "The flow's backend has no known MAC address.";
-    BackendDown => "backend_down", "The flow's backend is down and its client is not told (again).";
-    Loop => "loop", "The source MAC is our own, or that of the backend that the frame would go to.";
-    Unsupported => "unsupported", "Traffic to a VIP that is neither balanced nor answered.";
-    NoFlow => "no_flow", "An ICMP error about a flow that no worker knows.";
-    TxFull => "tx_full", "The transmit ring stayed full.";
-    MailboxFull => "mailbox_full", "Another worker's mailbox was full.";
-    NoPort => "no_port", "The interface towards the backend has no bound queue.";
-}
-
-impl DropReason {
-    /// The index of the reason's counter.
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn indices_follow_the_list() {
-        for (at, reason) in DropReason::ALL.iter().enumerate() {
-            assert_eq!(reason.index(), at);
-        }
+label::labels! {
+    /// Why a frame was not forwarded. Counter, metric label and documentation come from here.
+    pub enum DropReason {
+        Malformed => "malformed", "A header is cut off or contradicts itself.";
+        TooLong => "too_long", "Longer than the MTU: an offload of the sender or below merged packets.";
+        Inactive => "inactive", "The VIP's lease ran out before the frame was looked at.";
+        NotVip => "not_vip", "The destination is not a configured VIP (a change was under way).";
+        NotVipPort => "not_vip_port", "No service listens on this port or protocol of the VIP.";
+        OtherHost => "other_host", "Sent to the MAC address of another host, or to all of them.";
+        Fragment => "fragment", "A later fragment whose first one did not come in time, or went to no backend.";
+        FragmentFull => "fragment_full", "A later fragment that waited for its first one made room for others.";
+        NoBackend => "no_backend", "The service has no backend that may take a new connection.";
+        NoNeighbour => "no_neighbour", "The flow's backend has no known MAC address.";
+        BackendDown => "backend_down", "The flow's backend is down and its client is not told (again).";
+        Loop => "loop", "The source MAC is our own, or that of the backend that the frame would go to.";
+        Unsupported => "unsupported", "Traffic to a VIP that is neither balanced nor answered.";
+        NoFlow => "no_flow", "An ICMP error about a flow that no worker knows.";
+        TxFull => "tx_full", "The transmit ring stayed full.";
+        MailboxFull => "mailbox_full", "Another worker's mailbox was full.";
+        NoPort => "no_port", "The interface towards the backend has no bound queue.";
     }
 }

@@ -9,7 +9,7 @@
 //! | [`health`] | health checks: probes over sockets |
 //! | [`netlink`], [`layers`] | links, addresses, neighbours; which device stands on which |
 //! | [`serve`] | HTTP and the control socket |
-//! | [`status`], [`metrics`] | the state as a document, and as Prometheus text |
+//! | [`metrics`] | the state as Prometheus text |
 //! | [`cli`] | sub-commands |
 //! | [`log`], [`panics`], [`signals`] | what must not end the daemon, or must end it in order |
 //! | [`systemd`] | notifications to systemd |
@@ -29,7 +29,6 @@ pub mod priority;
 mod process;
 pub mod serve;
 pub mod signals;
-pub mod status;
 pub mod sys;
 pub mod systemd;
 pub mod vrrp;

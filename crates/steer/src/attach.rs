@@ -405,7 +405,7 @@ pub(crate) fn read_counters(map: &MapHandle) -> Result<Counters, SteerError> {
         let cpus = map
             .lookup_percpu(&outcome.key(), MapFlags::ANY)
             .map_err(SteerError::map("read the counters"))?;
-        counters.add(*outcome, &cpus.unwrap_or_default());
+        counters.add(outcome, &cpus.unwrap_or_default());
     }
     Ok(counters)
 }

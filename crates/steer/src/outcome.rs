@@ -2,60 +2,29 @@
 
 use std::ops::Index;
 
-macro_rules! outcomes {
-    ($($variant:ident => $name:literal, $help:literal;)*) => {
-        /// What became of a frame. Every frame that the program sees is exactly one of these.
-        /// Counter, metric label and documentation come from here.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum Outcome {
-            $(#[doc = $help] $variant,)*
-        }
-
-        impl Outcome {
-            /// All outcomes, in the order of their counters.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// How many there are.
-            pub const COUNT: usize = Self::ALL.len();
-
-            /// The metric label.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
-            }
-
-            /// One sentence for an operator.
-            pub const fn help(self) -> &'static str {
-                match self { $(Self::$variant => $help,)* }
-            }
-        }
-    };
-}
-
-outcomes! {
-    Passed => "passed", "Not about a VIP: left to the kernel.";
-    Malformed => "malformed", "A header is cut off or contradicts itself: left to the kernel.";
-    Group => "group", "For a VIP, but sent to an Ethernet group address: left to the kernel.";
-    OtherInterface => "other_interface", "The VIP belongs to another interface: left to the kernel.";
-    OtherHost => "other_host",
-        "For a VIP, but sent to the MAC address of another host: left to the kernel.";
-    Forwarded => "forwarded", "Next packet of a known flow: sent to its backend by the XDP program.";
-    Redirected => "redirected", "IP packet for an active VIP: handed to the worker of its queue.";
-    NeighbourRedirected => "neighbour_redirected",
-        "ARP request or neighbour solicitation for an active VIP: handed to the worker.";
-    Unbound => "unbound",
-        "For an active VIP, but no socket is bound to the queue: left to the kernel.";
-    Inactive => "inactive", "IP packet for a VIP that is not active on this node: dropped.";
-    NeighbourInactive => "neighbour_inactive",
-        "ARP request or neighbour solicitation for a VIP that is not active on this node: dropped.";
+label::labels! {
+    /// What became of a frame. Every frame that the program sees is exactly one of these. Counter,
+    /// metric label and documentation come from here.
+    pub enum Outcome {
+        Passed => "passed", "Not about a VIP: left to the kernel.";
+        Malformed => "malformed", "A header is cut off or contradicts itself: left to the kernel.";
+        Group => "group", "For a VIP, but sent to an Ethernet group address: left to the kernel.";
+        OtherInterface => "other_interface", "The VIP belongs to another interface: left to the kernel.";
+        OtherHost => "other_host",
+            "For a VIP, but sent to the MAC address of another host: left to the kernel.";
+        Forwarded => "forwarded", "Next packet of a known flow: sent to its backend by the XDP program.";
+        Redirected => "redirected", "IP packet for an active VIP: handed to the worker of its queue.";
+        NeighbourRedirected => "neighbour_redirected",
+            "ARP request or neighbour solicitation for an active VIP: handed to the worker.";
+        Unbound => "unbound",
+            "For an active VIP, but no socket is bound to the queue: left to the kernel.";
+        Inactive => "inactive", "IP packet for a VIP that is not active on this node: dropped.";
+        NeighbourInactive => "neighbour_inactive",
+            "ARP request or neighbour solicitation for a VIP that is not active on this node: dropped.";
+    }
 }
 
 impl Outcome {
-    /// The index of the outcome's counter.
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-
     /// Whether the frame was left to the kernel's network stack (`XDP_PASS`).
     pub const fn is_passed(self) -> bool {
         match self {
@@ -121,23 +90,6 @@ const _: () = assert!(Outcome::COUNT == 11);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn indices_follow_the_list() {
-        for (at, outcome) in Outcome::ALL.iter().enumerate() {
-            assert_eq!(outcome.index(), at);
-        }
-    }
-
-    #[test]
-    fn names_are_labels_and_help_is_a_sentence() {
-        for outcome in Outcome::ALL {
-            let label = outcome.name();
-            assert!(label.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{label}");
-            assert_eq!(Outcome::ALL.iter().filter(|other| other.name() == label).count(), 1);
-            assert!(outcome.help().ends_with('.'), "{label}");
-        }
-    }
 
     #[test]
     fn every_outcome_that_is_left_to_the_kernel_counts_as_passed() {

@@ -71,40 +71,19 @@ pub enum Takers {
     None,
 }
 
-/// The state of a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum BackendState {
-    /// It can be reached and its checks pass.
-    Up,
-    /// It may be down: new sources go elsewhere.
-    Suspected,
-    /// It cannot be reached, or its checks fail.
-    Down,
-    /// Its MAC address is being asked for.
-    Resolving,
-    /// It has not been checked yet.
-    Checking,
-    /// It takes no new sources: weight 0, or removed from the configuration.
-    Draining,
+label::labels! {
+    /// The state of a backend.
+    pub enum BackendState {
+        Up => "up", "It can be reached and its checks pass.";
+        Suspected => "suspected", "It may be down: new sources go elsewhere.";
+        Down => "down", "It cannot be reached, or its checks fail.";
+        Resolving => "resolving", "Its MAC address is being asked for.";
+        Checking => "checking", "It has not been checked yet.";
+        Draining => "draining", "It takes no new sources: weight 0, or removed from the configuration.";
+    }
 }
 
 impl BackendState {
-    /// All states.
-    pub const ALL: [Self; 6] =
-        [Self::Up, Self::Suspected, Self::Down, Self::Resolving, Self::Checking, Self::Draining];
-
-    /// Lower-case name, as in the status.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Suspected => "suspected",
-            Self::Down => "down",
-            Self::Resolving => "resolving",
-            Self::Checking => "checking",
-            Self::Draining => "draining",
-        }
-    }
-
     /// Whether it carries flows.
     pub const fn serves(self) -> bool {
         match self {

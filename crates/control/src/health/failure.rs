@@ -31,40 +31,47 @@ pub enum Failure {
     Local(String),
 }
 
+label::labels! {
+    /// The kinds of [`Failure`].
+    pub enum FailureKind {
+        Refused => "refused", "The connection was refused.";
+        Reset => "reset", "The connection was made and then reset.";
+        Closed => "closed", "The server closed the connection before a whole answer.";
+        Timeout => "timeout", "No answer within the check's timeout.";
+        Unreachable => "unreachable", "No way to the host.";
+        Status => "status", "A status code that does not pass.";
+        Mismatch => "mismatch", "The answer does not contain what it must.";
+        Protocol => "protocol", "The answer is no HTTP, or larger than is read.";
+        Tls => "tls", "No TLS, or a certificate that is not valid.";
+        Exit => "exit", "The script ended with another code than 0.";
+        Signal => "signal", "The script was ended by a signal.";
+        Local => "local", "The probe could not be made on this node.";
+    }
+}
+
 impl Failure {
     /// The metric label.
     pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Refused => "refused",
-            Self::Reset => "reset",
-            Self::Closed => "closed",
-            Self::Timeout => "timeout",
-            Self::Unreachable => "unreachable",
-            Self::Status(_) => "status",
-            Self::Mismatch => "mismatch",
-            Self::Protocol(_) => "protocol",
-            Self::Tls(_) => "tls",
-            Self::Exit(_) => "exit",
-            Self::Signal(_) => "signal",
-            Self::Local(_) => "local",
-        }
+        self.kind().name()
     }
 
-    /// All labels.
-    pub const NAMES: [&str; 12] = [
-        "refused",
-        "reset",
-        "closed",
-        "timeout",
-        "unreachable",
-        "status",
-        "mismatch",
-        "protocol",
-        "tls",
-        "exit",
-        "signal",
-        "local",
-    ];
+    /// Its kind.
+    pub const fn kind(&self) -> FailureKind {
+        match self {
+            Self::Refused => FailureKind::Refused,
+            Self::Reset => FailureKind::Reset,
+            Self::Closed => FailureKind::Closed,
+            Self::Timeout => FailureKind::Timeout,
+            Self::Unreachable => FailureKind::Unreachable,
+            Self::Status(_) => FailureKind::Status,
+            Self::Mismatch => FailureKind::Mismatch,
+            Self::Protocol(_) => FailureKind::Protocol,
+            Self::Tls(_) => FailureKind::Tls,
+            Self::Exit(_) => FailureKind::Exit,
+            Self::Signal(_) => FailureKind::Signal,
+            Self::Local(_) => FailureKind::Local,
+        }
+    }
 
     /// Whether it says that the server is not reached, and not only that it answers wrongly.
     pub const fn is_of_connection(&self) -> bool {

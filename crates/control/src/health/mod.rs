@@ -68,7 +68,7 @@ pub use check::{
     BodyPattern, Check, CheckKind, HttpCheck, ProbeTarget, StatusSet, TcpCheck, TlsCheck, UdpCheck,
 };
 pub use dampener::Dampener;
-pub use failure::Failure;
+pub use failure::{Failure, FailureKind};
 pub use monitor::Monitor;
 pub use passive::{PATIENCE, unanswered};
 pub use report::{CheckReport, CheckState, Report, Tally};

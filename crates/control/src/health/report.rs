@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use dataplane::Tick;
 
-use super::Failure;
 use super::action::State;
+use super::{Failure, FailureKind};
 
 /// A backend as its checks see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,31 +38,14 @@ pub struct CheckReport {
     pub tally: Tally,
 }
 
-/// What a check says of a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CheckState {
-    /// No result yet.
-    Checking,
-    /// It passes.
-    Passing,
-    /// The last answers were wrong, but not yet `fall` of them.
-    Failing,
-    /// Up, but its last probe failed or a sentinel was lost.
-    Suspected,
-    /// It failed `fall` times in a row and did not yet pass `rise` times.
-    Down,
-}
-
-impl CheckState {
-    /// As metrics and JSON have it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Checking => "checking",
-            Self::Passing => "passing",
-            Self::Failing => "failing",
-            Self::Suspected => "suspected",
-            Self::Down => "down",
-        }
+label::labels! {
+    /// What a check says of a backend.
+    pub enum CheckState {
+        Checking => "checking", "No result yet.";
+        Passing => "passing", "It passes.";
+        Failing => "failing", "The last answers were wrong, but not yet `fall` of them.";
+        Suspected => "suspected", "Up, but its last probe failed or a sentinel was lost.";
+        Down => "down", "It failed `fall` times in a row and did not yet pass `rise` times.";
     }
 }
 
@@ -80,7 +63,7 @@ pub struct Tally {
     /// All successes.
     pub successes: u64,
     /// All failures, by [`Failure::name`].
-    pub failures: BTreeMap<&'static str, u64>,
+    pub failures: BTreeMap<FailureKind, u64>,
     /// How often the sentinel was lost while it was up.
     pub sentinel_losses: u64,
 }
@@ -95,7 +78,7 @@ impl Tally {
                 self.failed = 0;
             }
             Err(failure) => {
-                *self.failures.entry(failure.name()).or_default() += 1;
+                *self.failures.entry(failure.kind()).or_default() += 1;
                 self.last_failure = Some((failure.clone(), now));
                 self.failed = self.failed.saturating_add(1);
                 self.passed = 0;

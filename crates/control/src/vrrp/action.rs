@@ -77,40 +77,9 @@ pub enum Action {
     },
 }
 
-macro_rules! named {
-    ($(#[$meta:meta])* $name:ident { $($variant:ident => $label:literal, $help:literal;)* }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum $name {
-            $(#[doc = $help] $variant,)*
-        }
-
-        impl $name {
-            /// All of them, in the order of their counters.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// The metric label.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $label,)* }
-            }
-
-            /// One sentence for an operator.
-            pub const fn help(self) -> &'static str {
-                match self { $(Self::$variant => $help,)* }
-            }
-
-            /// The index of the counter.
-            pub const fn index(self) -> usize {
-                self as usize
-            }
-        }
-    };
-}
-
-named! {
+label::labels! {
     /// Why a state changed.
-    Reason {
+    pub enum Reason {
         Startup => "startup", "The instance was started.";
         Owner => "owner", "Priority 255: the owner of the addresses does not wait.";
         Silent => "silent", "No advert from an Active for Active_Down_Interval.";
@@ -132,9 +101,9 @@ named! {
     }
 }
 
-named! {
+label::labels! {
     /// Why this node cannot forward.
-    Block {
+    pub enum Block {
         Worker => "worker", "A worker gives no sign of life.";
         Queue => "queue", "A receive queue has no bound socket.";
         Link => "link", "The interface has no link.";
@@ -153,9 +122,9 @@ impl From<Block> for Reason {
     }
 }
 
-named! {
+label::labels! {
     /// What an announcement is for.
-    Announce {
+    pub enum Announce {
         Taken => "taken", "The VIPs became active here.";
         Repeated => "repeated", "The second burst, some seconds after the first one.";
         LowerPriority => "lower_priority", "Another Active was heard, or left (healed partition).";
@@ -212,13 +181,6 @@ mod tests {
             assert_eq!(queue.pop(), Some(Action::SendAdvert { priority: round }));
             assert_eq!(queue.pop(), Some(Action::Deactivate));
             assert_eq!(queue.pop(), None);
-        }
-    }
-
-    #[test]
-    fn labels_are_unique() {
-        for reason in Reason::ALL {
-            assert_eq!(Reason::ALL.iter().filter(|r| r.name() == reason.name()).count(), 1);
         }
     }
 }

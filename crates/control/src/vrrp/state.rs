@@ -62,31 +62,16 @@ pub(super) struct Active {
     pub(super) announced_at: Option<Instant>,
 }
 
-/// A state's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum StateName {
-    /// Not taking part.
-    Initialize,
-    /// Listening.
-    Backup,
-    /// Advertising.
-    Active,
+label::labels! {
+    /// A state's name.
+    pub enum StateName {
+        Initialize => "initialize", "Not taking part.";
+        Backup => "backup", "Listening.";
+        Active => "active", "Advertising.";
+    }
 }
 
 impl StateName {
-    /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Initialize, Self::Backup, Self::Active];
-
-    /// The metric label.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Initialize => "initialize",
-            Self::Backup => "backup",
-            Self::Active => "active",
-        }
-    }
-
     /// As logs print it; the old word is there for people who grep.
     pub const fn shown(self) -> &'static str {
         match self {

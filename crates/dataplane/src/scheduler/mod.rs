@@ -34,33 +34,18 @@ use crate::addr::Addr;
 use crate::key::ServiceKey;
 use crate::slots::BackendSlot;
 
-/// The schedulers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SchedulerKind {
-    /// Maglev hashing of the source prefix (NSDI'16 §3.4). Alias `sh`.
-    Maglev,
-    /// Round robin; of the weights only zero counts, as in `ip_vs`.
-    Rr,
-    /// Weighted round robin.
-    Wrr,
-    /// Least connections; of the weights only zero counts, as in `ip_vs`.
-    Lc,
-    /// Weighted least connections.
-    Wlc,
+label::labels! {
+    /// The schedulers.
+    pub enum SchedulerKind {
+        Maglev => "maglev", "Maglev hashing of the source prefix (NSDI'16 §3.4). Alias `sh`.";
+        Rr => "rr", "Round robin; of the weights only zero counts, as in `ip_vs`.";
+        Wrr => "wrr", "Weighted round robin.";
+        Lc => "lc", "Least connections; of the weights only zero counts, as in `ip_vs`.";
+        Wlc => "wlc", "Weighted least connections.";
+    }
 }
 
 impl SchedulerKind {
-    /// Lower-case name, as in the configuration.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Maglev => "maglev",
-            Self::Rr => "rr",
-            Self::Wrr => "wrr",
-            Self::Lc => "lc",
-            Self::Wlc => "wlc",
-        }
-    }
-
     /// Whether it chooses by a hash.
     pub const fn hashes(self) -> bool {
         matches!(self, Self::Maglev)
@@ -75,23 +60,18 @@ impl SchedulerKind {
     }
 }
 
-/// What is hashed to find a backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HashInput {
-    /// The source address: all connections of a client go to one backend.
-    Source,
-    /// The 5-tuple.
-    #[default]
-    Flow,
+label::labels! {
+    /// What is hashed to find a backend.
+    pub enum HashInput {
+        Source => "source", "The source address: all connections of a client go to one backend.";
+        Flow => "flow", "The 5-tuple.";
+    }
 }
 
-impl HashInput {
-    /// Lower-case name, as in the configuration.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Source => "source",
-            Self::Flow => "flow",
-        }
+#[expect(clippy::derivable_impls, reason = "the enum is made by a macro")]
+impl Default for HashInput {
+    fn default() -> Self {
+        Self::Flow
     }
 }
 

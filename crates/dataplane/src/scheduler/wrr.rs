@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(quotas([100, 200, 300].into_iter()), [1, 2, 3]);
         assert_eq!(quotas([65_535, 1].into_iter()), [65_535, 1]);
         assert_eq!(quotas([u32::MAX; 3].into_iter()), [1, 1, 1]);
-        assert_eq!(quotas([].into_iter()), []);
+        assert!(quotas([].into_iter()).is_empty());
     }
 
     #[test]

@@ -11,6 +11,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use config::Parsed;
 
+use crate::serve::control_socket::AskError;
+
 /// Direct-routing layer-4 load balancer on AF_XDP.
 #[derive(Debug, Parser)]
 #[command(name = "pointsman", version)]
@@ -44,6 +46,17 @@ pub enum Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
+    }
+}
+
+impl From<AskError> for Exit {
+    /// Prints why.
+    fn from(error: AskError) -> Self {
+        print_error(&format!("error: {error}"));
+        match error {
+            AskError::NotRunning(..) => Self::NotRunning,
+            AskError::Refused(_) => Self::Failed,
+        }
     }
 }
 

@@ -3,11 +3,12 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use api::request::GetStatus;
+use api::status::{self, Backend, BackendState, Service, XdpMode};
 use clap::Args;
 
-use super::{Exit, default_socket, print_error, say};
-use crate::serve::control_socket::{AskError, ask};
-use crate::status::{self, Backend, Service};
+use super::{Exit, default_socket, say};
+use crate::serve::control_socket::ask;
 
 /// Show what the running balancer does
 #[derive(Debug, Args)]
@@ -25,34 +26,18 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn run(&self) -> Exit {
-        let value = match ask(&self.socket, "status") {
-            Ok(value) => value,
-            Err(error) => {
-                print_error(&format!("error: {error}"));
-                return match error {
-                    AskError::NotRunning(..) => Exit::NotRunning,
-                    AskError::Refused(_) => Exit::Failed,
-                };
-            }
+        let status = match ask(&self.socket, GetStatus) {
+            Ok(status) => status,
+            Err(error) => return error.into(),
         };
         if self.json {
-            say(&format!("{value:#}"));
-        }
-        let status: status::Status = match serde_json::from_value(value) {
-            Ok(status) => status,
-            Err(error) => {
-                print_error(&format!("error: the daemon's status is not understood: {error}"));
-                return Exit::Failed;
-            }
-        };
-        if !self.json {
+            say(&format!("{:#}", serde_json::json!(status)));
+        } else {
             say(table(&status).trim_end());
         }
-        let serves = |backend: &Backend| {
-            !["down", "held", "resolving", "checking"].contains(&backend.state.as_str())
-        };
         let one_owner = status.vrrp.iter().all(|instance| instance.two_owners().is_none());
-        let well = status.ready && one_owner && backends(&status).all(serves);
+        let well =
+            status.ready && one_owner && backends(&status).all(|backend| backend.state.serves());
         if self.exit_code && !well { Exit::Degraded } else { Exit::Done }
     }
 }
@@ -93,7 +78,7 @@ fn write_table(out: &mut String, status: &status::Status) -> std::fmt::Result {
             out,
             "NIC  {}  {}/{}{}  {}/{} queues bound  link {}",
             interface.name,
-            if interface.xdp.is_empty() { "-" } else { &interface.xdp },
+            interface.xdp.map_or("-", XdpMode::name),
             if zero_copy { "zero-copy" } else { "copy" },
             if interface.fast_path { "/fast path" } else { "" },
             interface.queues_bound,
@@ -105,11 +90,11 @@ fn write_table(out: &mut String, status: &status::Status) -> std::fmt::Result {
         writeln!(
             out,
             "\n{} {}:{} {} {}  {}{}{}",
-            service.protocol.to_uppercase(),
+            service.protocol.name().to_uppercase(),
             service.vip,
             service.port,
             service.name,
-            service.scheduler,
+            service.scheduler.name(),
             service
                 .persistence_seconds
                 .map(|seconds| format!("persistent {seconds} s{}  ", group(service)))
@@ -131,7 +116,7 @@ fn write_table(out: &mut String, status: &status::Status) -> std::fmt::Result {
                 backend.active,
                 backend.inactive,
                 backend.packets,
-                if backend.state == "up" { "up".into() } else { backend.state.to_uppercase() },
+                state(backend.state),
                 duration(backend.since_seconds),
                 backend.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default(),
             )?;
@@ -141,7 +126,7 @@ fn write_table(out: &mut String, status: &status::Status) -> std::fmt::Result {
         .dropped
         .iter()
         .filter(|count| count.value > 0)
-        .map(|count| format!("{} {}", count.name, count.value))
+        .map(|count| format!("{} {}", count.name.name(), count.value))
         .collect();
     if !drops.is_empty() {
         writeln!(out, "\ndropped: {}", drops.join(", "))?;
@@ -163,6 +148,12 @@ fn quorum(service: &Service) -> String {
         return String::new();
     }
     format!("NO QUORUM: {healthy} of {total} weight up{fallback}  ")
+}
+
+/// What is not well stands out.
+fn state(state: BackendState) -> String {
+    let name = state.name();
+    if state == BackendState::Up { name.to_owned() } else { name.to_uppercase() }
 }
 
 fn name(backend: &Backend) -> String {

@@ -1,15 +1,15 @@
 //! `pointsman vrrp`: who is Active, and why.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use api::request::{GetStatus, Resign};
+use api::status::{ForeignClaim, Status, Vrrp as Instance};
 use clap::{Args, Subcommand};
-use serde_json::Value;
 
-use super::{Exit, default_socket, print_error, say};
-use crate::serve::control_socket::{AskError, Resign, ask, ask_with};
-use crate::status::{ForeignClaim, Status, Vrrp as Instance};
+use super::{Exit, default_socket, say};
+use crate::serve::control_socket::{AskError, ask};
 
 /// Show the VRRP instances, or have them give their VIPs away
 #[derive(Debug, Args)]
@@ -38,77 +38,59 @@ enum Action {
 
 impl Vrrp {
     pub(super) fn run(self) -> Exit {
-        let result = match self.action {
-            None => ask(&self.socket, "status").map(|value| show(&value, self.json)),
-            Some(Action::Resign { time, instance }) => {
-                let for_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-                let arguments = serde_json::json!(Resign { instance, for_ms });
-                ask_with(&self.socket, "vrrp-resign", arguments).map(|told| {
-                    let names = told.get("resigned").and_then(Value::as_array);
-                    for name in names.into_iter().flatten().filter_map(Value::as_str) {
-                        say(&format!("{name} resigns and does not preempt for {time:?}"));
-                    }
-                    Exit::Done
-                })
-            }
+        let Self { json, socket, action } = self;
+        let result = match action {
+            None => ask(&socket, GetStatus).map(|status| show(&status, json)),
+            Some(Action::Resign { time, instance }) => resign(&socket, instance, time),
         };
-        result.unwrap_or_else(|error| {
-            print_error(&format!("error: {error}"));
-            match error {
-                AskError::NotRunning(..) => Exit::NotRunning,
-                AskError::Refused(_) => Exit::Failed,
-            }
-        })
+        result.map_or_else(Exit::from, |()| Exit::Done)
     }
 }
 
-fn show(value: &Value, json: bool) -> Exit {
+fn resign(socket: &Path, instance: Option<String>, time: Duration) -> Result<(), AskError> {
+    let for_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    for name in ask(socket, Resign { instance, for_ms })?.resigned {
+        say(&format!("{name} resigns and does not preempt for {time:?}"));
+    }
+    Ok(())
+}
+
+fn show(status: &Status, json: bool) {
     if json {
-        let instances = value.get("vrrp").cloned().unwrap_or_default();
-        say(&format!("{instances:#}"));
-        return Exit::Done;
+        return say(&format!("{:#}", serde_json::json!(status.vrrp)));
     }
-    match serde_json::from_value::<Status>(value.clone()) {
-        Ok(status) if status.vrrp.is_empty() => say("no VRRP instances"),
-        Ok(status) => {
-            let mut out = String::new();
-            for instance in &status.vrrp {
-                // Writing to a String cannot fail.
-                let _ = write_instance(&mut out, instance);
-            }
-            say(out.trim_end());
-        }
-        Err(error) => {
-            print_error(&format!("error: the daemon's status is not understood: {error}"));
-            return Exit::Failed;
-        }
+    if status.vrrp.is_empty() {
+        return say("no VRRP instances");
     }
-    Exit::Done
+    let mut out = String::new();
+    for instance in &status.vrrp {
+        // Writing to a String cannot fail.
+        let _ = write_instance(&mut out, instance);
+    }
+    say(out.trim_end());
 }
 
 fn write_instance(out: &mut String, instance: &Instance) -> std::fmt::Result {
-    let state = match instance.state.as_str() {
-        "active" => "ACTIVE (MASTER)",
-        "backup" => "BACKUP",
-        _ => "INITIALIZE",
-    };
+    let state = instance.state.shown();
     let since = instance.since_seconds.map(|s| format!(" for {s:.1} s")).unwrap_or_default();
     writeln!(out, "{}  {state}{since}: {}", instance.name, instance.why)?;
     let Instance { interface, vrid, version, .. } = instance;
     writeln!(
         out,
         "  {interface}, VRID {vrid}, version {version}, every {} s, checksum {}",
-        instance.advert_interval_seconds, instance.checksum
+        instance.advert_interval_seconds,
+        instance.checksum.name()
     )?;
     let held = if instance.vips_active { "active here" } else { "not active here" };
-    writeln!(out, "  VIPs {held}: {}", instance.vips.join(", "))?;
+    let vips: Vec<String> = instance.vips.iter().map(ToString::to_string).collect();
+    writeln!(out, "  VIPs {held}: {}", vips.join(", "))?;
     writeln!(
         out,
         "  priority {} (configured {}): {}",
         instance.effective_priority, instance.configured_priority, instance.priority_why
     )?;
     if let Some(blocked) = &instance.blocked {
-        writeln!(out, "  cannot forward: {blocked}")?;
+        writeln!(out, "  cannot forward: {}", blocked.help())?;
     }
     if let Some(seconds) = instance.resigned_seconds {
         writeln!(out, "  resigned: does not preempt for {seconds:.0} s")?;
@@ -125,17 +107,17 @@ fn write_instance(out: &mut String, instance: &Instance) -> std::fmt::Result {
     }
     if let Some(claim) = &instance.last_foreign_claim {
         let ForeignClaim { vip, mac, backend, age_seconds } = claim;
-        let who = backend.as_ref().map(|name| format!(", backend {name}")).unwrap_or_default();
+        let owner = backend.as_ref().map(|name| format!(", backend {name}")).unwrap_or_default();
         writeln!(
             out,
-            "  claimed by others: {} times, last {vip} by {mac}{who}, {age_seconds:.1} s ago",
+            "  claimed by others: {} times, last {vip} by {mac}{owner}, {age_seconds:.1} s ago",
             instance.foreign_claims
         )?;
     }
     let rejected: u64 = instance.rejected.iter().map(|count| count.value).sum();
     writeln!(
         out,
-        "  adverts: {} sent, {} received, {rejected} not believed, {} not sent, {} lost\n",
+        "  adverts: {} sent, {} received, {rejected} discarded, {} not sent, {} lost\n",
         instance.sent, instance.received, instance.send_failed, instance.overflowed
     )
 }

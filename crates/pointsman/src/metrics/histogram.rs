@@ -1,37 +1,40 @@
 //! Histograms that were filled elsewhere: who fills them calls no library that locks.
 
+use std::marker::PhantomData;
+
+use api::status::Histogram;
 use prometheus::core::{Collector, Desc, Describer};
 use prometheus::proto::{Bucket, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Opts, proto};
 
-use crate::status::Histogram;
+use super::labels::LabelSet;
 
 /// One histogram for each set of labels.
-pub(super) struct Histograms {
+pub(super) struct Histograms<L> {
     desc: Desc,
     family: MetricFamily,
-    labels: Vec<String>,
+    labels: PhantomData<fn(&L)>,
 }
 
-impl Histograms {
+impl<L: LabelSet> Histograms<L> {
     /// None yet; `name` without the prefix.
-    pub(super) fn new(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Self> {
+    pub(super) fn new(name: &str, help: &str) -> prometheus::Result<Self> {
         let name = format!("pointsman_{name}");
-        let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
-        let opts = Opts::new(&name, help).variable_labels(labels.clone());
+        let labels = L::NAMES.iter().map(|label| (*label).to_owned()).collect();
+        let opts = Opts::new(&name, help).variable_labels(labels);
         let mut family = MetricFamily::default();
         family.set_name(name);
         family.set_help(help.to_owned());
         family.set_field_type(MetricType::HISTOGRAM);
-        Ok(Self { desc: opts.describe()?, family, labels })
+        Ok(Self { desc: opts.describe()?, family, labels: PhantomData })
     }
 
-    /// Adds one, with as many values as there are labels.
-    pub(super) fn add(&mut self, values: &[&str], histogram: &Histogram) {
-        let labels = self.labels.iter().zip(values).map(|(name, value)| {
+    /// Adds one.
+    pub(super) fn add(&mut self, labels: &L, histogram: &Histogram) {
+        let labels = L::NAMES.iter().zip(labels.values()).map(|(name, value)| {
             let mut label = LabelPair::default();
-            label.set_name(name.clone());
-            label.set_value((*value).to_owned());
+            label.set_name((*name).to_owned());
+            label.set_value(value);
             label
         });
         let mut metric = Metric::from_label(labels.collect());
@@ -40,7 +43,7 @@ impl Histograms {
     }
 }
 
-impl Collector for Histograms {
+impl<L> Collector for Histograms<L> {
     fn desc(&self) -> Vec<&Desc> {
         vec![&self.desc]
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::status::example;
+use api::status::{BackendState, example};
 
 /// The samples of a page whose line begins with one of these.
 fn samples(page: &str, prefixes: &[&str]) -> String {
@@ -74,7 +74,7 @@ fn a_backend_is_in_one_state_of_those_that_are_listed() {
     for backend in ["rs1", "rs2", "sorry"] {
         let of = format!("pointsman_backend_state{{backend=\"{backend}\",");
         let states = samples(&page, &[&of]);
-        assert_eq!(states.lines().count(), STATES.len(), "{states}");
+        assert_eq!(states.lines().count(), BackendState::COUNT, "{states}");
         assert_eq!(states.lines().filter(|line| line.ends_with(" 1")).count(), 1, "{states}");
     }
 }

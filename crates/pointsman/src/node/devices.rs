@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use api::status;
 use control::nic::{ReceiveMode, ReceiveWatch, UnboundWatch};
 use control::{Event, Interface, Link, Network, XdpMode, ZeroCopy};
 use dataplane::{Mac, PortId};
@@ -247,10 +248,10 @@ impl Device {
 }
 
 /// The mode's name in logs and metrics.
-pub(super) fn mode_name(mode: AttachedMode) -> &'static str {
+pub(super) const fn xdp_mode(mode: AttachedMode) -> status::XdpMode {
     match mode {
-        AttachedMode::Native => "native",
-        AttachedMode::Generic => "generic",
+        AttachedMode::Native => status::XdpMode::Native,
+        AttachedMode::Generic => status::XdpMode::Generic,
     }
 }
 
@@ -372,7 +373,7 @@ impl Node {
         if attached.mode() == AttachedMode::Generic {
             Offloads::check_generic(&name)?;
         }
-        info!(interface = %name, mode = mode_name(attached.mode()), queues = device.queues,
+        info!(interface = %name, mode = %xdp_mode(attached.mode()), queues = device.queues,
             "XDP program attached");
         if device.kind == Kind::Veth && !attached.reads_tags() {
             warn!(interface = %name, "{VETH_TAGS}");

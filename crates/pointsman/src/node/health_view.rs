@@ -3,13 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use control::BackendState;
-use control::health::{CheckReport, CheckState, Report};
+use api::status::{Backend, BackendState, Check, Count, Histogram};
+use control::health::{CheckReport, CheckState, FailureKind, Report};
 use dataplane::Tick;
 
 use super::Node;
 use crate::health::Histogram as Measured;
-use crate::status::{Backend, Check, Count, Histogram};
 
 impl Node {
     /// Adds what the checks say, if it has any.
@@ -20,8 +19,8 @@ impl Node {
         else {
             return;
         };
-        if let Some(left) = held(&report, now).filter(|_| to.state == BackendState::Down.name()) {
-            to.state = "held".to_owned();
+        if let Some(left) = held(&report, now).filter(|_| to.state == BackendState::Down) {
+            to.state = BackendState::Held;
             to.reason = Some(format!("its checks pass, it is held down for {left:.1?} more"));
             to.held_seconds = Some(left.as_secs_f64());
         }
@@ -47,16 +46,14 @@ fn held(report: &Report, now: Tick) -> Option<Duration> {
 fn show(check: &CheckReport, now: Tick) -> Check {
     let tally = &check.tally;
     let last = tally.last_failure.as_ref();
-    let failures = control::health::Failure::NAMES.iter().map(|name| Count {
-        name: (*name).to_owned(),
-        value: tally.failures.get(name).copied().unwrap_or(0),
-    });
     Check {
         kind: check.kind.to_owned(),
         label: check.label.clone(),
-        state: check.state.name().to_owned(),
+        state: check.state,
         successes: tally.successes,
-        failures: failures.collect(),
+        failures: Count::list(FailureKind::ALL, |kind| {
+            tally.failures.get(&kind).copied().unwrap_or(0)
+        }),
         failed_in_a_row: tally.failed,
         last_failure: last.map(|(failure, _)| failure.to_string()),
         last_failure_age_seconds: last.map(|(_, at)| now.saturating_since(*at).as_secs_f64()),

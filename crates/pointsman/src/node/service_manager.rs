@@ -43,7 +43,7 @@ impl Node {
         let mut parts: Vec<String> = self
             .vrrp_status()
             .iter()
-            .map(|instance| format!("{} {}", instance.name, instance.state.to_uppercase()))
+            .map(|instance| format!("{} {}", instance.name, instance.state.name().to_uppercase()))
             .collect();
         let services: Vec<_> = self.controller.services().collect();
         let backends = || services.iter().flat_map(|service| &service.backends);

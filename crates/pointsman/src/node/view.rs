@@ -6,17 +6,18 @@ use std::time::Duration;
 use control::{BackendStatus, ServiceStatus};
 use dataplane::{BackendCounters, BackendSlot, Counter, DropReason, Gauge, Tick};
 use steer::Outcome;
+use xsk::KickError;
 
 use super::Node;
-use super::devices::{Device, mode_name};
-use crate::status::{
-    Backend, Count, Frames, Histogram, Interface, Persistence, Service, Status, VERSION, Worker,
-    WorkerCounters,
-};
+use super::devices::{Device, xdp_mode};
 use crate::worker::WorkerId;
 use crate::worker::pool::Handle;
 use crate::worker::shared::Report;
 use crate::{clock, log, panics};
+use api::status::{
+    Backend, Count, Frames, Histogram, Interface, Persistence, Service, SocketCounter, Status,
+    VERSION, Worker, WorkerCounters,
+};
 
 impl Node {
     /// The state now.
@@ -42,12 +43,9 @@ impl Node {
             persistence: self.persistence(),
             log_lines_lost: log::lost(),
             panics: panics::contained_so_far(),
-            dropped: DropReason::ALL
-                .iter()
-                .map(|reason| {
-                    self.count(reason.name(), |counters| counters.dropped(*reason).value())
-                })
-                .collect(),
+            dropped: Count::list(DropReason::ALL, |reason| {
+                self.sum(|counters| counters.dropped(reason).value())
+            }),
         }
     }
 
@@ -55,22 +53,6 @@ impl Node {
         let Report { how, error, packet_socket, unsent, accounting, counters, statistics } =
             handle.shared.report();
         let totals = &handle.counters.totals;
-        let socket = [
-            ("rx_dropped", statistics.rx_dropped),
-            ("rx_invalid", statistics.rx_invalid_descs),
-            ("tx_invalid", statistics.tx_invalid_descs),
-            ("rx_ring_full", statistics.rx_ring_full),
-            ("fill_ring_empty", statistics.rx_fill_ring_empty_descs),
-            ("tx_ring_empty", statistics.tx_ring_empty_descs),
-            ("tx_full", counters.tx_full),
-            ("tx_dropped", statistics.tx_dropped),
-            ("tx_unsent", unsent),
-            ("kicks", counters.kicks),
-            ("rx_wakeups", counters.rx_wakeups),
-        ];
-        let errors = xsk::KickError::ALL
-            .iter()
-            .map(|kind| (format!("kick_{}", kind.name()), counters.kick_errors.of(*kind)));
         Worker {
             interface: self
                 .devices
@@ -105,12 +87,9 @@ impl Node {
                 originated: totals.originated.value(),
                 originated_lost: totals.originated_lost.value(),
             },
-            socket: socket
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value))
-                .chain(errors)
-                .map(|(name, value)| Count { name, value })
-                .collect(),
+            socket: Count::list(SocketCounter::ALL, |counter| {
+                socket_counter(counter, &counters, &statistics, unsent)
+            }),
             frames: Frames {
                 total: accounting.total,
                 fill: accounting.fill + accounting.rx,
@@ -129,17 +108,17 @@ impl Node {
         };
         Service {
             name: service.name.to_owned(),
-            vip: key.vip.to_string(),
-            protocol: key.protocol.name().to_owned(),
+            vip: key.vip.ip(),
+            protocol: key.protocol,
             port: match (key.first_port, key.last_port) {
                 (0, u16::MAX) => "any".to_owned(),
                 (first, last) if first == last => first.to_string(),
                 (first, last) => format!("{first}-{last}"),
             },
-            scheduler: service.scheduler.name().to_owned(),
+            scheduler: service.scheduler,
             persistence_seconds: service.persistence.map(|timeout| timeout.as_secs_f64()),
             persistence_group: service.group.map(ToOwned::to_owned),
-            hash: service.hash.map(|hash| hash.name().to_owned()),
+            hash: service.hash,
             steered: self.controller.is_steered(key.vip),
             packets: sum(|counters| &counters.packets),
             bytes: sum(|counters| &counters.bytes),
@@ -164,11 +143,11 @@ impl Node {
         };
         let mut shown = Backend {
             name: backend.name.to_owned(),
-            address: backend.address.to_string(),
+            address: backend.address,
             fallback: backend.fallback,
             weight: backend.weight,
             effective_weight: backend.effective_weight,
-            state: backend.state.name().to_owned(),
+            state: backend.state.into(),
             reason: Some(backend.why).filter(|why| !why.is_empty()).map(ToOwned::to_owned),
             since_seconds: now.saturating_since(backend.since).as_secs_f64(),
             mac: backend.usable.as_ref().ok().map(|(_, mac)| mac.to_string()),
@@ -220,10 +199,6 @@ impl Node {
         let programs = self.devices.iter().filter_map(|device| device.fast_path.counters.as_ref());
         workers.chain(programs).map(|counters| value(counters)).sum()
     }
-
-    fn count(&self, name: &str, value: impl Fn(&dataplane::WorkerCounters) -> u64) -> Count {
-        Count { name: name.to_owned(), value: self.sum(value) }
-    }
 }
 
 fn interface(device: &Device) -> Interface {
@@ -234,7 +209,7 @@ fn interface(device: &Device) -> Interface {
         up: device.link.is_some_and(|link| link.up),
         mac: device.link.map(|link| link.mac.to_string()).unwrap_or_default(),
         mtu: device.link.map_or(0, |link| link.mtu),
-        xdp: device.attached.as_ref().map(|a| mode_name(a.mode()).to_owned()).unwrap_or_default(),
+        xdp: device.attached.as_ref().map(|attached| xdp_mode(attached.mode())),
         trouble: device.trouble.clone(),
         offloads_off: device.offloads.off().map(|(on, name)| format!("{on} {name}")).collect(),
         blind: device.receive.is_blind(),
@@ -244,13 +219,37 @@ fn interface(device: &Device) -> Interface {
         queues: device.queues,
         queues_wanted: u32::try_from(device.queues_wanted().len()).unwrap_or(u32::MAX),
         queues_bound: u32::try_from(device.bound.len()).unwrap_or(u32::MAX),
-        outcomes: Outcome::ALL
-            .iter()
-            .map(|outcome| Count {
-                name: outcome.name().to_owned(),
-                value: outcomes[outcome.index()],
-            })
-            .collect(),
+        outcomes: Count::list(Outcome::ALL, |outcome| outcomes[outcome.index()]),
         passed: Outcome::passed(&outcomes),
+    }
+}
+
+fn socket_counter(
+    counter: SocketCounter,
+    port: &xsk::Counters,
+    statistics: &xsk::Statistics,
+    unsent: u64,
+) -> u64 {
+    use SocketCounter as C;
+    let kicks = |reason| port.kick_errors.of(reason);
+    match counter {
+        C::RxDropped => statistics.rx_dropped,
+        C::RxInvalid => statistics.rx_invalid_descs,
+        C::TxInvalid => statistics.tx_invalid_descs,
+        C::RxRingFull => statistics.rx_ring_full,
+        C::FillRingEmpty => statistics.rx_fill_ring_empty_descs,
+        C::TxRingEmpty => statistics.tx_ring_empty_descs,
+        C::TxFull => port.tx_full,
+        C::TxDropped => statistics.tx_dropped,
+        C::TxUnsent => unsent,
+        C::Kicks => port.kicks,
+        C::RxWakeups => port.rx_wakeups,
+        C::KickAgain => kicks(KickError::Again),
+        C::KickBusy => kicks(KickError::Busy),
+        C::KickNoBufs => kicks(KickError::NoBufs),
+        C::KickInterrupted => kicks(KickError::Interrupted),
+        C::KickNetDown => kicks(KickError::NetDown),
+        C::KickNoDevice => kicks(KickError::NoDevice),
+        C::KickOther => kicks(KickError::Other),
     }
 }

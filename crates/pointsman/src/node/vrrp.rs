@@ -194,9 +194,9 @@ impl Vrrp {
                 warn!("({name}) advert discarded from {advert}{more}");
             }
             EventKind::TwoOwnersPossible(DiscardedPeer { source, reject, .. }) => error!(
-                "({name}) peer {source} is heard, but its adverts are discarded ({}): two owners of \
-                 {vips} are possible. {reject}",
-                reject.name()
+                "({name}) peer {source} is heard, but its adverts are discarded ({reject}): two \
+                 owners of {vips} are possible. {}",
+                reject.help()
             ),
             EventKind::SendFailed(errno) => {
                 let error = std::io::Error::from_raw_os_error(errno);

@@ -7,10 +7,10 @@ use dataplane::Mac;
 
 use super::Node;
 use super::vrrp::{Member, state_of};
-use crate::status::{
-    Count, ForeignClaim, Histogram, Vrrp, VrrpDiscardedPeer, VrrpPeer, VrrpTransitions,
-};
 use crate::vrrp::{Counters, LATE_BOUNDS, Report};
+use api::status::{
+    Checksum, Count, ForeignClaim, Histogram, Vrrp, VrrpDiscardedPeer, VrrpPeer, VrrpTransitions,
+};
 
 impl Node {
     pub(super) fn vrrp_status(&self) -> Vec<Vrrp> {
@@ -23,7 +23,7 @@ impl Node {
             .map(|(member, report)| {
                 let mut shown = show(member, report, now);
                 shown.last_foreign_claim = report.claim.map(|(claim, at)| ForeignClaim {
-                    vip: claim.vip.to_string(),
+                    vip: claim.vip,
                     mac: claim.mac.to_string(),
                     backend: self.backend_at(claim.mac),
                     age_seconds: now.saturating_duration_since(at).as_secs_f64(),
@@ -53,10 +53,10 @@ fn show(member: &Member, report: &Report, now: Instant) -> Vrrp {
     };
     let lease = until(status.and_then(|status| status.lease_until));
     let tracker = tracking.tracker();
-    let (reason, why) = match status {
-        Some(status) => (status.reason.name(), status.reason.help()),
-        None => ("waiting", "It waits for the interface, an address on it, or the backends' MACs."),
-    };
+    let why = status
+        .map_or("It waits for the interface, an address on it, or the backends' MACs.", |status| {
+            status.reason.help()
+        });
     Vrrp {
         name: wanted.name.clone(),
         interface: wanted.interface.clone(),
@@ -65,26 +65,26 @@ fn show(member: &Member, report: &Report, now: Instant) -> Vrrp {
             Version::V2 => 2,
             Version::V3 => 3,
         },
-        state: state_of(report).name().to_owned(),
+        state: state_of(report),
         since_seconds: status
             .and_then(|status| status.since)
             .map(|since| now.saturating_duration_since(since).as_secs_f64()),
-        reason: reason.to_owned(),
+        reason: status.map(|status| status.reason),
         why: why.to_owned(),
-        vips: vips.iter().map(ToString::to_string).collect(),
+        vips: vips.to_vec(),
         vips_active: lease.is_some(),
         lease_seconds: lease,
         configured_priority: wanted.priority,
         effective_priority: status.map_or(0, |status| status.effective_priority),
         priority_why: tracker.to_string(),
-        blocked: status.and_then(|status| status.block).map(|block| block.help().to_owned()),
+        blocked: status.and_then(|status| status.block),
         resigned_seconds: until(status.and_then(|status| status.resigned_until)),
         advert_interval_seconds: status
             .map_or(wanted.advert_interval, |status| status.active_interval)
             .as_secs_f64(),
         checksum: match status.map(|status| status.checksum) {
-            Some(ChecksumStyle::PseudoHeader) => "pseudo-header".to_owned(),
-            Some(ChecksumStyle::Plain) | None => "rfc9568".to_owned(),
+            Some(ChecksumStyle::PseudoHeader) => Checksum::PseudoHeader,
+            Some(ChecksumStyle::Plain) | None => Checksum::Rfc9568,
         },
         peers: report.peers.iter().flatten().map(|peer| show_peer(peer, now)).collect(),
         stalls: status.map_or(0, |status| status.stalls),
@@ -96,16 +96,12 @@ fn show(member: &Member, report: &Report, now: Instant) -> Vrrp {
         foreign_claims: counters.claimed,
         last_foreign_claim: None,
         discarded_peer: report.discarded.map(|peer| VrrpDiscardedPeer {
-            address: peer.source.to_string(),
-            reason: peer.reject.name().to_owned(),
+            address: peer.source,
+            reason: peer.reject,
             why: peer.reject.help().to_owned(),
             since_seconds: now.saturating_duration_since(peer.since).as_secs_f64(),
         }),
-        rejected: Reject::ALL
-            .iter()
-            .zip(counters.rejected)
-            .map(|(reject, value)| Count { name: reject.name().to_owned(), value })
-            .collect(),
+        rejected: Count::list(Reject::ALL, |reject| counters.rejected[reject.index()]),
         transitions: transitions(counters),
         late: Histogram {
             bounds: LATE_BOUNDS.iter().map(std::time::Duration::as_secs_f64).collect(),
@@ -117,7 +113,7 @@ fn show(member: &Member, report: &Report, now: Instant) -> Vrrp {
 
 fn show_peer(peer: &Peer, now: Instant) -> VrrpPeer {
     VrrpPeer {
-        address: peer.last.source.to_string(),
+        address: peer.last.source,
         priority: peer.last.priority,
         interval_seconds: peer.last.interval.as_secs_f64(),
         age_seconds: now.saturating_duration_since(peer.at).as_secs_f64(),
@@ -130,11 +126,7 @@ fn transitions(counters: &Counters) -> Vec<VrrpTransitions> {
     let mut list = Vec::new();
     for (state, row) in StateName::ALL.iter().zip(&counters.transitions) {
         for (reason, value) in Reason::ALL.iter().zip(row) {
-            list.push(VrrpTransitions {
-                to: state.name().to_owned(),
-                reason: reason.name().to_owned(),
-                value: *value,
-            });
+            list.push(VrrpTransitions { to: *state, reason: *reason, value: *value });
         }
     }
     list

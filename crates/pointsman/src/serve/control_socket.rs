@@ -1,7 +1,5 @@
-//! The operator's socket: Unix, mode 0660, one JSON line asked, one JSON line answered.
-//!
-//! Request: `{"version":1,"verb":"status"}`, with `"arguments":{…}` where a verb has any. Answer:
-//! `{"version":1,"ok":…}` or `{"version":1,"error":"…"}`. A verb is one arm of `answer`.
+//! The operator's socket: Unix, mode 0660. Its protocol is [`api::request`]; a verb is one arm of
+//! `perform`.
 
 use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -9,9 +7,10 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use api::request::{Answer, Call, Request, Resigned, VERSION, Verb, check_version};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
@@ -19,45 +18,6 @@ use tracing::{debug, warn};
 
 use super::Source;
 use super::crowd::Crowd;
-
-/// Version of the protocol.
-pub const VERSION: u32 = 1;
-
-/// What a client asks.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Request {
-    /// [`VERSION`].
-    pub version: u32,
-    /// What to do.
-    pub verb: String,
-    /// With what; depends on the verb.
-    #[serde(default, skip_serializing_if = "Value::is_null")]
-    pub arguments: Value,
-}
-
-/// Arguments of the verb `vrrp-resign`.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Resign {
-    /// Name of a VRRP instance; absent: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instance: Option<String>,
-    /// For how long the VIPs are not taken back, in milliseconds.
-    pub for_ms: u64,
-}
-
-/// Requests to it.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Answer {
-    /// [`VERSION`].
-    pub version: u32,
-    /// The result.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ok: Option<Value>,
-    /// Or why there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
 
 /// The bound socket; its file goes when this is dropped.
 #[derive(Debug)]
@@ -211,9 +171,9 @@ async fn converse(stream: UnixStream, source: Source) -> Result<()> {
     Ok(())
 }
 
-async fn answer(line: &[u8], source: &Source) -> Answer {
+async fn answer(line: &[u8], source: &Source) -> Answer<Value> {
     let result = match parse(line) {
-        Ok(request) => perform(request, source).await,
+        Ok(verb) => perform(verb, source).await,
         Err(error) => Err(error),
     };
     match result {
@@ -222,45 +182,43 @@ async fn answer(line: &[u8], source: &Source) -> Answer {
     }
 }
 
-fn parse(line: &[u8]) -> Result<Request, String> {
+fn parse(line: &[u8]) -> Result<Verb, String> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let not_a_request = |error| format!("not a request: {error}");
     if !line.ends_with(b"\n") && line.len() as u64 >= REQUEST_BYTES {
         return Err(format!("the request is longer than {REQUEST_BYTES} bytes"));
     }
-    let request: Request =
-        serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"))?;
-    if request.version == VERSION {
-        Ok(request)
-    } else {
-        Err(format!(
-            "protocol version {} is not {VERSION}: client and daemon differ",
-            request.version
-        ))
+    let Versioned { version } = serde_json::from_slice(line).map_err(not_a_request)?;
+    check_version(version)?;
+    let request: Request = serde_json::from_slice(line).map_err(not_a_request)?;
+    Ok(request.verb)
+}
+
+async fn perform(verb: Verb, source: &Source) -> Result<Value, String> {
+    match verb {
+        Verb::Status => json(source.status().await.ok_or("the daemon is stopping")?),
+        Verb::VrrpResign(resign) => {
+            let time = resign.time();
+            let resigned = source.resign(resign.instance, time).await?;
+            json(Resigned { resigned })
+        }
+        #[cfg(debug_assertions)]
+        Verb::Panic(site) => panic_at(&site),
     }
 }
 
-async fn perform(request: Request, source: &Source) -> Result<Value, String> {
-    match request.verb.as_str() {
-        "status" => {
-            let status = source.status().await.ok_or("the daemon is stopping")?;
-            serde_json::to_value(status).map_err(|error| error.to_string())
-        }
-        "vrrp-resign" => {
-            let Resign { instance, for_ms } = serde_json::from_value(request.arguments)
-                .map_err(|error| format!("arguments of vrrp-resign: {error}"))?;
-            let told = source.resign(instance, Duration::from_millis(for_ms)).await?;
-            Ok(json!({ "resigned": told }))
-        }
-        #[cfg(debug_assertions)]
-        "panic" => panic_at(&request.arguments),
-        other => Err(format!("unknown verb `{other}`")),
-    }
+fn json(answer: impl Serialize) -> Result<Value, String> {
+    serde_json::to_value(answer).map_err(|error| error.to_string())
 }
 
 /// For tests of debug builds: has a kind of thread panic.
 #[cfg(debug_assertions)]
-fn panic_at(name: &Value) -> Result<Value, String> {
+fn panic_at(name: &str) -> Result<Value, String> {
     use crate::panics::{Site, order, site};
-    if !name.as_str().is_some_and(order) {
+    if !order(name) {
         return Err(format!("nothing of the name {name} can panic"));
     }
     tokio::spawn(async { site(Site::Task) });
@@ -272,26 +230,18 @@ fn panic_at(name: &Value) -> Result<Value, String> {
 ///
 /// # Errors
 /// `NotRunning` when no daemon answers; the daemon's own error otherwise.
-pub fn ask(path: &Path, verb: &str) -> Result<Value, AskError> {
-    ask_with(path, verb, Value::Null)
-}
-
-/// Asks a running daemon with arguments, blocking.
-///
-/// # Errors
-/// As [`ask`].
-pub fn ask_with(path: &Path, verb: &str, arguments: Value) -> Result<Value, AskError> {
+pub fn ask<C: Call>(path: &Path, call: C) -> Result<C::Answer, AskError> {
     use std::io::{BufRead, BufReader, Write};
     let mut stream = std::os::unix::net::UnixStream::connect(path)
         .map_err(|error| AskError::NotRunning(path.to_owned(), error))?;
-    let exchange = || -> Result<Answer> {
+    let exchange = || -> Result<Answer<C::Answer>> {
         stream.set_read_timeout(Some(REQUEST_TIME))?;
         stream.set_write_timeout(Some(REQUEST_TIME))?;
-        let request = json!({ "version": VERSION, "verb": verb, "arguments": arguments });
-        stream.write_all(format!("{request}\n").as_bytes())?;
+        let request = Request { version: VERSION, verb: call.into() };
+        stream.write_all(format!("{}\n", serde_json::to_string(&request)?).as_bytes())?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line)?;
-        Ok(serde_json::from_str(&line)?)
+        serde_json::from_str(&line).context("the daemon's answer is not understood")
     };
     match exchange() {
         Ok(Answer { ok: Some(value), .. }) => Ok(value),

@@ -22,7 +22,7 @@ use super::crowd::Crowd;
 use super::patience::{Patience, Timed};
 use crate::metrics;
 use crate::panics::{Site, contain, site};
-use crate::status::Status;
+use api::status::Status;
 
 const CONNECTIONS: usize = 64;
 const PATIENCE: Patience = Patience {

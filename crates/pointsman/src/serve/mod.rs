@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::status::Status;
+use api::status::Status;
 
 /// A question to the control loop, with where to send the answer.
 #[derive(Debug)]

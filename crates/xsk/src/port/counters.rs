@@ -44,37 +44,20 @@ impl Counters {
     }
 }
 
-/// Why a kick failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KickError {
-    /// `EAGAIN`: budget used up, device queue, send buffer or completion ring full.
-    Again,
-    /// `EBUSY`: the device refused a frame.
-    Busy,
-    /// `ENOBUFS`: no memory for a packet.
-    NoBufs,
-    /// `EINTR`: a signal came.
-    Interrupted,
-    /// `ENETDOWN`: the link is down.
-    NetDown,
-    /// `ENXIO`: the device is gone.
-    NoDevice,
-    /// Anything else.
-    Other,
+label::labels! {
+    /// Why a kick failed.
+    pub enum KickError {
+        Again => "eagain", "`EAGAIN`: budget used up, device queue, send buffer or completion ring full.";
+        Busy => "ebusy", "`EBUSY`: the device refused a frame.";
+        NoBufs => "enobufs", "`ENOBUFS`: no memory for a packet.";
+        Interrupted => "eintr", "`EINTR`: a signal came.";
+        NetDown => "enetdown", "`ENETDOWN`: the link is down.";
+        NoDevice => "enxio", "`ENXIO`: the device is gone.";
+        Other => "other", "Anything else.";
+    }
 }
 
 impl KickError {
-    /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 7] = [
-        Self::Again,
-        Self::Busy,
-        Self::NoBufs,
-        Self::Interrupted,
-        Self::NetDown,
-        Self::NoDevice,
-        Self::Other,
-    ];
-
     /// The reason behind an error number.
     pub const fn of(errno: Errno) -> Self {
         match errno {
@@ -85,19 +68,6 @@ impl KickError {
             Errno::NETDOWN => Self::NetDown,
             Errno::NXIO => Self::NoDevice,
             _ => Self::Other,
-        }
-    }
-
-    /// The metric label.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Again => "eagain",
-            Self::Busy => "ebusy",
-            Self::NoBufs => "enobufs",
-            Self::Interrupted => "eintr",
-            Self::NetDown => "enetdown",
-            Self::NoDevice => "enxio",
-            Self::Other => "other",
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use control::health::{Check, CheckKind, State, TcpCheck};
+use control::health::{Check, CheckKind, FailureKind, State, TcpCheck};
 use control::{Desired, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -215,7 +215,10 @@ async fn a_server_goes_and_comes_back() {
     let _server = Server::at(address, AMPLE).await;
     assert_eq!(next(&mut health).await.transition.to, State::Up);
     let report = health.report("web", address.ip(), clock::now()).expect("a report");
-    assert_eq!(report.checks[0].tally.failures.keys().copied().collect::<Vec<_>>(), ["refused"]);
+    assert_eq!(
+        report.checks[0].tally.failures.keys().copied().collect::<Vec<_>>(),
+        [FailureKind::Refused]
+    );
     let probes = health.durations("web", address.ip()).expect("a backend").count();
     assert!(probes >= 3, "{probes} probes");
     assert!(health.lateness().count() >= probes, "every start is counted");

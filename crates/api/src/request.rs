@@ -1,0 +1,119 @@
+//! The protocol of the control socket: one JSON line asked, one JSON line answered.
+//!
+//! Request: `{"version":1,"verb":"status"}`, with `"arguments":{…}` where a verb has any. Answer:
+//! `{"version":1,"ok":…}` or `{"version":1,"error":"…"}`.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::status::Status;
+
+/// Version of the protocol.
+pub const VERSION: u32 = 1;
+
+/// A line from a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Request {
+    /// [`VERSION`].
+    pub version: u32,
+    /// What to do.
+    #[serde(flatten)]
+    pub verb: Verb,
+}
+
+/// What the daemon can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "verb", content = "arguments", rename_all = "kebab-case")]
+pub enum Verb {
+    /// The state of the node: a [`Status`].
+    Status,
+    /// Give VIPs to another node: [`Resigned`].
+    VrrpResign(Resign),
+    /// For tests of debug builds: a kind of thread panics.
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    #[schemars(skip)]
+    Panic(String),
+}
+
+/// The line that answers it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Answer<T> {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ok: Option<T>,
+    /// Or why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A verb with its arguments, and the type of its answer.
+pub trait Call: Into<Verb> {
+    /// What the daemon answers.
+    type Answer: Serialize + DeserializeOwned + JsonSchema;
+}
+
+/// The verb `status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GetStatus;
+
+impl From<GetStatus> for Verb {
+    fn from(_: GetStatus) -> Self {
+        Self::Status
+    }
+}
+
+impl Call for GetStatus {
+    type Answer = Status;
+}
+
+/// The verb `vrrp-resign`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resign {
+    /// Name of a VRRP instance; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// For how long the VIPs are not taken back while another node is Active, in milliseconds.
+    pub for_ms: u64,
+}
+
+impl Resign {
+    /// For how long the VIPs are not taken back.
+    pub const fn time(&self) -> Duration {
+        Duration::from_millis(self.for_ms)
+    }
+}
+
+impl From<Resign> for Verb {
+    fn from(resign: Resign) -> Self {
+        Self::VrrpResign(resign)
+    }
+}
+
+impl Call for Resign {
+    type Answer = Resigned;
+}
+
+/// The answer to [`Resign`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Resigned {
+    /// Names of the instances that resign.
+    pub resigned: Vec<String>,
+}
+
+/// Whether a client's version is this one.
+///
+/// # Errors
+/// It is not; a sentence.
+pub fn check_version(version: u32) -> Result<(), String> {
+    if version == VERSION {
+        return Ok(());
+    }
+    Err(format!("protocol version {version} is not {VERSION}: client and daemon differ"))
+}
