@@ -58,6 +58,9 @@ const MOST_BYTES: usize = 1024 * 1024;
 /// How long the end of the process waits for the last lines.
 const END_WAIT: Duration = Duration::from_millis(300);
 
+/// Levels unless others are wanted. What `netlink_proto` warns of, an overrun, the node says itself.
+const USUAL: &str = "info,netlink_proto=error";
+
 /// Starts the log of this process. Its level is that of the environment variable `POINTSMAN_LOG`,
 /// else `info`.
 ///
@@ -72,7 +75,7 @@ pub fn start(color: bool) -> io::Result<()> {
         let log = Log::new(StandardError(stderr.into()))?;
         || log
     });
-    let filter = EnvFilter::try_from_env("POINTSMAN_LOG").unwrap_or_else(|_| "info".into());
+    let filter = EnvFilter::try_from_env("POINTSMAN_LOG").unwrap_or_else(|_| USUAL.into());
     // It fails only where a test has set a subscriber of its own.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -34,7 +34,7 @@ pub enum Notice {
     Neighbour(Entry),
     /// A neighbour's entry was deleted: nothing resolves it any more.
     Forgotten(u32, IpAddr),
-    /// Messages were lost: read everything anew.
+    /// Messages were lost, and more may be: subscribe anew, then read everything.
     Overrun,
 }
 

@@ -2,8 +2,10 @@
 //!
 //! A message about a link, an address or a route is only a hint that something changed: the state is
 //! then read anew, so that a lost message costs time but never leaves a wrong picture. Neighbour
-//! messages are used as they come, for a new MAC must be in use at once; when the socket overruns
-//! ([`Notice::Overrun`]) all of them are read anew.
+//! messages are used as they come, for a new MAC must be in use at once. When the socket overruns
+//! ([`Notice::Overrun`]), there must be another one before everything is read anew: what waits in the
+//! first is older than what is read, and the kernel puts nothing more into it until it is empty, without
+//! saying so again (`NETLINK_S_CONGESTED`).
 //!
 //! Requests have a socket of their own, so that notifications cannot push out their answers, and a
 //! time limit; after a request that was not answered the next one uses a new socket.
@@ -27,6 +29,7 @@ use rtnetlink::packet_route::neighbour::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::{AsyncSocket, TokioSocket};
 use rtnetlink::{Error, Handle, MulticastGroup, RouteMessageBuilder};
+use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use crate::layers::Layers;
@@ -191,7 +194,7 @@ impl Netlink {
 }
 
 /// Subscribes to changes of links, addresses, routes and neighbours; must run inside the control
-/// runtime.
+/// runtime. Dropping the stream closes its socket.
 ///
 /// # Errors
 /// What the kernel answers to socket(2) and bind(2).
@@ -210,8 +213,22 @@ pub fn subscribe() -> Result<Notices> {
     if let Err(error) = enlarge(connection.socket_mut()) {
         warn!(%error, "cannot enlarge the receive buffer of a netlink socket");
     }
-    tokio::spawn(connection);
-    Ok(messages.map(|(message, _)| message).boxed())
+    // What is in the socket goes with the stream.
+    let reader = Reader(tokio::spawn(connection));
+    let notices = messages.map(move |(message, _)| {
+        let _ = &reader;
+        message
+    });
+    Ok(notices.boxed())
+}
+
+/// The task that reads a socket; ends when it is dropped.
+struct Reader(JoinHandle<()>);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 fn connect() -> Result<Handle> {

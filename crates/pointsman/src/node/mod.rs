@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use arc_swap::ArcSwap;
-use control::{Command, Controller, Event};
+use control::{Command, Controller, Event, Repeats};
 use dataplane::{PortId, SharedTables, Snapshot, Tick};
 use futures_util::StreamExt;
 use steer::Steer;
@@ -82,6 +82,7 @@ pub struct Node {
     deaf: bool,
     /// How often notifications were lost.
     overruns: u64,
+    overrun_lines: Repeats,
     hooks: hooks::Hooks,
     /// `None` until everything else runs.
     health: Option<Health>,
@@ -109,6 +110,7 @@ struct Schedule {
     nics: Tick,
     network: Tick,
     routes: Tick,
+    neighbours: Tick,
     reopen: Tick,
     systemd: Tick,
 }
@@ -126,6 +128,8 @@ const NICS_EVERY: Duration = Duration::from_millis(500);
 const NETWORK_EVERY: Duration = Duration::from_secs(5);
 /// A router's table may change thousands of times a second.
 const ROUTES_EVERY: Duration = Duration::from_millis(500);
+/// Reading a large table must not be what makes the next notifications overrun.
+const NEIGHBOURS_EVERY: Duration = Duration::from_millis(200);
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
 /// How long the end waits for hooks. No VIP is held meanwhile.
 const HOOKS_WAIT: Duration = Duration::from_secs(5);
@@ -224,7 +228,9 @@ impl Node {
             self.stale.routes = false;
             self.look_at_routes().await;
         }
-        if everything || self.stale.neighbours {
+        if everything
+            || (self.stale.neighbours && due(&mut self.next.neighbours, now, NEIGHBOURS_EVERY))
+        {
             let lost = std::mem::take(&mut self.stale.neighbours);
             self.look_at_neighbours(lost).await;
         }

@@ -29,8 +29,8 @@ pub(super) struct Stale {
 const BATCH: usize = 1024;
 
 impl Node {
-    /// Takes a notification in and all that wait behind it. The stream ends when its socket fails:
-    /// then there is a new one, and what was missed is read.
+    /// Takes a notification in and all that wait behind it. The stream ends when its socket fails, and
+    /// is given up when it overran: then there is a new one, and everything is read.
     pub(super) async fn on_notices(
         &mut self,
         first: Option<NetlinkMessage<RouteNetlinkMessage>>,
@@ -40,11 +40,18 @@ impl Node {
         let mut left = BATCH;
         while let Some(message) = next {
             let Some(message) = message else {
+                warn!("the netlink socket failed; opening another one");
                 self.subscribe_anew(notices);
                 break;
             };
-            if let Some(notice) = notice_of(&message.payload) {
-                self.on_notice(notice);
+            match notice_of(&message.payload) {
+                Some(Notice::Overrun) => {
+                    self.count_overrun();
+                    self.subscribe_anew(notices);
+                    break;
+                }
+                Some(notice) => self.on_notice(notice),
+                None => {}
             }
             left -= 1;
             next = if left > 0 { notices.next().now_or_never() } else { None };
@@ -56,10 +63,8 @@ impl Node {
         match notice {
             Notice::Links => self.stale.links = true,
             Notice::Routes => self.stale.routes = true,
-            Notice::Overrun => {
-                self.overruns += 1;
-                self.stale = Stale { links: true, routes: true, neighbours: true };
-            }
+            // The stream is replaced instead.
+            Notice::Overrun => {}
             Notice::Neighbour(Entry { ifindex, address, neighbour, .. }) => {
                 if self.watched_at(ifindex, address).is_some() {
                     self.controller.handle(Event::Neighbour(address, neighbour), clock::now());
@@ -77,8 +82,19 @@ impl Node {
         }
     }
 
+    fn count_overrun(&mut self) {
+        self.overruns += 1;
+        if let Some(held_back) = self.overrun_lines.admit(clock::now()) {
+            warn!(
+                overruns = self.overruns,
+                held_back,
+                "the kernel had more to say of links and neighbours than its netlink socket holds; \
+                 reading everything anew"
+            );
+        }
+    }
+
     fn subscribe_anew(&mut self, notices: &mut Notices) {
-        warn!("the netlink socket failed; opening another one");
         self.stale = Stale { links: true, routes: true, neighbours: true };
         match netlink::subscribe() {
             Ok(anew) => *notices = anew,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
 use config::{Desired, Diagnostic, Diagnostics, Span, SpanIndex};
-use control::{Controller, Event, XdpMode};
+use control::{Controller, Event, Repeats, XdpMode};
 use dataplane::{FragmentTable, PendingTable, PersistenceTable, PortId, SharedTables, Snapshot};
 use steer::{KernelVersion, SteerError};
 use tokio::sync::mpsc::{self, Receiver};
@@ -95,6 +95,7 @@ impl Node {
             ask_failing: false,
             deaf: false,
             overruns: 0,
+            overrun_lines: Repeats::default(),
             hooks: Hooks::default(),
             health: None,
             groups: SolicitedGroups::default(),
