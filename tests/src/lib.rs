@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod arp;
 pub mod flood;
 pub mod freezer;
 pub mod guest;

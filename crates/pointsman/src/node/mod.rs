@@ -11,6 +11,7 @@ mod health_view;
 mod hooks;
 mod local_senders;
 mod machine;
+mod neighbour_tables;
 mod neighbours;
 mod nics;
 mod offloads;
@@ -83,6 +84,7 @@ pub struct Node {
     /// How often notifications were lost.
     overruns: u64,
     overrun_lines: Repeats,
+    neighbour_tables: neighbour_tables::NeighbourTables,
     hooks: hooks::Hooks,
     /// `None` until everything else runs.
     health: Option<Health>,
@@ -196,6 +198,7 @@ impl Node {
             self.follow_groups();
             self.look_at_offloads();
             self.look_at_local_senders();
+            self.look_at_neighbour_tables(now);
             // An interface that could not be used is only taken up when it is looked at.
             self.stale.links |= self.devices.iter().any(|device| device.refused.is_some());
         }

@@ -18,6 +18,7 @@ use super::devices::Device;
 use super::groups::SolicitedGroups;
 use super::hooks::Hooks;
 use super::machine::Machine;
+use super::neighbour_tables::NeighbourTables;
 use super::neighbours::Stale;
 use super::{Inputs, Node, Schedule, permission};
 use crate::clock;
@@ -96,6 +97,7 @@ impl Node {
             deaf: false,
             overruns: 0,
             overrun_lines: Repeats::default(),
+            neighbour_tables: NeighbourTables::default(),
             hooks: Hooks::default(),
             health: None,
             groups: SolicitedGroups::default(),
