@@ -2,7 +2,7 @@
 # missing Debian packages themselves.
 
 CARGO ?= cargo
-PACKAGES_BUILD = clang gcc libc6-dev libelf-dev llvm m4 make pkg-config zlib1g-dev
+PACKAGES_BUILD = clang gcc libc6-dev libelf-dev libssl-dev llvm m4 make pkg-config zlib1g-dev
 PACKAGES_LAB = arping bpftool curl ethtool iproute2 iputils-ping keepalived kmod nginx-light openssl procps prometheus \
 	systemd tcpdump util-linux
 # Guests: QEMU, and what unpacks kernels and programs for them.

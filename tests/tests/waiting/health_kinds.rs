@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use lab::{
-    Capture, Direction, EchoResponder, Lab, NetNs, Nginx, NginxStyle, Pointsman, ServiceText,
+    Capture, Direction, EchoResponder, Lab, NetNs, Nginx, NginxStyle, Pointsman, Process,
+    ServiceText,
 };
 use tests::health;
 use tests::lifecycle::run;
@@ -96,6 +97,43 @@ fn https_with_a_certificate_that_must_be_valid() {
     bench.comes_up(|lab| renew(lab, &good));
 }
 
+/// TLS 1.1, RSA key exchange, a key of 1,024 bits and a certificate of version 1.
+#[test]
+fn https_of_an_old_appliance() {
+    let lab = one();
+    let (certificate, key) = certificate_of_old(&lab);
+    let appliance = |lab: &Lab| {
+        let node = lab.backend(0);
+        let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
+        let argv = [
+            "openssl",
+            "s_server",
+            "-tls1_1",
+            "-cipher",
+            "AES128-SHA:@SECLEVEL=0",
+            "-cert",
+            &certificate,
+            "-key",
+            &key,
+            "-www",
+            "-accept",
+            "443",
+        ];
+        Process::start(node.netns(), "appliance", &argv, &node.dir().join("appliance.log")).unwrap()
+    };
+    let mut server = Some(appliance(&lab));
+    let ca_file = format!("ca_file = \"{}\"", certificate.display());
+    let verified = format!("https = {{ host = \"old.example\", {ca_file} }}\n{TIMES}");
+    let (begin, service) = (SystemTime::now(), ServiceText::web(&lab).port(443).health(&verified));
+    let mut lb = lab.start_pointsman(0, &service.to_toml()).unwrap();
+    let (_, line) = health::await_verdict(&lb, "rs1", "CHECKING -> DOWN", begin, LIMIT);
+    assert!(line.contains("TLS: ") && line.contains("protocol version"), "{line}");
+    lb.process().stop(LIMIT).unwrap();
+    let bench = Bench::start(lab, |web| web.port(443), &["https = { verify = false }"]);
+    bench.goes_down("refused", |_| drop(server.take()));
+    bench.comes_up(|lab| server = Some(appliance(lab)));
+}
+
 #[test]
 fn tcp_with_a_dialogue() {
     let lab = one();
@@ -175,6 +213,46 @@ fn several_checks_must_all_pass() {
     let bench = Bench::start(lab, |web| web, &[health::HTTP, &script]);
     bench.goes_down("exit code 1", |_| fs::remove_file(&flag).unwrap());
     bench.comes_up(|_| fs::write(&flag, "").unwrap());
+}
+
+/// What an appliance made for itself in 2005, and its key.
+fn certificate_of_old(lab: &Lab) -> (PathBuf, PathBuf) {
+    let dir = lab.backend(0).dir();
+    let path = |name: &str| dir.join(name);
+    let (request, certificate, key) = (path("old.csr"), path("old.pem"), path("old.key"));
+    let text = |path: &Path| path.display().to_string();
+    let make = [
+        "openssl",
+        "req",
+        "-new",
+        "-newkey",
+        "rsa:1024",
+        "-nodes",
+        "-subj",
+        "/CN=old.example",
+        "-out",
+        &text(&request),
+        "-keyout",
+        &text(&key),
+    ];
+    // Without extensions it becomes one of version 1.
+    let sign = [
+        "openssl",
+        "x509",
+        "-req",
+        "-days",
+        "2",
+        "-in",
+        &text(&request),
+        "-signkey",
+        &text(&key),
+        "-out",
+        &text(&certificate),
+    ];
+    for argv in [&make[..], &sign[..]] {
+        run(lab.backend(0).netns(), argv).unwrap();
+    }
+    (certificate, key)
 }
 
 /// A certificate of its own for a name, and its key.

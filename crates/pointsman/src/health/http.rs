@@ -7,7 +7,6 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -19,16 +18,15 @@ use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, T
 use hyper::header::{HeaderMap, USER_AGENT};
 use hyper::{Method, Request, Response, Version, http};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
+use openssl::ssl::SslContext;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use super::bounded::Bounded;
-use super::outcome::{Outcome, Rest, State, Stream};
+use super::outcome::{Outcome, Rest, State};
 use super::socket::{Target, connect, failure_or};
 use super::text::printable;
+use super::tls::{self, ServerName};
 
 /// Status line and headers are no longer.
 const HEAD_MOST: usize = 32 * 1024;
@@ -48,7 +46,7 @@ const DRAIN: Duration = Duration::from_millis(250);
 pub(super) struct Http {
     request: Request<Empty<Bytes>>,
     check: HttpCheck,
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    tls: Option<(SslContext, ServerName)>,
 }
 
 impl Http {
@@ -59,7 +57,7 @@ impl Http {
     pub(super) fn new(
         check: &HttpCheck,
         asked: SocketAddr,
-        tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+        tls: Option<(SslContext, ServerName)>,
     ) -> Result<Self, http::Error> {
         let host = check.host.clone().unwrap_or_else(|| host_of(asked, tls.is_some()));
         let mut request = Request::builder()
@@ -77,25 +75,29 @@ impl Http {
 
     /// Asks once; with `keep` on a connection that can go on.
     pub(super) async fn probe(&self, target: &Target, keep: bool) -> Outcome {
-        let stream = match connect(target).await {
+        let mut stream = match connect(target).await {
             Ok(stream) => stream,
             Err(failure) => return Outcome::failed(failure),
         };
-        let Some((config, name)) = &self.tls else {
-            return self.ask(stream, keep).await;
+        // The bound is below TLS: it is also one of the work that a server's records make.
+        let bounded = Bounded::new(&mut stream, ALL_MOST);
+        let (result, state) = match &self.tls {
+            None => self.ask(bounded, keep).await,
+            Some((context, name)) => match tls::handshake(context, name, bounded).await {
+                Ok(session) => self.ask(session, keep).await,
+                Err(failure) => return Outcome::failed(failure),
+            },
         };
-        let connector = TlsConnector::from(Arc::clone(config));
-        match connector.connect(name.clone(), stream).await {
-            Ok(stream) => self.ask(Box::new(stream), keep).await,
-            Err(error) => Outcome::failed(failure_or(&error, Failure::Tls)),
-        }
+        let rest = Rest { stream, tls: self.tls.is_some(), state };
+        Outcome { result, rest: Some(rest) }
     }
 
-    async fn ask<S>(&self, stream: S, keep: bool) -> Outcome
+    /// The result, and how the connection can go on.
+    async fn ask<S>(&self, stream: S, keep: bool) -> (Result<(), Failure>, State)
     where
-        S: AsyncRead + AsyncWrite + Unpin + Into<Stream>,
+        S: AsyncRead + AsyncWrite + Unpin,
     {
-        let io = TokioIo::new(Bounded::new(stream, ALL_MOST));
+        let io = TokioIo::new(stream);
         let mut builder = Builder::new();
         builder
             .max_buf_size(HEAD_MOST)
@@ -107,7 +109,7 @@ impl Http {
             .http09_responses(self.check.body.is_some());
         let (mut sender, mut connection) = match builder.handshake(io).await {
             Ok(pair) => pair,
-            Err(error) => return Outcome::failed(http_failure(&error)),
+            Err(error) => return (Err(http_failure(&error)), State::Done),
         };
         let mut broken = None;
         let (mut result, state) = {
@@ -128,13 +130,12 @@ impl Http {
         {
             result = Err(http_failure(&error));
         }
-        let parts = connection.into_parts();
-        let clean = parts.read_buf.is_empty();
+        let clean = connection.into_parts().read_buf.is_empty();
         let state = match state {
             State::Idle(_) if !clean => State::Done,
             State::Idle(_) | State::ServerCloses | State::Done => state,
         };
-        Outcome { result, rest: Some(Rest { stream: parts.io.into_inner().stream.into(), state }) }
+        (result, state)
     }
 
     async fn answer(

@@ -46,6 +46,7 @@ use crate::clock;
 use detour::Detours;
 use member::{Event, Id, LinkChange, Member, What};
 use prepared::Plan;
+use tls::Contexts;
 
 pub use detour::{FIRST_MARK, MARKS, PRIORITY, PROTOCOL};
 pub use prepared::Egress;
@@ -88,9 +89,10 @@ pub fn unusable_tls(desired: &Desired) -> Vec<(String, usize, TlsError)> {
     let checks = desired.services.iter().flat_map(|service| {
         service.health.iter().enumerate().map(move |(index, check)| (service, index, check))
     });
+    let mut contexts = Contexts::default();
     checks
         .filter_map(|(service, index, check)| {
-            let error = tls::config(prepared::tls_check(check)?).err()?;
+            let error = contexts.of(prepared::tls_check(check)?).err()?;
             Some((service.name.clone(), index, error))
         })
         .collect()
@@ -126,9 +128,10 @@ impl Health {
     /// certificates are read again.
     pub fn reconfigure(&mut self, desired: &Desired, now: Tick) {
         let mut ids: BTreeMap<String, BTreeMap<IpAddr, Id>> = BTreeMap::new();
+        let mut contexts = Contexts::default();
         for service in desired.services.iter().filter(|service| !service.health.is_empty()) {
-            let plans: Vec<Plan> =
-                service.health.iter().map(|check| Plan::new(check, &self.detours)).collect();
+            let plan = |check| Plan::new(check, &mut contexts, &self.detours);
+            let plans: Vec<Plan> = service.health.iter().map(plan).collect();
             for backend in &service.backends {
                 let id = self.configure(service, backend, &plans, now);
                 ids.entry(service.name.clone()).or_default().insert(backend.address, id);

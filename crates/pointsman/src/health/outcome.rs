@@ -6,7 +6,6 @@ use control::health::Failure;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 
 /// A probe's result and its connection.
 #[derive(Debug)]
@@ -18,7 +17,9 @@ pub(super) struct Outcome {
 /// A connection that is still open.
 #[derive(Debug)]
 pub(super) struct Rest {
-    pub(super) stream: Stream,
+    pub(super) stream: TcpStream,
+    /// Whether it carries TLS, whose session is over.
+    pub(super) tls: bool,
     /// How it can go on.
     pub(super) state: State,
 }
@@ -32,25 +33,6 @@ pub(super) enum State {
     ServerCloses,
     /// Of no use, this side closes it.
     Done,
-}
-
-/// A connection with or without TLS.
-#[derive(Debug)]
-pub(super) enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl From<TcpStream> for Stream {
-    fn from(stream: TcpStream) -> Self {
-        Self::Plain(stream)
-    }
-}
-
-impl From<Box<TlsStream<TcpStream>>> for Stream {
-    fn from(stream: Box<TlsStream<TcpStream>>) -> Self {
-        Self::Tls(stream)
-    }
 }
 
 impl Outcome {
@@ -87,10 +69,7 @@ impl Rest {
     /// Closes the connection in order: what the server still sends is read, so that it sees no
     /// reset, and where it closes first, this host keeps no port in TIME_WAIT.
     pub(super) async fn close(self) {
-        let mut stream = match self.stream {
-            Stream::Plain(stream) => stream,
-            Stream::Tls(stream) => stream.into_inner().0,
-        };
+        let mut stream = self.stream;
         if self.state != State::ServerCloses {
             // Fails if it is closed already.
             let _ = stream.shutdown().await;

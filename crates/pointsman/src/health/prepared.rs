@@ -6,7 +6,7 @@ use std::sync::Arc;
 use control::health::{Check, CheckKind, Failure, ProbeTarget, TcpCheck, TlsCheck, UdpCheck};
 use control::{Backend, Service};
 use dataplane::Tick;
-use rustls::ClientConfig;
+use openssl::ssl::SslContext;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -15,6 +15,7 @@ use super::http::Http;
 use super::outcome::Outcome;
 use super::socket::Target;
 use super::text::printable;
+use super::tls::Contexts;
 use super::{ping, script, tcp, tls, udp};
 use crate::clock;
 
@@ -77,16 +78,16 @@ enum Kind {
 #[derive(Debug)]
 pub(super) struct Plan {
     /// TLS if it has any, or why it cannot be.
-    tls: Option<Result<Arc<ClientConfig>, String>>,
+    tls: Option<Result<SslContext, String>>,
     /// Whether it asks the VIP.
     pub(super) vip: bool,
     detours: Detours,
 }
 
 impl Plan {
-    pub(super) fn new(check: &Check, detours: &Detours) -> Self {
+    pub(super) fn new(check: &Check, contexts: &mut Contexts, detours: &Detours) -> Self {
         Self {
-            tls: tls_check(check).map(|tls| tls::config(tls).map_err(printable)),
+            tls: tls_check(check).map(|tls| contexts.of(tls).map_err(printable)),
             vip: check.target == ProbeTarget::Vip,
             detours: detours.clone(),
         }
@@ -116,7 +117,7 @@ impl Prepared {
             CheckKind::Http(http) => match plan.tls.as_ref().map(Result::as_ref).transpose() {
                 Ok(config) => {
                     let tls = config.zip(http.tls.as_ref()).map(|(config, tls)| {
-                        (Arc::clone(config), tls::server_name(http, tls, address))
+                        (config.clone(), tls::server_name(http, tls, address))
                     });
                     match Http::new(http, asked, tls) {
                         Ok(http) => Kind::Http(Box::new(http)),

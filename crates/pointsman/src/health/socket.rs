@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use control::health::Failure;
+use openssl::ssl;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
 use super::text::printable;
+use super::tls;
 use crate::sys;
 
 /// Where a probe goes.
@@ -92,8 +94,8 @@ pub(super) fn failure_of(error: &io::Error) -> Failure {
 /// The same of a protocol over a socket: `broken` if it is not the system's error, so that it is
 /// about what the server sent.
 pub(super) fn failure_or(error: &io::Error, broken: fn(String) -> Failure) -> Failure {
-    if let Some(error) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
-        return Failure::Tls(printable(error));
+    if let Some(error) = error.get_ref().and_then(|e| e.downcast_ref::<ssl::Error>()) {
+        return tls::failure_of(error);
     }
     match Errno::from_io_error(error) {
         Some(Errno::CONNREFUSED) => Failure::Refused,
@@ -137,10 +139,8 @@ mod tests {
             assert_eq!(failure.name(), name, "errno {errno}");
         }
         assert_eq!(failure_of(&io::ErrorKind::UnexpectedEof.into()), Failure::Closed);
-        let garbage = io::Error::new(
-            io::ErrorKind::InvalidData,
-            rustls::Error::General("\x1b[2J".to_owned()),
-        );
+        let stack = openssl::x509::X509::from_der(b"\x1b[2J").expect_err("no certificate");
+        let garbage = io::Error::other(ssl::Error::from(stack));
         assert_eq!(failure_of(&garbage).name(), "tls");
         assert!(!failure_of(&garbage).to_string().contains('\x1b'));
     }

@@ -19,7 +19,7 @@ pub(super) async fn probe(check: &TcpCheck, target: &Target) -> Outcome {
     let result = talk(check, &mut stream).await;
     // Many a server greets unasked.
     let state = if result.is_ok() { State::Idle(MOST) } else { State::Done };
-    Outcome { result, rest: Some(Rest { stream: stream.into(), state }) }
+    Outcome { result, rest: Some(Rest { stream, tls: false, state }) }
 }
 
 async fn talk(check: &TcpCheck, stream: &mut TcpStream) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! Every kind of probe against real servers on loopback, and the driver over them.
 
+mod appliances;
 mod driver;
 mod hostile;
 mod http;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use super::detour::Detours;
 use super::outcome::Outcome;
 use super::prepared::{Egress, Plan, Prepared, Reachability};
+use super::tls::Contexts;
 use crate::clock;
 
 /// For answers that come.
@@ -82,7 +84,7 @@ fn loopback() -> Egress {
 /// Makes one probe, as the driver does; returns how long it took, too.
 async fn probe(check: &Check, address: SocketAddr, keep: bool) -> (Outcome, Duration) {
     let service = service(address, vec![check.clone()]);
-    let plan = Plan::new(check, &Detours::default());
+    let plan = Plan::new(check, &mut Contexts::default(), &Detours::default());
     let prepared = Prepared::new(&service, &service.backends[0], check, &plan, None);
     let (_road, mut way) = watch::channel(Reachability::Via(loopback(), clock::now()));
     let begin = Instant::now();
