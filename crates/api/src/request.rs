@@ -32,6 +32,12 @@ pub enum Verb {
     Status,
     /// Give VIPs to another node: [`Resigned`].
     VrrpResign(Resign),
+    /// Take over the changed configuration file: [`Reloaded`].
+    Reload(Reload),
+    /// Go back to the configuration before the last one: [`Reloaded`].
+    Undo,
+    /// Keep a configuration that would be rolled back otherwise: [`Confirmed`].
+    Confirm,
     /// For tests of debug builds: a kind of thread panics.
     #[cfg(debug_assertions)]
     #[doc(hidden)]
@@ -105,6 +111,75 @@ impl Call for Resign {
 pub struct Resigned {
     /// Names of the instances that resign.
     pub resigned: Vec<String>,
+}
+
+/// The verb `reload`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reload {
+    /// Say what would change, and change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Go back by itself unless [`Confirm`] comes within so many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_within_ms: Option<u64>,
+}
+
+impl From<Reload> for Verb {
+    fn from(reload: Reload) -> Self {
+        Self::Reload(reload)
+    }
+}
+
+impl Call for Reload {
+    type Answer = Reloaded;
+}
+
+/// The verb `undo`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Undo;
+
+impl From<Undo> for Verb {
+    fn from(_: Undo) -> Self {
+        Self::Undo
+    }
+}
+
+impl Call for Undo {
+    type Answer = Reloaded;
+}
+
+/// The verb `confirm`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confirm;
+
+impl From<Confirm> for Verb {
+    fn from(_: Confirm) -> Self {
+        Self::Confirm
+    }
+}
+
+impl Call for Confirm {
+    type Answer = Confirmed;
+}
+
+/// The answer to [`Reload`] and [`Undo`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Reloaded {
+    /// What changes, one line each: `+` comes, `-` goes, `~` changes.
+    pub changes: Vec<String>,
+    /// Whether it was taken over; not in a dry run.
+    pub applied: bool,
+    /// What is allowed in the file but probably not meant, rendered for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub warnings: String,
+}
+
+/// The answer to [`Confirm`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Confirmed {
+    /// Whether a configuration waited for it.
+    pub confirmed: bool,
 }
 
 /// Whether a client's version is this one.

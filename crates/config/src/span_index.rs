@@ -42,6 +42,11 @@ impl SpanIndex {
         Span::whole_file(&self.source)
     }
 
+    /// `name` of `[node]`.
+    pub fn node_name(&self) -> Span {
+        self.find(&[Step::Table("node")], "name")
+    }
+
     /// The name of an `[[interface]]`.
     pub fn interface(&self, name: &str) -> Span {
         self.interface_setting(name, "name")

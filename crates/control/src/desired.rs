@@ -255,6 +255,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// What its packets are sent to: VIP, protocol, first and last port.
+    pub fn endpoint(&self) -> (IpAddr, Protocol, u16, u16) {
+        (self.vip, self.protocol, self.first_port, self.last_port)
+    }
+
     /// The group that it shares its templates with, if any.
     pub fn group(&self) -> Option<&str> {
         self.persistence.as_ref()?.group.as_deref()

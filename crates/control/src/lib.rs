@@ -11,6 +11,7 @@ pub mod nic;
 mod port;
 pub mod readiness;
 mod registry;
+pub mod reload;
 mod repeats;
 mod resolution;
 pub mod vrrp;

@@ -43,6 +43,13 @@ impl<K: Ord + Clone> Registry<K> {
         Some(slot)
     }
 
+    /// Gives the slot of one owner to another one that has none.
+    pub fn rename(&mut self, from: &K, to: K) {
+        if let Some(slot) = self.owners.remove(from) {
+            self.owners.insert(to, slot);
+        }
+    }
+
     /// The owner's slot, if it has one.
     pub fn slot(&self, owner: &K) -> Option<u16> {
         self.owners.get(owner).copied()

@@ -59,7 +59,7 @@ pub use metrics::Metrics;
 pub use netns::NetNs;
 pub use nginx::{Nginx, NginxStyle};
 pub use node::Node;
-pub use pointsman::{Pointsman, pointsman_binary};
+pub use pointsman::{Pointsman, pointsman_binary, write_config};
 pub use probe::{EchoResponder, ProbeClient, ProbeReport};
 pub use process::{Output, Process};
 pub use topology::{Lab, LabBuilder};

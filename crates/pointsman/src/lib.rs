@@ -10,6 +10,7 @@
 //! | [`netlink`], [`layers`] | links, addresses, neighbours; which device stands on which |
 //! | [`serve`] | HTTP and the control socket |
 //! | [`metrics`] | the state as Prometheus text |
+//! | [`configuration`] | the file, read for a start and a reload |
 //! | [`cli`] | sub-commands |
 //! | [`log`], [`panics`], [`signals`] | what must not end the daemon, or must end it in order |
 //! | [`systemd`] | notifications to systemd |
@@ -17,6 +18,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod configuration;
 pub mod fast_path;
 pub mod health;
 pub mod layers;

@@ -1,6 +1,6 @@
-//! Signals. SIGTERM, SIGINT and SIGQUIT stop the daemon in order. The others that would end a process
-//! by default are ignored, each with a line in the log: a signal meant for something else (the SIGHUP
-//! of a terminal, the SIGUSR1 of a keepalived habit) must not take VIPs down. They are handled and not
+//! Signals. SIGTERM, SIGINT and SIGQUIT stop the daemon in order, SIGHUP reloads the configuration. The
+//! others that would end a process by default are ignored, each with a line in the log: a signal meant
+//! for something else (the SIGUSR1 of a keepalived habit) must not take VIPs down. They are handled and not
 //! set to be ignored, for that programs would inherit.
 
 use std::future::poll_fn;
@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tracing::info;
 
 /// SIGTERM, SIGINT and SIGQUIT.
 #[derive(Debug)]
@@ -16,15 +16,13 @@ pub struct StopSignals([Signal; 3]);
 
 /// A signal that stops nothing.
 struct Ignored {
-    number: i32,
     name: String,
     signal: Signal,
     logged: bool,
 }
 
 /// SIGXFSZ comes when the file of a log reaches a limit; SIGPIPE is ignored by Rust itself.
-const IGNORED: [(i32, &str); 11] = [
-    (libc::SIGHUP, "SIGHUP"),
+const IGNORED: [(i32, &str); 10] = [
     (libc::SIGUSR1, "SIGUSR1"),
     (libc::SIGUSR2, "SIGUSR2"),
     (libc::SIGALRM, "SIGALRM"),
@@ -47,7 +45,7 @@ impl StopSignals {
         let mut ignored = Vec::new();
         for (number, name) in named() {
             let signal = install(SignalKind::from_raw(number))?;
-            ignored.push(Ignored { number, name, signal, logged: false });
+            ignored.push(Ignored { name, signal, logged: false });
         }
         tokio::spawn(ignore(ignored));
         let stop = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit()];
@@ -63,6 +61,14 @@ impl StopSignals {
         })
         .await;
     }
+}
+
+/// SIGHUP. Must be called inside a runtime.
+///
+/// # Errors
+/// What sigaction(2) returns.
+pub fn hangups() -> Result<Signal> {
+    install(SignalKind::hangup())
 }
 
 fn install(kind: SignalKind) -> Result<Signal> {
@@ -86,9 +92,7 @@ async fn ignore(mut signals: Vec<Ignored>) {
         })
         .await;
         let Some(ignored) = signals.get_mut(at) else { continue };
-        if ignored.number == libc::SIGHUP {
-            warn!("SIGHUP: there is no reload yet; restart to take up a changed configuration");
-        } else if !std::mem::replace(&mut ignored.logged, true) {
+        if !std::mem::replace(&mut ignored.logged, true) {
             info!("{} is ignored", ignored.name);
         }
     }

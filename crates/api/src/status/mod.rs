@@ -33,6 +33,9 @@ pub struct Status {
     pub ready: bool,
     /// What is missing, if not; one line each.
     pub not_ready: Vec<String>,
+    /// The configuration in force.
+    #[serde(default)]
+    pub configuration: Configuration,
     /// How often notifications of the kernel were lost, so that everything was read anew.
     #[serde(default)]
     pub netlink_overruns: u64,
@@ -83,6 +86,24 @@ impl<K: Copy + PartialEq> Count<K> {
     pub fn list(labels: impl IntoIterator<Item = K>, value: impl Fn(K) -> u64) -> Vec<Self> {
         labels.into_iter().map(|name| Self { name, value: value(name) }).collect()
     }
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Configuration {
+    /// Hash of the file's text, 16 hexadecimal digits.
+    pub hash: String,
+    /// Seconds since it was taken over.
+    pub age_seconds: f64,
+    /// How often a configuration was taken over since the start: by reload, undo or roll-back.
+    pub reloads: u64,
+    /// How often one was refused.
+    pub refused: u64,
+    /// Whether the last one was refused.
+    pub last_refused: bool,
+    /// Seconds until it is rolled back unless it is confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_seconds: Option<f64>,
 }
 
 /// A histogram of seconds.

@@ -99,6 +99,11 @@ impl Tracker {
         Self { configured, tracked }
     }
 
+    /// Takes another configured priority, 1–255.
+    pub const fn set_priority(&mut self, configured: u8) {
+        self.configured = configured;
+    }
+
     /// What is tracked, in the order of the indices.
     pub fn tracked(&self) -> &[Tracked] {
         &self.tracked

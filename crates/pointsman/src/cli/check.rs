@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use steer::KernelVersion;
 
+use crate::configuration::Loaded;
+
 use super::{Exit, load, print_error, say};
 
 /// Check a configuration file and say all that is wrong with it
@@ -17,7 +19,7 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn run(&self) -> Exit {
         match load(&self.file) {
-            Ok(parsed) => {
+            Ok(Loaded { parsed, .. }) => {
                 // The file may be meant for another machine: no reason to reject it.
                 if let Err(old) = KernelVersion::check() {
                     print_error(&format!("warning: it would not run here: {old}"));

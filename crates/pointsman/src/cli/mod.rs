@@ -1,6 +1,7 @@
 //! The command line: one file per sub-command.
 
 mod check;
+mod reload;
 mod run;
 mod status;
 mod vrrp;
@@ -9,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use config::Parsed;
 
+use crate::configuration::{self, Loaded};
 use crate::serve::control_socket::AskError;
 
 /// Direct-routing layer-4 load balancer on AF_XDP.
@@ -25,6 +26,9 @@ pub struct Cli {
 enum Command {
     Run(run::Run),
     Check(check::Check),
+    Reload(reload::Reload),
+    Undo(reload::Undo),
+    Confirm(reload::Confirm),
     Status(status::Status),
     Vrrp(vrrp::Vrrp),
 }
@@ -66,6 +70,9 @@ impl Cli {
         match self.command {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
+            Command::Reload(reload) => reload.run(),
+            Command::Undo(undo) => undo.run(),
+            Command::Confirm(confirm) => confirm.run(),
             Command::Status(status) => status.run(),
             Command::Vrrp(vrrp) => vrrp.run(),
         }
@@ -73,23 +80,17 @@ impl Cli {
 }
 
 /// Reads and checks a configuration file; prints what is wrong with it.
-fn load(path: &Path) -> Result<Parsed, Exit> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        print_error(&format!("error: cannot read the configuration {name}: {error}"));
-        print_error("  = help: name a text file that this user may read, such as /etc/pointsman/pointsman.toml");
-        Exit::Failed
-    })?;
-    match config::parse(&name, &text) {
-        Ok(parsed) => {
-            if !parsed.warnings.is_empty() {
-                print_error(parsed.warnings.render(color()).trim_end());
+fn load(path: &Path) -> Result<Loaded, Exit> {
+    match configuration::read(path, color()) {
+        Ok(loaded) => {
+            let warnings = &loaded.parsed.warnings;
+            if !warnings.is_empty() {
+                print_error(warnings.render(color()).trim_end());
             }
-            Ok(parsed)
+            Ok(loaded)
         }
         Err(mistakes) => {
-            print_error(mistakes.render(color()).trim_end());
-            print_error(&mistakes.summary());
+            print_error(&mistakes);
             Err(Exit::Failed)
         }
     }

@@ -4,16 +4,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
+use api::request::Reload;
 use clap::Args;
 use config::{Diagnostics, Parsed, Span};
 use tokio::net::TcpListener;
+use tokio::signal::unix::Signal;
 use tracing::info;
 
 use super::{Exit, color, load, print_error};
+use crate::configuration::{self, Loaded};
 use crate::node::Node;
 use crate::serve::control_socket::ControlSocket;
 use crate::serve::{Source, http};
-use crate::{log, panics, priority, process};
+use crate::{log, panics, priority, process, signals};
 
 /// Run the balancer in the foreground
 #[derive(Debug, Args)]
@@ -25,14 +28,15 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(&self) -> Exit {
-        let Ok(parsed) = load(&self.config) else { return Exit::Failed };
+        let Ok(loaded) = load(&self.config) else { return Exit::Failed };
+        let file = configuration::absolute(&self.config);
         if let Err(error) = log::start(color()) {
             print_error(&format!("error: cannot start the log: {error}"));
             return Exit::Failed;
         }
         panics::install_hook();
         // A panic of this thread drops the node, which releases the VIPs first; the hook has logged it.
-        let result = catch_unwind(AssertUnwindSafe(|| run(parsed)))
+        let result = catch_unwind(AssertUnwindSafe(|| run(loaded, file)))
             .unwrap_or_else(|_| Err(anyhow!("the control thread panicked; see the log above")));
         match result {
             Ok(()) => {
@@ -49,22 +53,23 @@ impl Run {
     }
 }
 
-fn run(parsed: Parsed) -> Result<()> {
+fn run(loaded: Loaded, file: PathBuf) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .on_thread_start(priority::lower)
         .build()
         .context("cannot start the control thread")?;
     process::adopt_orphans()?;
-    let result = runtime.block_on(serve(parsed));
+    let result = runtime.block_on(serve(loaded, file));
     process::end_all();
     // A page that is being made, or a name that is being looked up, is not waited for.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(parsed: Parsed) -> Result<()> {
-    let Parsed { desired, spans, .. } = parsed;
+async fn serve(loaded: Loaded, file: PathBuf) -> Result<()> {
+    let hangups = signals::hangups()?;
+    let Parsed { desired, spans, .. } = &loaded.parsed;
     // Of several daemons that start at the same time, the one with the lock of the control socket goes
     // on. An address in use is found before any interface is touched, too.
     let control = ControlSocket::bind(&desired.control_socket)
@@ -77,16 +82,26 @@ async fn serve(parsed: Parsed) -> Result<()> {
         })?),
         None => None,
     };
-    let (source, queries) = Source::new();
-    let (node, inputs) = Node::start(desired, &spans, queries).await?;
+    let (source, queries) = Source::new(file);
+    let (node, inputs) = Node::start(loaded, queries).await?;
     if let Some(listener) = http {
         if let Ok(address) = listener.local_addr() {
             info!(%address, "serving /metrics, /status.json, /healthz, /readyz");
         }
         tokio::spawn(http::serve(listener, source.clone()));
     }
+    tokio::spawn(reload_at(hangups, source.clone()));
     tokio::spawn(control.serve(source));
     node.run(inputs).await
+}
+
+/// Reloads at each SIGHUP; what became of it is in the log.
+async fn reload_at(mut hangups: Signal, source: Source) {
+    while hangups.recv().await.is_some() {
+        info!("SIGHUP: reloading");
+        // The node logs what changes, or why nothing does.
+        let _ = source.reload(Reload::default()).await;
+    }
 }
 
 /// A mistake that only the machine could find, rendered.

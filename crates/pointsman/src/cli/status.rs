@@ -63,12 +63,45 @@ fn write_table(out: &mut String, status: &status::Status) -> std::fmt::Result {
         status.node,
         duration(status.uptime_seconds)
     )?;
+    write_troubles(out, status)?;
+    write_interfaces(out, status)?;
+    for service in &status.services {
+        write_service(out, service)?;
+    }
+    let drops: Vec<String> = status
+        .dropped
+        .iter()
+        .filter(|count| count.value > 0)
+        .map(|count| format!("{} {}", count.name.name(), count.value))
+        .collect();
+    if !drops.is_empty() {
+        writeln!(out, "\ndropped: {}", drops.join(", "))?;
+    }
+    Ok(())
+}
+
+/// What an operator must know before all else.
+fn write_troubles(out: &mut String, status: &status::Status) -> std::fmt::Result {
     for trouble in status.vrrp.iter().filter_map(status::Vrrp::two_owners) {
         writeln!(out, "!  degraded: {trouble}")?;
+    }
+    if let Some(seconds) = status.configuration.rollback_seconds {
+        writeln!(
+            out,
+            "!  configuration: rolled back in {} unless `pointsman confirm` comes",
+            duration(seconds)
+        )?;
+    }
+    if status.configuration.last_refused {
+        writeln!(out, "!  configuration: the last reload was refused, the file has a mistake")?;
     }
     for reason in &status.not_ready {
         writeln!(out, "!  {reason}")?;
     }
+    Ok(())
+}
+
+fn write_interfaces(out: &mut String, status: &status::Status) -> std::fmt::Result {
     for interface in &status.interfaces {
         let zero_copy = status
             .workers
@@ -86,50 +119,43 @@ fn write_table(out: &mut String, status: &status::Status) -> std::fmt::Result {
             if interface.up { "up" } else { "DOWN" },
         )?;
     }
-    for service in &status.services {
+    Ok(())
+}
+
+fn write_service(out: &mut String, service: &Service) -> std::fmt::Result {
+    writeln!(
+        out,
+        "\n{} {}:{} {} {}  {}{}{}",
+        service.protocol.name().to_uppercase(),
+        service.vip,
+        service.port,
+        service.name,
+        service.scheduler.name(),
+        service
+            .persistence_seconds
+            .map(|seconds| format!("persistent {seconds} s{}  ", group(service)))
+            .unwrap_or_default(),
+        quorum(service),
+        if service.steered { "" } else { "not steered yet" },
+    )?;
+    writeln!(
+        out,
+        "  -> {:<28} {:>6} {:>10} {:>10} {:>14}  STATE",
+        "BACKEND", "WEIGHT", "ACTIVE", "INACTIVE", "PACKETS"
+    )?;
+    for backend in &service.backends {
         writeln!(
             out,
-            "\n{} {}:{} {} {}  {}{}{}",
-            service.protocol.name().to_uppercase(),
-            service.vip,
-            service.port,
-            service.name,
-            service.scheduler.name(),
-            service
-                .persistence_seconds
-                .map(|seconds| format!("persistent {seconds} s{}  ", group(service)))
-                .unwrap_or_default(),
-            quorum(service),
-            if service.steered { "" } else { "not steered yet" },
+            "  -> {:<28} {:>6} {:>10} {:>10} {:>14}  {} {}{}",
+            name(backend),
+            backend.weight,
+            backend.active,
+            backend.inactive,
+            backend.packets,
+            state(backend.state),
+            duration(backend.since_seconds),
+            backend.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default(),
         )?;
-        writeln!(
-            out,
-            "  -> {:<28} {:>6} {:>10} {:>10} {:>14}  STATE",
-            "BACKEND", "WEIGHT", "ACTIVE", "INACTIVE", "PACKETS"
-        )?;
-        for backend in &service.backends {
-            writeln!(
-                out,
-                "  -> {:<28} {:>6} {:>10} {:>10} {:>14}  {} {}{}",
-                name(backend),
-                backend.weight,
-                backend.active,
-                backend.inactive,
-                backend.packets,
-                state(backend.state),
-                duration(backend.since_seconds),
-                backend.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default(),
-            )?;
-        }
-    }
-    let drops: Vec<String> = status
-        .dropped
-        .iter()
-        .filter(|count| count.value > 0)
-        .map(|count| format!("{} {}", count.name.name(), count.value))
-        .collect();
-    if !drops.is_empty() {
-        writeln!(out, "\ndropped: {}", drops.join(", "))?;
     }
     Ok(())
 }

@@ -45,6 +45,7 @@ macro_rules! label_sets {
 label_sets! {
     OfBuild<'a> { version: &'a str }
     OfGeneration { stage: Stage }
+    OfReload { result: Taken }
     OfDrop { reason: DropReason }
     OfInterface<'a> { interface: &'a str }
     OfMode<'a> { interface: &'a str, mode: XdpMode }
@@ -73,6 +74,14 @@ label::labels! {
     pub(super) enum Stage {
         Published => "published", "The workers can read it.";
         Acknowledged => "acknowledged", "All workers work with it.";
+    }
+}
+
+label::labels! {
+    /// What became of a configuration that was to be taken over.
+    pub(super) enum Taken {
+        Applied => "applied", "It is or was in force.";
+        Refused => "refused", "It had a mistake: nothing changed.";
     }
 }
 

@@ -3,7 +3,7 @@
 use api::status::Status;
 
 use super::family::{Page, flag, number};
-use super::labels::{OfBuild, OfDrop, OfGeneration, Stage};
+use super::labels::{OfBuild, OfDrop, OfGeneration, OfReload, Stage, Taken};
 
 /// Adds the node to a page.
 pub(super) fn add(page: &Page, status: &Status) -> prometheus::Result<()> {
@@ -28,7 +28,29 @@ pub(super) fn add(page: &Page, status: &Status) -> prometheus::Result<()> {
     for count in &status.dropped {
         dropped.add(&OfDrop { reason: count.name }, count.value);
     }
+    configuration(page, status)?;
     persistence(page, status)
+}
+
+fn configuration(page: &Page, status: &Status) -> prometheus::Result<()> {
+    let configuration = &status.configuration;
+    page.gauge(
+        "config_last_reload_successful",
+        "1 unless the last configuration that was to be taken over was refused.",
+    )?
+    .set(&(), flag(!configuration.last_refused));
+    page.gauge("config_age_seconds", "Time since the configuration in force was taken over.")?
+        .set(&(), configuration.age_seconds);
+    let reloads =
+        page.counter("config_reloads_total", "Configurations, by what became of them.")?;
+    for (result, value) in
+        [(Taken::Applied, configuration.reloads), (Taken::Refused, configuration.refused)]
+    {
+        reloads.add(&OfReload { result }, value);
+    }
+    page.gauge("config_rollback_pending", "1 while a configuration waits to be confirmed.")?
+        .set(&(), flag(configuration.rollback_seconds.is_some()));
+    Ok(())
 }
 
 fn persistence(page: &Page, status: &Status) -> prometheus::Result<()> {

@@ -18,6 +18,7 @@ mod offloads;
 mod permission;
 mod quirks;
 mod readiness;
+mod reload;
 mod report;
 mod service_manager;
 mod standalone;
@@ -66,6 +67,7 @@ pub struct Node {
     name: String,
     started: Tick,
     controller: Controller,
+    configurations: reload::Configurations,
     devices: Vec<Device>,
     pool: Pool,
     tables: Arc<SharedTables>,
@@ -156,7 +158,7 @@ impl Node {
                 notice = inputs.notices.next() => {
                     self.on_notices(notice, &mut inputs.notices).await;
                 }
-                Some(query) = inputs.queries.recv() => self.answer(query),
+                Some(query) = inputs.queries.recv() => self.answer(query).await,
                 () = until(self.controller.next_deadline()) => {
                     self.controller.handle_timeout(clock::now());
                     self.carry_out_all().await;
@@ -212,6 +214,7 @@ impl Node {
         self.release_held(now);
         self.follow_vrrp(now);
         self.follow_standalone();
+        self.roll_back_if_due(now).await;
         self.hooks.turn(now);
         self.announce();
         self.tell_systemd(now);
@@ -300,7 +303,7 @@ impl Node {
         self.carry_out_all().await;
     }
 
-    fn answer(&mut self, query: Query) {
+    async fn answer(&mut self, query: Query) {
         self.count_fast_path();
         // The askers may have gone away.
         match query {
@@ -308,6 +311,12 @@ impl Node {
             Query::Resign(instance, time, sender) => {
                 drop(sender.send(self.resign(instance.as_deref(), time)));
             }
+            Query::Reload(loaded, reload, sender) => {
+                drop(sender.send(self.reload(*loaded, reload).await));
+            }
+            Query::Unreadable(error) => self.refuse(&error),
+            Query::Undo(sender) => drop(sender.send(self.undo().await)),
+            Query::Confirm(sender) => drop(sender.send(self.confirm())),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
-use config::{Desired, Diagnostic, Diagnostics, Span, SpanIndex};
+use config::{Diagnostic, Diagnostics, Parsed, Span, SpanIndex};
 use control::{Controller, Event, Repeats, XdpMode};
 use dataplane::{FragmentTable, PendingTable, PersistenceTable, PortId, SharedTables, Snapshot};
 use steer::{KernelVersion, SteerError};
@@ -20,8 +20,10 @@ use super::hooks::Hooks;
 use super::machine::Machine;
 use super::neighbour_tables::NeighbourTables;
 use super::neighbours::Stale;
+use super::reload::Configurations;
 use super::{Inputs, Node, Schedule, permission};
 use crate::clock;
+use crate::configuration::Loaded;
 use crate::netlink::{self, Netlink, Picture};
 use crate::serve::Query;
 use crate::signals::StopSignals;
@@ -38,11 +40,9 @@ impl Node {
     /// # Errors
     /// Rendered [`Diagnostics`] for what the configuration asks and the machine does not have, and
     /// whatever the kernel refuses. Nothing stays attached then.
-    pub async fn start(
-        desired: Desired,
-        spans: &SpanIndex,
-        queries: Receiver<Query>,
-    ) -> Result<(Self, Inputs)> {
+    pub async fn start(loaded: Loaded, queries: Receiver<Query>) -> Result<(Self, Inputs)> {
+        let Parsed { desired, spans, .. } = loaded.parsed.clone();
+        let spans = &spans;
         let stop = StopSignals::install()?;
         KernelVersion::check()?;
         if let Some(missing) = permission::missing() {
@@ -85,6 +85,7 @@ impl Node {
             name: desired.node_name.clone().unwrap_or_else(host_name),
             started: clock::now(),
             controller: Controller::new(desired, clock::now()),
+            configurations: Configurations::new(loaded, clock::now()),
             devices,
             pool,
             tables,

@@ -60,6 +60,11 @@ impl Tracking {
         &self.tracker
     }
 
+    /// Takes another configured priority; what is known of the tracked things stays.
+    pub(super) fn set_priority(&mut self, priority: u8) {
+        self.tracker.set_priority(priority);
+    }
+
     /// Reads everything; returns the effective priority if it changed.
     pub(super) fn look(
         &mut self,

@@ -32,6 +32,7 @@ impl Node {
             uptime_seconds: now.saturating_since(self.started).as_secs_f64(),
             ready: not_ready.is_empty(),
             not_ready,
+            configuration: self.configurations.status(now),
             netlink_overruns: self.overruns,
             generation,
             acknowledged,

@@ -105,6 +105,26 @@ impl Vrrp {
         }
     }
 
+    /// Follows priorities, tracking and hooks; nothing else of an instance changes while it runs.
+    pub(super) fn reconfigure(&mut self, desired: &control::Desired, now: Tick) {
+        for (at, member) in self.members.iter_mut().enumerate() {
+            let named = |new: &&control::Vrrp| new.name == member.wanted.name;
+            let Some(new) = desired.vrrp.iter().find(named) else { continue };
+            let before = member.tracking.tracker().effective();
+            if member.wanted.track != new.track {
+                member.tracking = Tracking::new(new, now);
+            } else if member.wanted.priority != new.priority {
+                member.tracking.set_priority(new.priority);
+            }
+            member.wanted = new.clone();
+            let after = member.tracking.tracker().effective();
+            if after != before {
+                info!("({}) Changing effective priority: {before} -> {after}", new.name);
+                self.thread.send(Command::Priority(at, after));
+            }
+        }
+    }
+
     /// Remembers which links are up.
     pub(super) fn see_links(&mut self, picture: &Picture) {
         self.links = picture.links.iter().map(|(name, link)| (name.clone(), link.up)).collect();

@@ -205,6 +205,9 @@ async fn perform(verb: Verb, source: &Source) -> Result<Value, String> {
             let resigned = source.resign(resign.instance, time).await?;
             json(Resigned { resigned })
         }
+        Verb::Reload(reload) => json(source.reload(reload).await?),
+        Verb::Undo => json(source.undo().await?),
+        Verb::Confirm => json(source.confirm().await?),
         #[cfg(debug_assertions)]
         Verb::Panic(site) => panic_at(&site),
     }

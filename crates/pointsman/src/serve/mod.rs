@@ -5,11 +5,16 @@ mod crowd;
 pub mod http;
 mod patience;
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
-
+use api::request::{Confirmed, Reload, Reloaded};
 use api::status::Status;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::spawn_blocking;
+
+use crate::configuration::{self, Loaded};
 
 /// A question to the control loop, with where to send the answer.
 #[derive(Debug)]
@@ -19,24 +24,37 @@ pub enum Query {
     /// Give the VIPs of an instance (`None`: of all) to another node, and do not take them back
     /// for so long. Answered with the instances that resign, or why none does.
     Resign(Option<String>, Duration, oneshot::Sender<Result<Vec<String>, String>>),
+    /// Take this configuration over. Answered with what changes, or why nothing does.
+    Reload(Box<Loaded>, Reload, oneshot::Sender<Result<Reloaded, String>>),
+    /// A configuration could not be read.
+    Unreadable(String),
+    /// Go back to the configuration before this one.
+    Undo(oneshot::Sender<Result<Reloaded, String>>),
+    /// Keep the configuration that would be rolled back.
+    Confirm(oneshot::Sender<Confirmed>),
 }
 
 /// Where the state comes from: the control loop answers between two events.
 #[derive(Clone, Debug)]
-pub struct Source(mpsc::Sender<Query>);
+pub struct Source {
+    queries: mpsc::Sender<Query>,
+    /// The configuration file; locked while it is read and taken over, so that what was read first is
+    /// not taken over last.
+    file: Arc<Mutex<PathBuf>>,
+}
+
+const STOPPING: &str = "the daemon is stopping";
 
 impl Source {
-    /// A source and the questions that arrive through it.
-    pub fn new() -> (Self, mpsc::Receiver<Query>) {
-        let (sender, receiver) = mpsc::channel(16);
-        (Self(sender), receiver)
+    /// A source and the questions that arrive through it. `file`: what a reload reads.
+    pub fn new(file: PathBuf) -> (Self, mpsc::Receiver<Query>) {
+        let (queries, receiver) = mpsc::channel(16);
+        (Self { queries, file: Arc::new(Mutex::new(file)) }, receiver)
     }
 
     /// The state now; `None` when the node is stopping.
     pub async fn status(&self) -> Option<Status> {
-        let (sender, receiver) = oneshot::channel();
-        self.0.send(Query::Status(sender)).await.ok()?;
-        receiver.await.ok()
+        self.ask(Query::Status).await.ok()
     }
 
     /// Has VRRP instances resign, see [`Query::Resign`].
@@ -48,10 +66,50 @@ impl Source {
         instance: Option<String>,
         time: Duration,
     ) -> Result<Vec<String>, String> {
-        const STOPPING: &str = "the daemon is stopping";
+        self.ask(|sender| Query::Resign(instance, time, sender)).await?
+    }
+
+    /// Reads the configuration file and takes it over.
+    ///
+    /// # Errors
+    /// Why nothing changed, for people, on several lines.
+    pub async fn reload(&self, reload: Reload) -> Result<Reloaded, String> {
+        let file = self.file.lock().await;
+        let path = file.clone();
+        let loaded = spawn_blocking(move || configuration::reread(&path)).await;
+        match loaded.unwrap_or_else(|_| Err("reading the configuration failed".to_owned())) {
+            Ok(loaded) => {
+                self.ask(|sender| Query::Reload(Box::new(loaded), reload, sender)).await?
+            }
+            Err(error) if reload.dry_run => Err(error),
+            Err(error) => {
+                let query = Query::Unreadable(error.clone());
+                self.queries.send(query).await.map_err(|_| STOPPING.to_owned())?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Goes back to the configuration before the last one.
+    ///
+    /// # Errors
+    /// There is none, or this machine cannot run it any more.
+    pub async fn undo(&self) -> Result<Reloaded, String> {
+        let _file = self.file.lock().await;
+        self.ask(Query::Undo).await?
+    }
+
+    /// Keeps a configuration that would be rolled back otherwise.
+    ///
+    /// # Errors
+    /// The node is stopping.
+    pub async fn confirm(&self) -> Result<Confirmed, String> {
+        self.ask(Query::Confirm).await
+    }
+
+    async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Result<T, String> {
         let (sender, receiver) = oneshot::channel();
-        let query = Query::Resign(instance, time, sender);
-        self.0.send(query).await.map_err(|_| STOPPING.to_owned())?;
-        receiver.await.unwrap_or_else(|_| Err(STOPPING.to_owned()))
+        self.queries.send(query(sender)).await.map_err(|_| STOPPING.to_owned())?;
+        receiver.await.map_err(|_| STOPPING.to_owned())
     }
 }

@@ -85,3 +85,23 @@ fn the_backends_of_a_service_that_went_do_not_linger() {
     assert_eq!(unwatched, 2);
     assert!(published(&done).services().is_empty());
 }
+
+#[test]
+fn a_service_of_another_name_in_the_same_place_is_the_same() {
+    let (mut controller, ..) = without_12();
+    let slots = |controller: &Controller| -> Vec<_> {
+        let service = controller.services().next().unwrap();
+        let backends = service.backends.iter().map(|b| (b.slot, b.state));
+        std::iter::once((service.slot.map(|s| BackendSlot(s.0)), BackendState::Up))
+            .chain(backends)
+            .collect()
+    };
+    let before = slots(&controller);
+    let mut renamed = checked(&[11], FailurePolicy::default());
+    renamed.name = "www".into();
+    let done = tell(&mut controller, reload(vec![renamed]));
+    assert_eq!(slots(&controller), before, "slots and states");
+    assert_eq!(controller.services().next().unwrap().name, "www");
+    assert!(lines(&done).is_empty(), "{:?}", lines(&done));
+    assert!(!done.iter().any(|c| matches!(c, Command::RemoveVip(_) | Command::InsertVip(..))));
+}
