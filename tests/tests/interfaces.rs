@@ -106,6 +106,26 @@ fn frames_of_a_vlan_stay_in_it_on_a_veth_in_generic_mode_after_the_remedy() -> R
     Ok(())
 }
 
+/// Where the kernel takes tags out on the device below: the log says what to see to.
+#[test]
+fn a_device_that_loses_tags_is_named() -> Result<()> {
+    let lab = Lab::builder().backends(1).build()?;
+    let node = lab.balancer(0);
+    node.netns().ip(&format!(
+        "addr flush dev eth0\nlink add mv0 link eth0 type macvlan\nlink set mv0 up\n\
+         addr add {}/16 dev mv0\n",
+        node.address()
+    ))?;
+    let text = config(&udp(&lab)).replace("name = \"eth0\"", "name = \"mv0\"");
+    let lb = lab.start_pointsman(0, &text)?;
+    ensure!(
+        lb.log().matches("frames with a VLAN tag arrive without it").count() == 1,
+        "{}",
+        lb.log()
+    );
+    Ok(())
+}
+
 /// A card whose driver takes tags out of frames unless it is told not to.
 #[test]
 fn frames_of_a_vlan_stay_in_it_on_a_card() -> Result<()> {

@@ -12,7 +12,8 @@ use anyhow::{Context as _, Result, ensure};
 use lab::{EchoResponder, Lab, Node, Pointsman, ProbeClient};
 use tests::close_books;
 use tests::lifecycle::{
-    attached, config, echo_everywhere, named, number, outcome, run, runs, status, udp, wait_for,
+    attached, config, detach, echo_everywhere, named, number, outcome, run, runs, status, udp,
+    wait_for,
 };
 
 #[test]
@@ -205,6 +206,81 @@ fn a_device_that_is_made_anew_is_taken_up_and_flows_are_kept() -> Result<()> {
     Ok(())
 }
 
+/// Nothing notifies of it, and on a quiet interface nothing else would show it.
+#[test]
+fn a_program_that_somebody_detached_is_attached_anew() -> Result<()> {
+    let lab = Lab::builder().backends(2).build()?;
+    let echo = echo_everywhere(&lab)?;
+    let lb = lab.start_pointsman(0, &config(&udp(&lab)))?;
+    for time in 1..=2 {
+        detach(lab.balancer(0))?;
+        let attached_anew = || Ok(lb.log().matches("queue bound").count() > time);
+        wait_for("attached anew", Duration::from_secs(2), attached_anew)?;
+        wait_for("ready again", Duration::from_secs(2), || Ok(lb.ready()?))?;
+        let answered = answered(&echo);
+        let probe = ProbeClient::start(lab.client(0).netns(), (lab.vip(), 53).into(), 500)?;
+        goes_on(&echo, answered)?;
+        drop(probe);
+    }
+    // No slower mode, in which a veth loses VLAN tags.
+    ensure!(!lb.log().contains("generic"), "{}", lb.log());
+    Ok(())
+}
+
+/// What cannot be used is tried again every second; the log says once why.
+#[test]
+fn what_cannot_be_used_is_named_once() -> Result<()> {
+    let lab = Lab::builder().backends(1).build()?;
+    let node = lab.balancer(0);
+    let lb = lab.start_pointsman(0, &config(&udp(&lab)))?;
+    node.netns().ip("link set eth0 mtu 9000\n")?;
+    wait_for("not ready", Duration::from_secs(3), || Ok(!lb.ready()?))?;
+    sleep(Duration::from_secs(3));
+    ensure!(lb.log().matches("cannot bind the queue").count() == 1, "{}", lb.log());
+    ensure!(lb.http("/readyz")?.1.contains("MTU 9000"), "{}", lb.http("/readyz")?.1);
+    node.netns().ip("link set eth0 mtu 1500\n")?;
+    wait_for("ready again", Duration::from_secs(5), || Ok(lb.ready()?))?;
+    Ok(())
+}
+
+/// To another network namespace and back, as containers are given theirs: name and index are what they
+/// were, the program is still attached, but the kernel took the sockets off.
+#[test]
+fn a_device_that_went_and_came_back_unnoticed_is_served_again() -> Result<()> {
+    let lab = Lab::builder().backends(2).build()?;
+    let echo = echo_everywhere(&lab)?;
+    let node = lab.balancer(0);
+    let there_and_back = || -> Result<()> {
+        node.netns().ip(&format!("link set eth0 netns {}\n", lab.switch().name()))?;
+        lab.switch().ip(&format!("link set eth0 netns {}\n", node.netns().name()))?;
+        set_up(node)
+    };
+    // On its first way it gets an index that is free in both.
+    there_and_back()?;
+    let index = || -> Result<String> {
+        let link = run(node.netns(), &["ip", "-o", "link", "show", "dev", "eth0"])?;
+        Ok(link.split(':').next().unwrap_or_default().to_owned())
+    };
+    let index_before = index()?;
+    let offloads = || run(node.netns(), &["ethtool", "-k", "eth0"]);
+    let before = offloads()?;
+    let mut lb = lab.start_pointsman(0, &config(&udp(&lab)))?;
+    lb.process().pause()?;
+    there_and_back()?;
+    ensure!(index()? == index_before, "the test does not test: another index");
+    lb.process().resume()?;
+    let bound = || Ok(lb.log().matches("queue bound").count() == 2);
+    wait_for("bound anew", Duration::from_secs(2), bound)?;
+    wait_for("ready again", Duration::from_secs(5), || Ok(lb.ready()?))?;
+    let answered = answered(&echo);
+    let _probe = ProbeClient::start(lab.client(0).netns(), (lab.vip(), 53).into(), 500)?;
+    goes_on(&echo, answered)?;
+    lb.process().stop(Duration::from_secs(5))?;
+    let after = offloads()?;
+    ensure!(after == before, "before:\n{before}\nafter:\n{after}");
+    Ok(())
+}
+
 /// Sets the receive queues of the balancer, and as many transmit queues of the switch's port: a
 /// veth hands a packet to the queue that it was sent from.
 fn set_queues(lab: &Lab, count: u64) -> Result<()> {
@@ -345,6 +421,11 @@ fn make_device(lab: &Lab, node: &Node) -> Result<()> {
          link set lb1 master br0 up\n",
         node.netns().name()
     ))?;
+    set_up(node)
+}
+
+/// Its addresses, which went with the device.
+fn set_up(node: &Node) -> Result<()> {
     node.netns().ip(&format!(
         "addr add {}/16 dev eth0\naddr add {}/64 dev eth0 nodad\nlink set eth0 up\n",
         node.address(),

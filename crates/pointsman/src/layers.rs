@@ -64,7 +64,7 @@ impl Kind {
 
     /// Whether the kernel has taken the VLAN tag out of a frame before XDP sees it. A VLAN device
     /// has one VLAN only and is none the worse for it.
-    const fn loses_tags(self) -> bool {
+    pub const fn loses_tags(self) -> bool {
         self.is_stacked() && !matches!(self, Self::Vlan)
     }
 

@@ -217,6 +217,13 @@ impl Attached {
         self.reads_tags
     }
 
+    /// Whether the kernel says that the program is attached no more: somebody detached its link, or
+    /// the interface is gone, even if another one has its name and index. No notification tells.
+    pub fn is_severed(&self) -> bool {
+        let link = self.link.0.lock().unwrap_or_else(PoisonError::into_inner);
+        link.as_ref().is_some_and(|link| link::target(link.as_fd()).is_ok_and(|index| index == 0))
+    }
+
     pub(crate) const fn ifindex(&self) -> u32 {
         self.ifindex
     }

@@ -49,6 +49,23 @@ pub(crate) fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Resul
     if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(()) }
 }
 
+/// Index of the interface that a link's program is attached to; 0 if it is not any more.
+pub(crate) fn target(link: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = libbpf_sys::bpf_link_info::default();
+    let mut length = u32::try_from(size_of_val(&info)).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: `info` has room for `length` bytes, both outlive the call, and all bytes that the
+    // kernel may write there are valid for the numbers that it consists of.
+    let result = unsafe {
+        libbpf_sys::bpf_link_get_info_by_fd(link.as_raw_fd(), &raw mut info, &raw mut length)
+    };
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
+    }
+    // SAFETY: it is the link of an XDP program, so this is the part that the kernel wrote, at most;
+    // what it did not write is 0.
+    Ok(unsafe { info.__bindgen_anon_1.xdp.ifindex })
+}
+
 /// Detaches the program of a link at once, even if a child that is just being started still has a
 /// duplicate of its descriptor. Without effect on a link whose device is gone.
 pub(crate) fn detach(link: BorrowedFd<'_>) {

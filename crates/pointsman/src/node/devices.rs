@@ -18,6 +18,7 @@ use super::fast_path::DeviceFastPath;
 use super::local_senders::Said;
 use super::offloads::Offloads;
 use super::quirks::{SPOILED, log_spoiled, spoil_native};
+use super::tags;
 use crate::clock;
 use crate::layers::{Kind, Layers};
 use crate::netlink::Picture;
@@ -51,6 +52,8 @@ pub(super) struct Device {
     pub(super) bound: BTreeSet<u32>,
     /// Queues whose worker could not bind, and why.
     pub(super) failed: BTreeMap<u32, String>,
+    /// Why queues could not be bound, as the log says it.
+    said_of_queues: BTreeMap<u32, String>,
     /// Why the device, though there, has no XDP program.
     pub(super) refused: Option<String>,
     /// Why frames are not seen as they were on the wire.
@@ -88,12 +91,6 @@ pub(super) struct Gained {
 const PATIENCE_AT_START: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// The tag that the other end leaves to its "card" is nowhere in the frame, and the other end may be
-/// in another network namespace: neither to be seen nor to be switched from here.
-const VETH_TAGS: &str = "a veth: frames with a VLAN tag arrive without it, and would leave in the \
-    native VLAN, unless the other end puts it into the frame; if there are VLANs, say there: \
-    `ethtool -K … txvlan off`";
-
 impl Device {
     /// A device that has not been seen yet.
     pub(super) fn new(id: PortId, wanted: Interface) -> Self {
@@ -110,6 +107,7 @@ impl Device {
             queues: 0,
             bound: BTreeSet::new(),
             failed: BTreeMap::new(),
+            said_of_queues: BTreeMap::new(),
             refused: None,
             trouble: None,
             receive: ReceiveWatch::default(),
@@ -304,19 +302,21 @@ impl Node {
         let name = device.wanted.name.clone();
         match (old, link) {
             (_, Some(new)) if old.is_none_or(|old| old.ifindex != new.ifindex) => {
-                info!(interface = %name, ifindex = new.ifindex, "interface appeared");
+                let refused_before = device.refused.take();
+                if refused_before.is_none() {
+                    info!(interface = %name, ifindex = new.ifindex, "interface appeared");
+                }
                 device.receive = ReceiveWatch::default();
                 device.slowest = None;
-                if old.is_some() {
-                    device.offloads.forget();
-                }
                 let taken = match layers.unsuitable(new.ifindex) {
                     Some(refusal) => Err(anyhow!("{refusal}")),
                     None => self.take_device(index),
                 };
                 if let Err(error) = taken {
                     let error = format!("{error:#}");
-                    error!(interface = %name, error, "cannot use the interface; trying again");
+                    if refused_before.as_ref() != Some(&error) {
+                        error!(interface = %name, error, "cannot use the interface; trying again");
+                    }
                     self.devices[index].link = None;
                     self.devices[index].refused = Some(error);
                 }
@@ -334,7 +334,6 @@ impl Node {
             }
             (Some(_), None) => {
                 warn!(interface = %name, "interface disappeared");
-                device.offloads.forget();
                 self.release_device(index);
             }
             (None, _) => {}
@@ -361,7 +360,7 @@ impl Node {
         device.queues = xsk::rx_queues(&name)
             .with_context(|| format!("interface {name}: cannot count its queues"))?;
         let mode = device.attach_mode()?;
-        device.offloads.switch_off(&name, device.kind, &device.below)?;
+        device.offloads.switch_off((&name, link.ifindex), device.kind, &device.below)?;
         let interface = steer::Interface {
             name: &name,
             ifindex: link.ifindex,
@@ -375,8 +374,8 @@ impl Node {
         }
         info!(interface = %name, mode = %xdp_mode(attached.mode()), queues = device.queues,
             "XDP program attached");
-        if device.kind == Kind::Veth && !attached.reads_tags() {
-            warn!(interface = %name, "{VETH_TAGS}");
+        if let Some(warning) = tags::warning(device.kind, attached.reads_tags()) {
+            warn!(interface = %name, "{warning}");
         }
         device.attached = Some(attached);
         device.refused = None;
@@ -387,7 +386,7 @@ impl Node {
     }
 
     /// Lets go of a device that is gone; the workers keep their flows.
-    fn release_device(&mut self, index: usize) {
+    pub(super) fn release_device(&mut self, index: usize) {
         let device = &mut self.devices[index];
         device.past = device.outcomes();
         device.leave_fast_path(&self.snapshots.load());
@@ -482,6 +481,7 @@ impl Node {
                         info!(interface = %device.wanted.name, queue = id.queue,
                             got = got.unwrap_or_default(), "queue bound");
                         device.failed.remove(&id.queue);
+                        device.said_of_queues.remove(&id.queue);
                         device.bound.insert(id.queue);
                         self.follow_fast_path(id);
                     }
@@ -491,11 +491,15 @@ impl Node {
             }
             WorkerEvent::Failed(id, refusal) => {
                 let Some(device) = self.devices.get_mut(id.port.index()) else { return };
-                error!(interface = %device.wanted.name, queue = id.queue, error = refusal.text,
-                    "cannot bind the queue; trying again");
+                let said_before = device.said_of_queues.insert(id.queue, refusal.text.clone());
+                if said_before.as_ref() != Some(&refusal.text) {
+                    error!(interface = %device.wanted.name, queue = id.queue, error = refusal.text,
+                        "cannot bind the queue; trying again");
+                }
                 device.bound.remove(&id.queue);
                 device.failed.insert(id.queue, refusal.text);
             }
+            WorkerEvent::Lost(id) => return self.on_lost_socket(id).await,
         }
         self.tell_vrrp_of_workers();
         let links = self.pool.links();

@@ -21,8 +21,10 @@ mod readiness;
 mod reload;
 mod report;
 mod service_manager;
+mod severed;
 mod standalone;
 mod start;
+mod tags;
 mod track;
 mod view;
 mod vrrp;
@@ -186,6 +188,7 @@ impl Node {
         site(Site::Control);
         self.look_at_network(now).await;
         if due(&mut self.next.queues, now, QUEUES_EVERY) {
+            self.look_at_attachments().await;
             self.look_at_queues().await;
         }
         let doubtful = self.devices.iter().any(|device| device.receive.is_doubtful());

@@ -12,6 +12,8 @@ use crate::layers::Kind;
 /// Offloads of one interface, and of the devices that its frames come through.
 #[derive(Debug, Default)]
 pub(super) struct Offloads {
+    /// Index of the interface that they are of.
+    ifindex: u32,
     /// What was on before: device and offload.
     switched: Vec<(String, &'static str)>,
 }
@@ -31,10 +33,14 @@ impl Offloads {
     /// What takes tags out of frames, or merges them below, is on and cannot be switched off.
     pub(super) fn switch_off(
         &mut self,
-        interface: &str,
+        (interface, ifindex): (&str, u32),
         kind: Kind,
         below: &[String],
     ) -> Result<()> {
+        // Of another device there is nothing to restore.
+        if std::mem::replace(&mut self.ifindex, ifindex) != ifindex {
+            self.switched.clear();
+        }
         // The tags of a stacked device are taken out by the kernel, whatever its offloads say.
         let tags: &[&str] = if kind.is_stacked() { &[] } else { &TAGS };
         self.switch(interface, &[tags, &MERGING].concat())?;
@@ -58,11 +64,6 @@ impl Offloads {
     /// What is switched off now and will be on again: device and offload.
     pub(super) fn off(&self) -> impl Iterator<Item = &(String, &'static str)> {
         self.switched.iter()
-    }
-
-    /// Forgets what to restore: the device is gone.
-    pub(super) fn forget(&mut self) {
-        self.switched.clear();
     }
 
     fn switch(&mut self, device: &str, names: &[&'static str]) -> Result<()> {
@@ -96,7 +97,9 @@ impl Node {
     pub(super) fn look_at_offloads(&mut self) {
         for device in self.devices.iter_mut().filter(|device| device.attached.is_some()) {
             let name = &device.wanted.name;
-            let looked = device.offloads.switch_off(name, device.kind, &device.below);
+            let Some(link) = device.link else { continue };
+            let interface = (name.as_str(), link.ifindex);
+            let looked = device.offloads.switch_off(interface, device.kind, &device.below);
             let trouble = looked.err().map(|error| format!("{error:#}"));
             if let Some(error) = trouble.as_ref().filter(|_| device.trouble != trouble) {
                 error!(interface = %name, error, "frames are not seen as they were on the wire");

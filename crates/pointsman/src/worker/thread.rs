@@ -12,6 +12,7 @@ use control::nic::{SendReading, SendWatch};
 use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 use dataplane::{Mac, Mailbox, Snapshot, Tick};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::socket_error;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, warn};
 use xsk::{Counters, KernelRings, OpenConfig, OpenError, Port, WayOut, ZeroCopy};
@@ -96,6 +97,8 @@ pub enum WorkerEvent {
     Bound(WorkerId, OwnedFd),
     /// The queue cannot be bound.
     Failed(WorkerId, Refusal),
+    /// The kernel took the socket off the queue, as it does when the device goes.
+    Lost(WorkerId),
 }
 
 /// Why a queue cannot be bound.
@@ -143,7 +146,11 @@ impl WorkerThread {
             match &mut queue {
                 Some(bound) => {
                     self.serve(&mut bound.port, &mut snapshots);
-                    if let Some(packet_socket) = self.check_sending(bound) {
+                    if is_taken_off(&bound.port) {
+                        self.shared.bound.store(false, Relaxed);
+                        self.give_up(queue.take());
+                        self.tell(WorkerEvent::Lost(self.id));
+                    } else if let Some(packet_socket) = self.check_sending(bound) {
                         let binding = self.give_up(queue.take());
                         queue = binding.and_then(|binding| self.open(binding, packet_socket));
                     }
@@ -387,6 +394,13 @@ impl From<OpenError> for Refusal {
         };
         Self { setting, ..Self::new(error) }
     }
+}
+
+/// Whether the kernel took the socket off its queue. It says so once, as an error of the socket, and
+/// nothing else does before something is to be sent: a device that comes back, or another one with
+/// its index, looks as if nothing had been.
+fn is_taken_off(port: &Port<KernelRings>) -> bool {
+    port.fd().is_some_and(|socket| matches!(socket_error(socket), Ok(Err(_))))
 }
 
 type Snapshots = arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>;
