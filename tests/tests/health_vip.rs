@@ -175,6 +175,7 @@ fn http(interval: Duration, timeout: Duration) -> Check {
         starts_up: false,
         port: None,
         target: ProbeTarget::Backend,
+        source: None,
         sentinel: true,
     }
 }

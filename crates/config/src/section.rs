@@ -63,6 +63,12 @@ impl<'d> Section<'d> {
         self.table.contains_key(key)
     }
 
+    /// Where a key of a table in it stands.
+    pub(crate) fn nested(&self, table: &str, key: &str) -> Option<Span> {
+        let value = self.table.get(table)?.get_ref().as_table()?.get(key)?;
+        Some(Span::new(self.source, value.span()))
+    }
+
     /// An optional key: `None` when it is absent, or wrong and reported.
     pub(crate) fn read<T>(
         &mut self,

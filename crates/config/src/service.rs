@@ -63,11 +63,12 @@ impl RawService {
 
     pub(crate) fn build(self) -> Option<Service> {
         let ports = self.ports?.value;
+        let vip = self.vip?.value;
         let (scheduler, is_sh) = self.scheduler?;
         Some(Service {
             name: self.name?.value,
             vrrp: self.vrrp.map(|vrrp| vrrp.value),
-            vip: self.vip?.value,
+            vip,
             protocol: self.protocol?,
             first_port: ports.first,
             last_port: ports.last,
@@ -79,7 +80,7 @@ impl RawService {
                 None => None,
             },
             backends: self.backends?.into_iter().map(RawBackend::build).collect::<Option<_>>()?,
-            health: self.health?.iter().map(RawCheck::build).collect::<Option<_>>()?,
+            health: self.health?.iter().map(|check| check.build(vip)).collect::<Option<_>>()?,
             failure: self.failure.build()?,
         })
     }
@@ -114,6 +115,8 @@ impl RawService {
         mistakes.extend(self.min_out_of_reach());
         let checks = self.health.iter().flatten();
         mistakes.extend(checks.filter_map(|check| check.without_port(self.ports.as_ref()?)));
+        let checks = self.health.iter().flatten();
+        mistakes.extend(checks.filter_map(|check| check.without_source(self.vip.as_ref()?)));
         mistakes.extend(self.checks_twice());
         mistakes.extend(self.useless_hash());
         mistakes
@@ -178,7 +181,8 @@ impl RawService {
 
     fn checks_twice(&self) -> Vec<Diagnostic> {
         let checks = self.health.iter().flatten();
-        let checks: Vec<_> = checks.map(|check| (check.build(), &check.header)).collect();
+        let Some(vip) = &self.vip else { return Vec::new() };
+        let checks: Vec<_> = checks.map(|check| (check.build(vip.value), &check.header)).collect();
         let mut mistakes = Vec::new();
         for (at, (check, span)) in checks.iter().enumerate() {
             let same = |(earlier, _): &&(_, _)| check.is_some() && earlier == check;

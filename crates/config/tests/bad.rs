@@ -190,6 +190,9 @@ bad! {
     health_payload_twice
     health_payload_type
     health_udp_empty
+    health_refusal_window
+    health_dns
+    health_source
     health_unusable_service_port
     failure_words
     failure_unknown_keys

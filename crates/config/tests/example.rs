@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use config::{Parsed, Severity, parse};
-use control::health::{CheckKind, ProbeTarget, StatusSet, TcpCheck, UdpCheck};
+use control::health::{CheckKind, DnsCheck, ProbeTarget, StatusSet, TcpCheck, UdpCheck};
 use control::vrrp::{AnnounceTimes, AuthPass, ChecksumMode, Handover, Version};
 use control::{FailurePolicy, FastPath, MinHealthy, Poll, Service, XdpMode, ZeroCopy};
 use dataplane::{HashInput, Protocol, SchedulerKind, Timeouts};
@@ -35,8 +35,8 @@ fn means_what_it_says() {
     assert_eq!(desired.node_name.as_deref(), Some("lb1"));
     assert_eq!(desired.interfaces.len(), 1);
     assert_eq!(desired.interfaces[0].name, "eth0");
-    let [web, web_tls, mail, game, dns] = desired.services.as_slice() else {
-        panic!("five services")
+    let [web, web_tls, mail, game, syslog, dns] = desired.services.as_slice() else {
+        panic!("six services")
     };
     let [edge, second] = desired.vrrp.as_slice() else { panic!("two instances") };
     assert_eq!((second.version, second.source), (Version::V2, Some([192, 0, 2, 2].into())));
@@ -68,13 +68,14 @@ fn means_what_it_says() {
     assert!(matches!(kinds(web_tls).as_slice(), [CheckKind::Http(_), CheckKind::Script(_)]));
     assert!(matches!(kinds(mail).as_slice(), [CheckKind::Tcp(_), CheckKind::Tcp(_)]));
     assert!(matches!(kinds(game).as_slice(), [CheckKind::Udp(_)]));
-    assert!(matches!(kinds(dns).as_slice(), [CheckKind::Udp(_)]));
+    assert!(matches!(kinds(syslog).as_slice(), [CheckKind::Udp(_)]));
+    assert!(matches!(kinds(dns).as_slice(), [CheckKind::Dns(_), CheckKind::Udp(_)]));
 }
 
 #[test]
 fn checks_mean_what_they_say() {
     let desired = accept(EXAMPLE).desired;
-    let [web, web_tls, mail, game, dns] = desired.services.as_slice() else { panic!() };
+    let [web, web_tls, mail, game, syslog, dns] = desired.services.as_slice() else { panic!() };
     let CheckKind::Http(http) = &web.health[0].kind else { panic!("http") };
     assert_eq!((http.method.as_str(), http.path.as_str()), ("GET", "/health"));
     assert_eq!(http.host.as_deref(), Some("www.example.org"));
@@ -89,9 +90,15 @@ fn checks_mean_what_they_say() {
     let scanner = TcpCheck { send: bytes("nPING\n"), expect: bytes("PONG") };
     assert_eq!(mail.health[0].kind, CheckKind::Tcp(banner));
     assert_eq!((mail.health[1].port, &mail.health[1].kind), (Some(3310), &CheckKind::Tcp(scanner)));
-    let ping = UdpCheck { payload: bytes("ping\n"), expect: bytes("pong") };
+    let ping = UdpCheck { payload: bytes("ping\n"), expect: bytes("pong"), refusal_window: None };
     assert_eq!((game.health[0].port, &game.health[0].kind), (Some(27_015), &CheckKind::Udp(ping)));
-    let CheckKind::Udp(query) = &dns.health[0].kind else { panic!("udp") };
+    let CheckKind::Udp(log) = &syslog.health[0].kind else { panic!("udp") };
+    assert_eq!(log.refusal_window, Some(Duration::from_millis(200)));
+    let rcodes = [0].into();
+    let name = DnsCheck { name: "www.example.org".to_owned(), rtype: 1, rcodes };
+    assert_eq!(dns.health[0].kind, CheckKind::Dns(name));
+    assert_eq!((web.health[0].source, web.health[1].source), (Some([192, 0, 2, 2].into()), None));
+    let CheckKind::Udp(query) = &dns.health[1].kind else { panic!("udp") };
     assert_eq!((query.payload.len(), query.expect.as_slice()), (17, [0x12, 0x34].as_slice()));
     let fallback = web.failure.fallback.as_ref().expect("a fallback");
     assert_eq!((fallback.name.as_str(), fallback.weight), ("sorry", 1));
@@ -170,6 +177,6 @@ fn shows_every_key() {
             checked += 1;
         }
     }
-    assert_eq!(headers.len(), 20, "{headers:?}");
+    assert_eq!(headers.len(), 21, "{headers:?}");
     assert!(checked > 100, "only {checked} keys");
 }

@@ -166,7 +166,57 @@ fn bytes_are_text_or_hex() {
     let long = "a".repeat(65_507);
     assert_eq!(send(&format!("send = \"{long}\"")).len(), 65_507);
     let udp = check("udp = { payload_hex = \"01\", expect = \"ok\" }").kind;
-    assert_eq!(udp, CheckKind::Udp(UdpCheck { payload: vec![1], expect: b"ok".to_vec() }));
+    assert_eq!(
+        udp,
+        CheckKind::Udp(UdpCheck { payload: vec![1], expect: b"ok".to_vec(), refusal_window: None })
+    );
+}
+
+#[test]
+fn udp_without_an_answer() {
+    let read = |written: &str| {
+        check(&format!("{written}\n[service.health.udp]\nsend = \"x\"\nrefusal_window = \"200ms\""))
+            .kind
+    };
+    let refusal_window = Some(ms(200));
+    let expected =
+        CheckKind::Udp(UdpCheck { payload: b"x".to_vec(), expect: Vec::new(), refusal_window });
+    assert_eq!(read(""), expected);
+    let empty = check("udp = { refusal_window = \"499ms\" }").kind;
+    let refusal_window = Some(ms(499));
+    assert_eq!(empty, CheckKind::Udp(UdpCheck { refusal_window, ..UdpCheck::default() }));
+}
+
+#[test]
+fn name_servers() {
+    let dns = |written: &str| {
+        let CheckKind::Dns(dns) = check(&format!("dns = {{ {written} }}")).kind else { panic!() };
+        (dns.name, dns.rtype, dns.rcodes.into_iter().collect::<Vec<_>>())
+    };
+    let is = |name: &str, rtype: u16, rcodes: &[u8]| (name.to_owned(), rtype, rcodes.to_vec());
+    assert_eq!(dns("name = \"a.example.\""), is("a.example", 1, &[0]));
+    assert_eq!(dns("name = \".\", type = \"NS\""), is("", 2, &[0]));
+    assert_eq!(
+        dns("name = \"_sip._udp.x\", type = \"SRV\", rcode = \"NXDOMAIN\""),
+        is("_sip._udp.x", 33, &[3])
+    );
+    assert_eq!(dns("name = \"x\", rcode = [\"NXDOMAIN\", \"NOERROR\"]"), is("x", 1, &[0, 3]));
+    let all = service(
+        "[[service.health]]\ndns = { name = \"x\" }\n[[service.health]]\ndns = { name = \"x\" }\nport = 5353",
+    );
+    let ports: Vec<_> = all.health.iter().map(|check| check.port_of(&all)).collect();
+    assert_eq!(ports, [8080, 5353]);
+    let any = Service { first_port: 0, last_port: u16::MAX, ..all };
+    assert_eq!(any.health.first().map(|check| check.port_of(&any)), Some(53));
+}
+
+#[test]
+fn sources() {
+    let source = |written: &str| check(&format!("ping = true\nsource = {written}")).source;
+    let v4 = Some([192, 0, 2, 9].into());
+    assert_eq!(source("\"192.0.2.9\""), v4);
+    assert_eq!(source("[\"2001:db8::9\", \"192.0.2.9\"]"), v4);
+    assert_eq!(check("ping = true").source, None);
 }
 
 #[test]

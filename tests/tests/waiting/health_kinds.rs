@@ -2,8 +2,11 @@
 //! TLS, a UDP server, …).
 
 use std::fs;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use lab::{
     Capture, Direction, EchoResponder, Lab, NetNs, Nginx, NginxStyle, Pointsman, Process,
@@ -11,8 +14,13 @@ use lab::{
 };
 use tests::health;
 use tests::lifecycle::run;
+use tests::status;
 
 const LIMIT: Duration = Duration::from_secs(5);
+/// Response codes of DNS.
+const NXDOMAIN: u8 = 3;
+const REFUSED: u8 = 5;
+
 const TIMES: &str = "interval = \"200ms\"\ntimeout = \"200ms\"\nfall = 2\nrise = 1";
 
 /// One service with one backend and one check: what the log says as the server goes and comes.
@@ -156,6 +164,87 @@ fn udp_with_an_answer() {
     let bench = Bench::start(lab, |web| web.udp().port(7), &[check]);
     bench.goes_down("refused", |_| drop(server.take()));
     bench.comes_up(|lab| server = Some(echo(lab)));
+}
+
+/// A server that never answers: silence passes, a closed port does not.
+#[test]
+fn udp_one_way() {
+    let lab = one();
+    // Each probe of a closed port is answered; by default Linux answers one a second.
+    lab.backend(0).netns().set_sysctls(&["net/ipv4/icmp_ratelimit=0"]).unwrap();
+    let at: SocketAddr = (lab.backend(0).address(), 514).into();
+    let listen = |lab: &Lab| lab.backend(0).netns().enter(|| UdpSocket::bind(at)).unwrap().unwrap();
+    let mut server = Some(listen(&lab));
+    let check = "udp = { send = \"<14>up\", refusal_window = \"100ms\" }";
+    let bench = Bench::start(lab, |web| web.udp().port(514), &[check]);
+    bench.goes_down("refused", |_| drop(server.take()));
+    bench.comes_up(|lab| server = Some(listen(lab)));
+}
+
+/// A name server that answers with `REFUSED` is down, one that does not know the name is up where
+/// that is said to pass.
+#[test]
+fn dns_with_a_code() {
+    let lab = one();
+    let code = Arc::new(AtomicU8::new(NXDOMAIN));
+    let at: SocketAddr = (lab.backend(0).address(), 53).into();
+    let netns = lab.backend(0).netns();
+    let socket = netns.enter(|| UdpSocket::bind(at)).unwrap().unwrap();
+    let answers = Arc::clone(&code);
+    let serve = move || {
+        let mut message = [0; 512];
+        while let Ok((len, client)) = socket.recv_from(&mut message) {
+            message[2] |= 0x80;
+            message[3] |= answers.load(Ordering::Relaxed);
+            if len == 12 || socket.send_to(&message[..len], client).is_err() {
+                return;
+            }
+        }
+    };
+    let thread = netns.spawn("names", serve).unwrap();
+    let check = "dns = { name = \"no.such.example\", rcode = [\"NOERROR\", \"NXDOMAIN\"] }";
+    let bench = Bench::start(lab, |web| web.udp().port(53), &[check]);
+    bench.goes_down("REFUSED", |_| code.store(REFUSED, Ordering::Relaxed));
+    bench.comes_up(|_| code.store(NXDOMAIN, Ordering::Relaxed));
+    // A header alone ends it.
+    let stop = || UdpSocket::bind((at.ip(), 0)).and_then(|socket| socket.send_to(&[0; 12], at));
+    bench.lab.backend(0).netns().enter(stop).unwrap().unwrap();
+    thread.join().unwrap();
+}
+
+/// Probes come from the address that is asked for; without that address on the node they say so, and
+/// nothing of the backend.
+#[test]
+fn from_a_source_address() {
+    let lab = one();
+    let _nginx = lab.start_nginx(0).unwrap();
+    let source = "10.77.9.9";
+    let add = |lab: &Lab, verb: &str| {
+        lab.balancer(0).netns().ip(&format!("addr {verb} {source}/16 dev eth0\n")).unwrap();
+    };
+    add(&lab, "add");
+    let file = lab.backend(0).dir().join("source.pcap");
+    let filter = format!("tcp and src {source} and dst port 80");
+    let capture =
+        Capture::start(lab.backend(0).netns(), "eth0", Direction::In, &filter, file).unwrap();
+    let check = format!("{}\nsource = \"{source}\"\nsentinel = false", health::HTTP);
+    let bench = Bench::start(lab, |web| web, &[&check]);
+    assert!(!capture.finish().unwrap().is_empty(), "no probe came from {source}");
+    add(&bench.lab, "del");
+    let begin = Instant::now();
+    let failure = loop {
+        let status = status(&bench.lb);
+        let check = &status.services[0].backends[0].checks[0];
+        let local = check.last_failure.clone().filter(|why| why.contains(source));
+        if let Some(failure) = local {
+            break failure;
+        }
+        assert!(begin.elapsed() < LIMIT, "{check:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(failure, format!("cannot probe: this node does not have the source {source}"));
+    let backend = &status(&bench.lb).services[0].backends[0];
+    assert_eq!(backend.state.name(), "up", "the node's own trouble is not the backend's");
 }
 
 #[test]

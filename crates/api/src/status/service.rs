@@ -129,7 +129,7 @@ pub struct Backend {
 /// One health check of a backend.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
-    /// `http`, `https`, `tcp`, `udp`, `ping` or `script`.
+    /// `http`, `https`, `tcp`, `udp`, `dns`, `ping` or `script`.
     pub kind: String,
     /// The kind and what tells it from all others of the backend: `http /health`, `http /health #2`.
     pub label: String,

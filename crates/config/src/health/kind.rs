@@ -2,12 +2,19 @@
 
 use control::health::CheckKind;
 
-use super::{http, payload, ping, script};
+use super::{dns, http, payload, ping, script};
 use crate::section::Section;
 
 /// All kinds, in the order in which messages list them.
-pub(super) const KINDS: [&Kind; 6] =
-    [&http::HTTP, &http::HTTPS, &payload::TCP, &payload::UDP, &ping::PING, &script::SCRIPT];
+pub(super) const KINDS: [&Kind; 7] = [
+    &http::HTTP,
+    &http::HTTPS,
+    &payload::TCP,
+    &payload::UDP,
+    &dns::DNS,
+    &ping::PING,
+    &script::SCRIPT,
+];
 
 /// Describes a kind of check.
 #[derive(Debug)]
@@ -32,6 +39,8 @@ pub(super) enum PortUse {
         /// A usual one, for help texts.
         usual: u16,
     },
+    /// It does, and where the service has every port, one that the protocol has.
+    WellKnown,
     /// It does not.
     Portless {
         /// What to do about a `port` that is written.

@@ -1,9 +1,11 @@
 //! `[[service.health]]`: a check of every backend of a service. One file per kind of question.
 
+mod dns;
 mod header;
 mod host;
 mod http;
 mod kind;
+mod origin;
 mod payload;
 mod ping;
 mod script;
@@ -11,7 +13,10 @@ mod status;
 mod times;
 mod tls;
 
-use control::health::{Check, CheckKind, ProbeTarget};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use control::health::{Check, CheckKind, ProbeTarget, UdpCheck};
 
 use crate::diagnostic::Diagnostic;
 use crate::ports::Ports;
@@ -20,6 +25,7 @@ use crate::source::{Span, WithSpan, Written};
 use crate::value;
 
 use kind::{KINDS, Kind, PortUse};
+use origin::{Origin, origin};
 use times::RawTimes;
 
 /// A check as far as it could be read.
@@ -38,6 +44,9 @@ pub(crate) struct RawCheck {
     port: Written<u16>,
     target: Written<ProbeTarget>,
     sentinel: Written<bool>,
+    source: Written<Origin>,
+    /// Where `refusal_window` stands.
+    refusal_window: Option<Span>,
 }
 
 impl RawCheck {
@@ -54,6 +63,8 @@ impl RawCheck {
             port: section.optional("port", value::number(1..=u16::MAX)),
             target: section.optional("target", value::choice(TARGETS)),
             sentinel: section.optional("sentinel", value::boolean),
+            source: section.optional("source", origin),
+            refusal_window: section.nested("udp", "refusal_window"),
         };
         for mistake in check.check() {
             section.report(mistake);
@@ -61,7 +72,8 @@ impl RawCheck {
         check
     }
 
-    pub(crate) fn build(&self) -> Option<Check> {
+    /// Of a service with this VIP.
+    pub(crate) fn build(&self, vip: IpAddr) -> Option<Check> {
         let times = self.times.build()?;
         Some(Check {
             kind: self.kind.clone()?,
@@ -75,6 +87,7 @@ impl RawCheck {
             starts_up: self.starts_up?,
             port: self.port.if_right()?,
             target: self.target.or(ProbeTarget::Backend)?,
+            source: self.source.or(Origin::default())?.towards(vip),
             sentinel: self.sentinel.or(self.only_kind()?.connected)?,
         })
     }
@@ -93,9 +106,20 @@ impl RawCheck {
         Some(error.with_help(format!("add `port = {usual}` below `[[service.health]]`")))
     }
 
+    /// A service has addresses of one family.
+    pub(crate) fn without_source(&self, vip: &WithSpan<IpAddr>) -> Option<Diagnostic> {
+        let source = self.source.at().filter(|at| at.value.towards(vip.value).is_none())?;
+        let family = if vip.value.is_ipv4() { "IPv4" } else { "IPv6" };
+        let error = Diagnostic::error(&source.span, format!("`source` has no {family} address"));
+        let error = error.with_label("backends cannot be asked from it");
+        let error = error.with_place(&vip.span, format!("this service is {family}"));
+        Some(error.with_help(format!("add an {family} address of this node, or remove `source`")))
+    }
+
     /// Checks that need the check alone.
     fn check(&self) -> Vec<Diagnostic> {
         let mut mistakes = self.times.check();
+        mistakes.extend(self.window_mistakes());
         match self.only_kind() {
             None => mistakes.push(self.not_one_kind()),
             Some(kind) => mistakes.extend(self.misfits(kind)),
@@ -140,6 +164,12 @@ impl RawCheck {
             let error = error.with_label("what a program asks cannot be steered");
             mistakes.push(error.with_help("remove `target`, or use another kind of check"));
         }
+        if let Some(source) = self.source.at().filter(|_| !kind.steerable) {
+            let message = format!("a `{key}` check cannot have `source`");
+            let error = Diagnostic::error(&source.span, message);
+            let error = error.with_label("what a program asks cannot be steered");
+            mistakes.push(error.with_help("remove it, or give it to the program as an argument"));
+        }
         let sentinel = self.sentinel.at().filter(|sentinel| sentinel.value);
         if let Some(sentinel) = sentinel.filter(|_| !kind.connected) {
             let message = format!("a `{key}` check cannot have a sentinel");
@@ -151,6 +181,38 @@ impl RawCheck {
         mistakes
     }
 }
+
+impl RawCheck {
+    /// What a `refusal_window` does not fit to.
+    fn window_mistakes(&self) -> Vec<Diagnostic> {
+        let Some(CheckKind::Udp(UdpCheck { refusal_window: Some(window), .. })) = self.kind else {
+            return Vec::new();
+        };
+        let span = self.refusal_window.as_ref().unwrap_or(&self.header);
+        let mut mistakes = Vec::new();
+        let Some(times) = self.times.build() else { return mistakes };
+        if window >= times.timeout {
+            let timeout = humantime::format_duration(times.timeout);
+            let message = format!("`refusal_window` does not end before `timeout`, {timeout}");
+            let error = Diagnostic::error(span, message).with_label("the check could never pass");
+            mistakes.push(error.with_help("shorten it, or write a longer `timeout`"));
+        }
+        let shortest = times.interval.min(times.down_interval);
+        if shortest < ICMP_PACE {
+            let written = humantime::format_duration(shortest);
+            let message = format!("with `refusal_window` a check every {written} misses refusals");
+            let warning = Diagnostic::warning(span, message);
+            let label = "Linux says once a second at most that a port is closed";
+            let help = "write an `interval` and a `down_interval` of 1s or more, or on the \
+                        backends `net.ipv4.icmp_ratelimit = 0`";
+            mistakes.push(warning.with_label(label).with_help(help));
+        }
+        mistakes
+    }
+}
+
+/// `icmp_ratelimit` of Linux, per host that is told; the first six come without delay.
+const ICMP_PACE: Duration = Duration::from_secs(1);
 
 /// Reads every kind that is written, so that the mistakes of all are reported; returns the first
 /// that is right.

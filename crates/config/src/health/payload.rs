@@ -4,6 +4,7 @@ use control::health::{CheckKind, TcpCheck, UdpCheck};
 
 use super::kind::{Kind, PortUse};
 use crate::diagnostic::Diagnostic;
+use crate::duration::{PERIOD, duration};
 use crate::section::Section;
 use crate::value::{Checked, Value};
 
@@ -25,34 +26,50 @@ pub(super) const UDP: Kind = Kind {
 
 /// `tcp`.
 fn tcp(section: &mut Section<'_>) -> Option<TcpCheck> {
-    let send = bytes(section, "send", "send_hex");
-    let expect = bytes(section, "expect", "expect_hex");
+    let send = bytes(section, &["send"], &["send_hex"]);
+    let expect = bytes(section, &["expect"], &["expect_hex"]);
     Some(TcpCheck { send: send?, expect: expect? })
 }
 
 /// `udp`.
 fn udp(section: &mut Section<'_>) -> Option<UdpCheck> {
-    let payload = bytes(section, "payload", "payload_hex");
-    let expect = bytes(section, "expect", "expect_hex");
-    if payload.as_ref().is_some_and(Vec::is_empty) {
+    let payload = bytes(section, &["payload", "send"], &["payload_hex", "send_hex"]);
+    let expect = bytes(section, &["expect"], &["expect_hex"]);
+    let window = section.optional("refusal_window", duration(PERIOD));
+    if payload.as_ref().is_some_and(Vec::is_empty) && window.is_absent() {
         let warning = Diagnostic::warning(section.header(), "`udp` sends an empty datagram");
         let warning = warning.with_label("few servers answer one");
         section.report(warning.with_help("add as `payload` a request that the server answers"));
     }
-    Some(UdpCheck { payload: payload?, expect: expect? })
+    Some(UdpCheck { payload: payload?, expect: expect?, refusal_window: window.if_right()? })
 }
 
-/// Either key, empty if neither is there. `None`: reported.
-fn bytes(section: &mut Section<'_>, text: &'static str, hex: &'static str) -> Option<Vec<u8>> {
-    let as_text = section.optional(text, text_bytes);
-    let as_hex = section.optional(hex, hex_bytes);
-    if let (Some(first), Some(second)) = (as_text.at(), as_hex.at()) {
-        let message = format!("both `{text}` and `{hex}` are written");
-        let error = Diagnostic::error(&second.span, message).with_label("the same in hex digits");
-        let error = error.with_place(&first.span, "as text");
+/// What one of these keys says, as text or in hex digits; empty if none is there. `None`: reported.
+fn bytes(
+    section: &mut Section<'_>,
+    texts: &[&'static str],
+    hexes: &[&'static str],
+) -> Option<Vec<u8>> {
+    let mut written = Vec::new();
+    for key in texts {
+        written.push((*key, section.optional(key, text_bytes)));
+    }
+    for key in hexes {
+        written.push((*key, section.optional(key, hex_bytes)));
+    }
+    written.retain(|(_, value)| !value.is_absent());
+    if let [(one, first), (two, second), ..] = written.as_slice()
+        && let (Some(first), Some(second)) = (first.at(), second.at())
+    {
+        let message = format!("both `{one}` and `{two}` are written");
+        let error = Diagnostic::error(&second.span, message).with_label("says the same again");
+        let error = error.with_place(&first.span, format!("`{one}`"));
         section.report(error.with_help("remove one of the two"));
     }
-    if as_text.is_absent() { as_hex.or(Vec::new()) } else { as_text.or(Vec::new()) }
+    match written.into_iter().next() {
+        Some((_, value)) => value.or(Vec::new()),
+        None => Some(Vec::new()),
+    }
 }
 
 fn text_bytes(value: &Value<'_>) -> Checked<Vec<u8>> {

@@ -1,9 +1,13 @@
 //! What a `[[service.health]]` asks for.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use regex::bytes::Regex;
+
+use crate::desired::Service;
 
 /// One check of every backend of a service. Several of them must all pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,11 +35,23 @@ pub struct Check {
     pub port: Option<u16>,
     /// The address that is asked.
     pub target: ProbeTarget,
+    /// The address of this node that probes come from. `None`: the kernel chooses.
+    pub source: Option<IpAddr>,
     /// Whether a kept connection tells at once that the server went away; `http`, `https`, `tcp`.
     pub sentinel: bool,
 }
 
 impl Check {
+    /// The port that is asked of a service's backends.
+    pub fn port_of(&self, service: &Service) -> u16 {
+        match (self.port, service.first_port) {
+            (Some(port), _) => port,
+            // The service has every port.
+            (None, 0) if matches!(self.kind, CheckKind::Dns(_)) => 53,
+            (None, first) => first,
+        }
+    }
+
     /// What usually tells it from other checks of a backend: `http /health`, `tcp :8080`, `ping`.
     pub(super) fn label(&self) -> String {
         let mut label = self.kind.name().to_owned();
@@ -45,6 +61,7 @@ impl Check {
         let detail = match &self.kind {
             CheckKind::Http(http) => Some(&http.path),
             CheckKind::Script(argv) => argv.first(),
+            CheckKind::Dns(dns) => Some(&dns.name),
             CheckKind::Tcp(_) | CheckKind::Udp(_) | CheckKind::Ping => None,
         };
         if let Some(detail) = detail {
@@ -90,6 +107,8 @@ pub enum CheckKind {
     Tcp(TcpCheck),
     /// A datagram and its answer.
     Udp(UdpCheck),
+    /// A DNS query over UDP.
+    Dns(DnsCheck),
     /// An ICMP or ICMPv6 echo.
     Ping,
     /// A program and its arguments, no shell; it passes if it exits with 0.
@@ -104,6 +123,7 @@ impl CheckKind {
             Self::Http(HttpCheck { tls: Some(_), .. }) => "https",
             Self::Tcp(_) => "tcp",
             Self::Udp(_) => "udp",
+            Self::Dns(_) => "dns",
             Self::Ping => "ping",
             Self::Script(_) => "script",
         }
@@ -156,7 +176,60 @@ pub struct UdpCheck {
     pub payload: Vec<u8>,
     /// What must be in an answer. Empty: any answer passes.
     pub expect: Vec<u8>,
+    /// For servers that never answer: silence passes after this long, so that only an ICMP error
+    /// (port or host unreachable) or a wrong answer within it fails. Less than the check's timeout.
+    pub refusal_window: Option<Duration>,
 }
+
+/// A query and the responses that pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsCheck {
+    /// What is asked for, without a final dot; empty for the root.
+    pub name: String,
+    /// Number of the record type, one of [`DNS_TYPES`].
+    pub rtype: u16,
+    /// Response codes that pass, of [`DNS_RCODES`].
+    pub rcodes: BTreeSet<u8>,
+}
+
+impl DnsCheck {
+    /// What a response code is called.
+    pub fn rcode_name(code: u8) -> &'static str {
+        DNS_RCODES
+            .iter()
+            .find(|(_, known)| *known == code)
+            .map_or("an unknown code", |(name, _)| name)
+    }
+}
+
+/// Record types that can be asked for (IANA, "Resource Record (RR) TYPEs").
+pub const DNS_TYPES: &[(&str, u16)] = &[
+    ("A", 1),
+    ("NS", 2),
+    ("CNAME", 5),
+    ("SOA", 6),
+    ("PTR", 12),
+    ("MX", 15),
+    ("TXT", 16),
+    ("AAAA", 28),
+    ("SRV", 33),
+    ("CAA", 257),
+];
+
+/// Response codes (RFC 1035 §4.1.1, RFC 2136 §2.2).
+pub const DNS_RCODES: &[(&str, u8)] = &[
+    ("NOERROR", 0),
+    ("FORMERR", 1),
+    ("SERVFAIL", 2),
+    ("NXDOMAIN", 3),
+    ("NOTIMP", 4),
+    ("REFUSED", 5),
+    ("YXDOMAIN", 6),
+    ("YXRRSET", 7),
+    ("NXRRSET", 8),
+    ("NOTAUTH", 9),
+    ("NOTZONE", 10),
+];
 
 /// Status codes, as ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]

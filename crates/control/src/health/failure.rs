@@ -19,6 +19,8 @@ pub enum Failure {
     Status(u16),
     /// The answer does not contain what it must.
     Mismatch,
+    /// An answer that does not pass: a response code of DNS.
+    Answer(&'static str),
     /// The answer is no HTTP, or larger than is read (headers 32 KiB, 256 lines).
     Protocol(String),
     /// No TLS, or a certificate that is not valid.
@@ -64,7 +66,7 @@ impl Failure {
             Self::Timeout => FailureKind::Timeout,
             Self::Unreachable => FailureKind::Unreachable,
             Self::Status(_) => FailureKind::Status,
-            Self::Mismatch => FailureKind::Mismatch,
+            Self::Mismatch | Self::Answer(_) => FailureKind::Mismatch,
             Self::Protocol(_) => FailureKind::Protocol,
             Self::Tls(_) => FailureKind::Tls,
             Self::Exit(_) => FailureKind::Exit,
@@ -97,6 +99,7 @@ impl fmt::Display for Failure {
             Self::Unreachable => f.write_str("host unreachable"),
             Self::Status(code) => write!(f, "status {code}"),
             Self::Mismatch => f.write_str("the answer is not the expected one"),
+            Self::Answer(what) => write!(f, "the answer is {what}"),
             Self::Protocol(what) => write!(f, "not HTTP: {what}"),
             Self::Tls(what) => write!(f, "TLS: {what}"),
             Self::Exit(code) => write!(f, "exit code {code}"),

@@ -65,7 +65,8 @@ mod verdict;
 
 pub use action::{Action, Probe, Reason, State, Transition, Trouble};
 pub use check::{
-    BodyPattern, Check, CheckKind, HttpCheck, ProbeTarget, StatusSet, TcpCheck, TlsCheck, UdpCheck,
+    BodyPattern, Check, CheckKind, DNS_RCODES, DNS_TYPES, DnsCheck, HttpCheck, ProbeTarget,
+    StatusSet, TcpCheck, TlsCheck, UdpCheck,
 };
 pub use dampener::Dampener;
 pub use failure::{Failure, FailureKind};

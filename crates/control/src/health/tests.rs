@@ -45,6 +45,7 @@ pub(super) fn check(kind: CheckKind) -> Check {
         starts_up: false,
         port: None,
         target: ProbeTarget::Backend,
+        source: None,
         sentinel: true,
     }
 }

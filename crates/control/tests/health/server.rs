@@ -173,6 +173,7 @@ fn check(index: usize, rng: &mut Rng) -> Check {
         starts_up: rng.chance(300),
         port: None,
         target: ProbeTarget::Backend,
+        source: None,
     }
 }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `member` | a backend: its monitor, what runs for it |
 //! | `prepared` | a check with all that can be made ahead |
-//! | `http`, `tls`, `tcp`, `udp`, `ping`, `script` | one kind of probe each |
+//! | `http`, `tls`, `tcp`, `udp`, `dns`, `ping`, `script` | one kind of probe each |
 //! | `outcome`, `sentinel` | what is left of a probe; a connection that is kept and watched |
 //! | `detour` | routes to the VIP at one backend |
 //! | `socket`, `text` | sockets and their errors; text from outside |
@@ -15,6 +15,7 @@
 
 mod bounded;
 mod detour;
+mod dns;
 mod http;
 mod member;
 mod outcome;

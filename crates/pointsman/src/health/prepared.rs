@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use control::health::{Check, CheckKind, Failure, ProbeTarget, TcpCheck, TlsCheck, UdpCheck};
+use control::health::{
+    Check, CheckKind, DnsCheck, Failure, ProbeTarget, TcpCheck, TlsCheck, UdpCheck,
+};
 use control::{Backend, Service};
 use dataplane::Tick;
 use openssl::ssl::SslContext;
@@ -16,7 +18,7 @@ use super::outcome::Outcome;
 use super::socket::Target;
 use super::text::printable;
 use super::tls::Contexts;
-use super::{ping, script, tcp, tls, udp};
+use super::{dns, ping, script, tcp, tls, udp};
 use crate::clock;
 
 /// The interface towards a backend.
@@ -58,6 +60,7 @@ impl Reachability {
 pub(super) struct Prepared {
     kind: Kind,
     asked: SocketAddr,
+    source: Option<IpAddr>,
     /// Of probes to the VIP.
     detour: Option<(Detours, u32)>,
     backend: IpAddr,
@@ -68,6 +71,7 @@ enum Kind {
     Http(Box<Http>),
     Tcp(TcpCheck),
     Udp(UdpCheck),
+    Dns(DnsCheck),
     Ping,
     Script(Vec<String>, Vec<(&'static str, String)>),
     /// It cannot be made.
@@ -112,7 +116,7 @@ impl Prepared {
             ProbeTarget::Backend => backend.address,
             ProbeTarget::Vip => service.vip,
         };
-        let asked = SocketAddr::new(address, check.port.unwrap_or(service.first_port));
+        let asked = SocketAddr::new(address, check.port_of(service));
         let kind = match &check.kind {
             CheckKind::Http(http) => match plan.tls.as_ref().map(Result::as_ref).transpose() {
                 Ok(config) => {
@@ -128,13 +132,14 @@ impl Prepared {
             },
             CheckKind::Tcp(tcp) => Kind::Tcp(tcp.clone()),
             CheckKind::Udp(udp) => Kind::Udp(udp.clone()),
+            CheckKind::Dns(dns) => Kind::Dns(dns.clone()),
             CheckKind::Ping => Kind::Ping,
             CheckKind::Script(argv) => {
                 Kind::Script(argv.clone(), environment(service, backend, asked))
             }
         };
         let detour = mark.filter(|_| plan.vip).map(|mark| (plan.detours.clone(), mark));
-        Self { kind, asked, detour, backend: backend.address }
+        Self { kind, asked, source: check.source, detour, backend: backend.address }
     }
 
     /// The address that is asked.
@@ -172,6 +177,7 @@ impl Prepared {
             Kind::Http(http) => http.probe(&target, keep).await,
             Kind::Tcp(check) => tcp::probe(check, &target).await,
             Kind::Udp(check) => Outcome::bare(udp::probe(check, &target, deadline).await),
+            Kind::Dns(check) => Outcome::bare(dns::probe(check, &target, deadline).await),
             Kind::Ping => Outcome::bare(ping::probe(&target).await),
             Kind::Script(argv, environment) => {
                 Outcome::bare(script::probe(argv, environment).await)
@@ -191,7 +197,7 @@ impl Prepared {
             detours.make(*number, Detour { vip, backend, ifindex, found }).await?;
             mark = Some(*number);
         }
-        Ok(Target { address: self.asked, device: way.interface, mark })
+        Ok(Target { address: self.asked, source: self.source, device: way.interface, mark })
     }
 }
 

@@ -1,7 +1,8 @@
 //! Sockets of probes, and what their errors mean.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use control::health::Failure;
@@ -20,6 +21,8 @@ use crate::sys;
 pub(super) struct Target {
     /// Address and port; port 0 where there are none.
     pub(super) address: SocketAddr,
+    /// The address of this node that it comes from. `None`: the kernel chooses.
+    pub(super) source: Option<IpAddr>,
     /// The interface that it leaves by.
     pub(super) device: Arc<str>,
     /// Mark that selects the routing table. `None`: routed like anything else.
@@ -34,7 +37,29 @@ fn open(target: &Target, kind: Type, protocol: Option<Protocol>) -> io::Result<S
     if let Some(mark) = target.mark {
         socket.set_mark(mark)?;
     }
+    if let Some(source) = target.source {
+        bind(&socket, source, kind).map_err(|error| unbindable(source, &error))?;
+    }
     Ok(socket)
+}
+
+/// Binds to an address. The port of a connection is chosen when it is made: else each would take
+/// one for all destinations.
+fn bind(socket: &Socket, source: IpAddr, kind: Type) -> io::Result<()> {
+    if kind == Type::STREAM {
+        sys::switch_on(socket.as_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT)?;
+    }
+    socket.bind(&SocketAddr::new(source, 0).into())
+}
+
+/// An error that says whose fault it is: no system call's number would tell it from one of the
+/// backend.
+fn unbindable(source: IpAddr, error: &io::Error) -> io::Error {
+    let text = match Errno::from_io_error(error) {
+        Some(Errno::ADDRNOTAVAIL) => format!("this node does not have the source {source}"),
+        _ => format!("cannot bind to the source {source}: {error}"),
+    };
+    io::Error::other(text)
 }
 
 /// Makes a connection.
@@ -59,7 +84,6 @@ impl Datagrams {
         kind: Type,
         protocol: Option<Protocol>,
     ) -> io::Result<Self> {
-        use std::os::fd::AsFd;
         let socket = open(target, kind, protocol)?;
         match target.address {
             SocketAddr::V4(_) => {

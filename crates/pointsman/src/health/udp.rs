@@ -12,6 +12,9 @@ const MOST: usize = 8 * 1024;
 
 /// Sends the payload and waits for an answer that contains what is expected. Other answers are
 /// passed over; if nothing else came by the deadline, that is what is reported.
+///
+/// With a `refusal_window` silence passes at its end: nothing but an ICMP error tells of a server
+/// that never answers.
 pub(super) async fn probe(
     check: &UdpCheck,
     target: &Target,
@@ -19,17 +22,19 @@ pub(super) async fn probe(
 ) -> Result<(), Failure> {
     let failed = |error: std::io::Error| failure_of(&error);
     let socket = Datagrams::connect(target, Type::DGRAM, None).map_err(failed)?;
+    let window_end = check.refusal_window.map(|window| Instant::now() + window);
     socket.send(&check.payload).await.map_err(failed)?;
     let mut answer = vec![0; MOST];
-    let mut late = Failure::Timeout;
+    let mut late = if window_end.is_some() { Ok(()) } else { Err(Failure::Timeout) };
     loop {
-        let Ok(received) = timeout_at(deadline, socket.receive(&mut answer)).await else {
-            return Err(late);
+        let end = window_end.unwrap_or(deadline);
+        let Ok(received) = timeout_at(end, socket.receive(&mut answer)).await else {
+            return late;
         };
         let len = received.map_err(failed)?;
         if contains(answer.get(..len).unwrap_or_default(), &check.expect) {
             return Ok(());
         }
-        late = Failure::Mismatch;
+        late = Err(Failure::Mismatch);
     }
 }

@@ -23,6 +23,7 @@ pub(super) fn tcp_check() -> Check {
         starts_up: false,
         port: None,
         target: ProbeTarget::Backend,
+        source: None,
         sentinel: true,
     }
 }

@@ -6,6 +6,7 @@ mod hostile;
 mod http;
 mod https;
 mod others;
+mod queries;
 mod servers;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -42,6 +43,7 @@ fn check(kind: CheckKind, timeout: Duration) -> Check {
         starts_up: false,
         port: None,
         target: ProbeTarget::Backend,
+        source: None,
         sentinel: false,
     }
 }

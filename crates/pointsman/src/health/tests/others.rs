@@ -74,7 +74,8 @@ fn udp_server(answers: &'static [&'static [u8]]) -> SocketAddr {
 #[tokio::test]
 async fn udp_answers_and_verdicts() {
     let udp = |expect: &[u8]| {
-        CheckKind::Udp(UdpCheck { payload: b"ping".to_vec(), expect: expect.to_vec() })
+        let (payload, expect) = (b"ping".to_vec(), expect.to_vec());
+        CheckKind::Udp(UdpCheck { payload, expect, refusal_window: None })
     };
     let pong = udp_server(&[b"noise", b"the pong"]);
     let empty = udp_server(&[b""]);
