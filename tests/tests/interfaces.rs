@@ -14,6 +14,7 @@ use tests::guest::{self, Servers, forwards, set_offloads};
 use tests::lifecycle::{config, echo_everywhere, run, udp, wait_for};
 
 const TAGS: &str = "rx-vlan-offload";
+const MERGED: &str = "generic-receive-offload";
 
 #[test]
 fn offloads_are_off_while_the_interface_is_served_and_on_again_afterwards() -> Result<()> {
@@ -106,23 +107,32 @@ fn frames_of_a_vlan_stay_in_it_on_a_veth_in_generic_mode_after_the_remedy() -> R
     Ok(())
 }
 
-/// Where the kernel takes tags out on the device below: the log says what to see to.
+/// A device on another one: that one must not merge packets, may take tags out of frames for others,
+/// and the log says that they are lost here.
 #[test]
-fn a_device_that_loses_tags_is_named() -> Result<()> {
+fn offloads_below_a_device_on_another_one() -> Result<()> {
     let lab = Lab::builder().backends(1).build()?;
+    let _echo = echo_everywhere(&lab)?;
     let node = lab.balancer(0);
     node.netns().ip(&format!(
         "addr flush dev eth0\nlink add mv0 link eth0 type macvlan\nlink set mv0 up\n\
          addr add {}/16 dev mv0\n",
         node.address()
     ))?;
+    run(node.netns(), &["ethtool", "-K", "eth0", "gro", "on"])?;
+    let own = || run(node.netns(), &["ethtool", "-k", "mv0"]);
+    let before = [offloads(node)?, own()?];
     let text = config(&udp(&lab)).replace("name = \"eth0\"", "name = \"mv0\"");
-    let lb = lab.start_pointsman(0, &text)?;
-    ensure!(
-        lb.log().matches("frames with a VLAN tag arrive without it").count() == 1,
-        "{}",
-        lb.log()
-    );
+    let mut lb = lab.start_pointsman(0, &text)?;
+    ensure!(!on(node, MERGED)?, "the device below would merge packets");
+    ensure!(on(node, TAGS)?, "tags below are not ours");
+    run(node.netns(), &["ethtool", "-K", "eth0", "gro", "on"])?;
+    wait_for("switched off again", Duration::from_secs(5), || Ok(!on(node, MERGED)?))?;
+    let said = lb.log().matches("frames with a VLAN tag arrive without it").count();
+    ensure!(said == 1, "{said}: {}", lb.log());
+    lb.process().stop(Duration::from_secs(5))?;
+    let after = [offloads(node)?, own()?];
+    ensure!(after == before, "before:\n{before:?}\nafter:\n{after:?}");
     Ok(())
 }
 

@@ -110,15 +110,7 @@ fn queues_that_are_left_out_may_go_and_are_counted() -> Result<()> {
 fn all_queues_of_a_macvlan_are_served() -> Result<()> {
     let lab = Lab::builder().backends(2).queues(4).build()?;
     let _echo = echo_everywhere(&lab)?;
-    let node = lab.balancer(0);
-    node.netns().ip(&format!(
-        "link set eth0 promisc on\naddr flush dev eth0\n\
-         link add mv0 link eth0 numrxqueues 4 type macvlan mode private\nlink set mv0 up\n\
-         addr add {}/16 dev mv0\n",
-        node.address()
-    ))?;
-    let text = config(&udp(&lab)).replace("name = \"eth0\"", "name = \"mv0\"");
-    let lb = lab.start_pointsman(0, &text)?;
+    let lb = lab.start_pointsman(0, &on_macvlan(&lab, 4)?)?;
     ensure!(queues(&lb)? == [4; 3], "{:?}", queues(&lb)?);
     all_are_answered(&lab, 400)?;
     let status = status(&lb)?;
@@ -126,6 +118,34 @@ fn all_queues_of_a_macvlan_are_served() -> Result<()> {
     let used = each_received(&lb)?.iter().filter(|count| **count > 0).count();
     ensure!(used >= 2, "{:?}", each_received(&lb)?);
     close_books(&lb);
+    Ok(())
+}
+
+/// A queue below that hardly sends keeps what it is given: no call fails, and nothing comes back.
+#[test]
+fn transmissions_that_never_complete_are_noticed() -> Result<()> {
+    let lab = Lab::builder().backends(1).build()?;
+    let echo = echo_everywhere(&lab)?;
+    let node = lab.balancer(0);
+    let lb = lab.start_pointsman(0, &on_macvlan(&lab, 1)?)?;
+    ensure!(packet_sockets(&lb)? == [false], "{}", lb.log());
+    let slow = ["tbf", "rate", "8bit", "burst", "1600", "limit", "10000000"];
+    let qdisc = |what, more: &[&str]| {
+        run(node.netns(), &[&["tc", "qdisc", what, "dev", "eth0", "root"], more].concat())
+    };
+    qdisc("add", &slow)?;
+    let probe = ProbeClient::start(lab.client(0).netns(), (lab.vip(), 53).into(), 500)?;
+    let noticed = || Ok(lb.log().contains("what is sent does not leave"));
+    let took = wait_for("noticed", Duration::from_secs(10), noticed);
+    qdisc("del", &[])?;
+    println!("noticed after {:?}", took?);
+    wait_for("sent by a packet socket", Duration::from_secs(10), || {
+        Ok(packet_sockets(&lb)? == [true])
+    })?;
+    ensure!(named(&status(&lb)?["workers"][0]["socket"], "tx_unsent") > 0, "not counted");
+    wait_for("ready again", Duration::from_secs(10), || Ok(lb.ready()?))?;
+    goes_on(&echo, answered(&echo))?;
+    drop(probe);
     Ok(())
 }
 
@@ -409,6 +429,18 @@ fn goes_on(echo: &[EchoResponder], before: u64) -> Result<()> {
 fn after(outages: &[lab::probe::Outage], mark: Duration) -> Result<Duration> {
     let last = outages.last().context("there was no outage")?;
     Ok((last.begin + last.length).saturating_sub(mark))
+}
+
+/// Gives the balancer a macvlan with so many queues in the place of its card; a configuration for it.
+fn on_macvlan(lab: &Lab, queues: u8) -> Result<String> {
+    let node = lab.balancer(0);
+    node.netns().ip(&format!(
+        "link set eth0 promisc on\naddr flush dev eth0\n\
+         link add mv0 link eth0 numrxqueues {queues} type macvlan mode private\nlink set mv0 up\n\
+         addr add {}/16 dev mv0\n",
+        node.address()
+    ))?;
+    Ok(config(&udp(lab)).replace("name = \"eth0\"", "name = \"mv0\""))
 }
 
 /// The balancer's link, as the lab made it.
