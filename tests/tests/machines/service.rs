@@ -47,6 +47,9 @@ fn lives(guest: &Guest, lab: &Lab) -> Result<String> {
     guest.set_link(true)?;
     serves(guest, lab).context("with the cable in again")?;
     ensure!(property(guest, "MainPID")? == first, "it was started again when the link came up");
+    // A pause long enough for what failed to be gone, and short enough for the clients.
+    let pause = property(guest, "RestartUSec")?;
+    ensure!(pause == "1s", "the pause before the next start is {pause}");
     let mut note = Vec::new();
     for (signal, limit, restarts) in [("KILL", RESTART, "1"), ("STOP", WATCHDOG + RESTART, "2")] {
         let begin = Instant::now();

@@ -41,8 +41,7 @@ impl Offloads {
         if std::mem::replace(&mut self.ifindex, ifindex) != ifindex {
             self.switched.clear();
         }
-        // The tags of a stacked device are taken out by the kernel, whatever its offloads say.
-        let tags: &[&str] = if kind.is_stacked() { &[] } else { &TAGS };
+        let tags = tags_of(kind);
         self.switch(interface, &[tags, &MERGING].concat())?;
         refuse(interface, tags, "the card takes VLAN tags out of frames")?;
         for device in below {
@@ -122,6 +121,12 @@ impl Drop for Offloads {
     }
 }
 
+/// Those of an interface of this kind that take tags out of frames. The tags of a stacked device are
+/// taken out by the kernel, whatever its offloads say.
+const fn tags_of(kind: Kind) -> &'static [&'static str] {
+    if kind.is_stacked() { &[] } else { &TAGS }
+}
+
 /// Offloads that are on and can be switched off.
 fn to_switch(names: &[&'static str], state: impl Fn(&str) -> Option<Feature>) -> Vec<&'static str> {
     let on = |name: &&&str| state(name).is_some_and(|feature| feature.active && !feature.fixed);
@@ -167,6 +172,18 @@ mod tests {
         };
         assert_eq!(to_switch(&MERGING_BELOW, state), ["rx-lro"]);
         assert_eq!(to_switch(&TAGS, state), [""; 0]);
+    }
+
+    /// A bond with `rx-vlan-hw-parse` fixed on is no reason to refuse, a card is.
+    #[test]
+    fn tags_are_a_matter_of_devices_that_receive_from_a_wire() {
+        for kind in [Kind::Card, Kind::Veth, Kind::Tap] {
+            assert_eq!(tags_of(kind), TAGS, "{kind:?}");
+        }
+        let bridge = Kind::Bridge { vlan_filtering: false };
+        for kind in [Kind::Vlan, Kind::MacVlan, Kind::IpVlan, Kind::Bond, Kind::Team, bridge] {
+            assert_eq!(tags_of(kind), [""; 0], "{kind:?}");
+        }
     }
 
     #[test]
