@@ -167,6 +167,24 @@ fn programs_and_sockets_of_others() -> Result<()> {
     Ok(())
 }
 
+/// Start refuses it; later it is named once, for the next start would fail.
+#[test]
+fn a_vip_that_the_kernel_gets_meanwhile_is_named() -> Result<()> {
+    let lab = lab()?;
+    let lb = lab.start_pointsman(0, &good(&lab))?;
+    let address = format!("{}/32 dev lo", lab.vip());
+    lab.balancer(0).netns().ip(&format!("addr add {address}\n"))?;
+    let lines = || lb.log().matches("the kernel of this node owns the VIP now").count();
+    wait_for("named", Duration::from_secs(2), || Ok(lines() == 1))?;
+    ensure!(lb.log().contains(&format!("ip address del {address}")), "{}", lb.log());
+    // Everything is read anew every five seconds.
+    std::thread::sleep(Duration::from_secs(6));
+    ensure!(lines() == 1, "{} lines", lines());
+    lab.balancer(0).netns().ip(&format!("addr del {address}\n"))?;
+    wait_for("gone", Duration::from_secs(2), || Ok(lb.log().contains("does not own the VIP")))?;
+    Ok(())
+}
+
 #[test]
 fn permissions_and_limits() -> Result<()> {
     let lab = lab()?;

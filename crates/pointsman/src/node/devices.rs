@@ -267,6 +267,7 @@ impl Node {
         if let Some(vrrp) = &mut self.vrrp {
             vrrp.see_links(&picture);
         }
+        self.look_at_owned_vips(&picture);
         for index in 0..self.devices.len() {
             let device = &mut self.devices[index];
             let (id, old) = (device.id, device.link);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use config::{Desired, Diagnostic, Diagnostics, Span, SpanIndex};
 
+use super::owned;
 use super::vrrp_check::check_vrrp;
 use crate::health::unusable_tls;
 use crate::netlink::Picture;
@@ -120,21 +121,14 @@ fn check_vip(
     picture: &Picture,
 ) -> Option<Diagnostic> {
     let vip = service.vip;
-    let (owner, network) = picture.links.iter().find_map(|(name, link)| {
-        let networks = picture.networks.get(&link.ifindex)?;
-        Some((name, networks.iter().find(|network| network.address == vip)?))
-    })?;
+    let help = owned::remedy(vip, picture)?;
     Some(
         Diagnostic::error(
             &spans.service_vip(&service.name),
             format!("the kernel of this node owns the VIP {vip}"),
         )
         .with_label("must not be an address of this node")
-        .with_help(format!(
-            "remove it (`ip address del {vip}/{} dev {owner}`): pointsman answers for the VIP \
-             itself, and only while it forwards",
-            network.prefix
-        )),
+        .with_help(help),
     )
 }
 

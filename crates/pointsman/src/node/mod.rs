@@ -15,6 +15,7 @@ mod neighbour_tables;
 mod neighbours;
 mod nics;
 mod offloads;
+mod owned;
 mod permission;
 mod quirks;
 mod readiness;
@@ -93,6 +94,8 @@ pub struct Node {
     /// `None` until everything else runs.
     health: Option<Health>,
     groups: groups::SolicitedGroups,
+    /// VIPs that the kernel owns, as the log says.
+    owned_vips: BTreeSet<IpAddr>,
     announced_ready: bool,
     systemd: Systemd,
     next: Schedule,

@@ -102,6 +102,7 @@ impl Node {
             hooks: Hooks::default(),
             health: None,
             groups: SolicitedGroups::default(),
+            owned_vips: BTreeSet::new(),
             announced_ready: false,
             systemd: Systemd::from_environment(),
             next: Schedule::default(),
