@@ -355,3 +355,53 @@ fn reloads_in_a_row_lose_nothing() -> Result<()> {
     close_books(&lb);
     Ok(())
 }
+
+/// A drained backend keeps its connections and gets no new one; the drain outlives a reload.
+#[test]
+fn a_backend_is_drained_and_enabled_by_command() -> Result<()> {
+    let lab = Lab::builder().backends(2).build()?;
+    let _web = lab.start_web()?;
+    let (large, small) = (lab.files().ensure("1m")?, lab.files().ensure("10k")?);
+    let web = ServiceText::web(&lab).scheduler("rr").persistence("50s");
+    let lb = lab.start_pointsman(0, &text(std::slice::from_ref(&web)))?;
+    let client = lab.client(0);
+    let downloads = LoadClient::new(lab.vip_port(80), &large)
+        .threads(10)
+        .requests(10)
+        .sources(client.sources(10))
+        .verify(&large)
+        .download_rate(300_000)
+        .start(client.netns())?;
+    let active = |at: usize| -> Result<u64> {
+        let status = status(&lb)?;
+        status["services"][0]["backends"][at]["active"].as_u64().context("no number")
+    };
+    wait_for("both have downloads", 5 * SECOND, || Ok(active(0)? >= 4 && active(1)? >= 4))?;
+    let (code, said, errors) = command(&lab, &lb, &["drain", "rs1", "--wait", "100ms"])?;
+    ensure!(code == Some(4) && said.contains("tcp-80/rs1: drained"), "{code:?} {said}{errors}");
+    ensure!(errors.contains("connections are left"), "{errors}");
+    // The same sources again, of which half had been sent to it: they go elsewhere now.
+    let load =
+        || LoadClient::new(lab.vip_port(80), &small).sources(client.sources(10)).requests(40);
+    let report = load().run(client.netns())?;
+    ensure!(report.failed() == 0 && report.per_backend().keys().eq(["rs2"]), "{report}");
+    reload(&lab, &lb, &text(&[web.clone().scheduler("wrr")]))?;
+    let shown = status(&lb)?["services"][0]["backends"][0].clone();
+    ensure!(shown["operator"] == "drained" && shown["state"] == "draining", "{shown}");
+    let report = load().run(client.netns())?;
+    ensure!(report.failed() == 0 && report.per_backend().keys().eq(["rs2"]), "{report}");
+    let (code, said, errors) = command(&lab, &lb, &["drain", "tcp-80/rs1", "--wait", "30s"])?;
+    ensure!(code == Some(0) && said.contains("no connection is left"), "{code:?} {said}{errors}");
+    let report = downloads.finish();
+    ensure!(report.done() == 10 && report.failed() == 0, "{report}");
+    let (code, ..) = command(&lab, &lb, &["enable", "tcp-80"])?;
+    ensure!(code == Some(0) && status(&lb)?["services"][0]["backends"][0]["state"] == "up", "");
+    let (code, said, _) = command(&lab, &lb, &["weight", "rs2", "0"])?;
+    ensure!(code == Some(0) && said.contains("tcp-80/rs2: weight 0"), "{said}");
+    let new = LoadClient::new(lab.vip_port(80), &small).sources(client.sources(10)).requests(20);
+    let report = new.run(client.netns())?;
+    ensure!(report.failed() == 0 && report.per_backend().keys().eq(["rs1"]), "{report}");
+    let (code, _, errors) = command(&lab, &lb, &["drain", "rs9"])?;
+    ensure!(code == Some(1) && errors.contains("no backend or service `rs9`"), "{code:?} {errors}");
+    Ok(())
+}

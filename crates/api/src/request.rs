@@ -38,6 +38,12 @@ pub enum Verb {
     Undo,
     /// Keep a configuration that would be rolled back otherwise: [`Confirmed`].
     Confirm,
+    /// Have backends take no new sources: [`Changed`].
+    Drain(Drain),
+    /// Have backends be as in the configuration: [`Changed`].
+    Enable(Enable),
+    /// Give backends another weight: [`Changed`].
+    SetWeight(SetWeight),
     /// For tests of debug builds: a kind of thread panics.
     #[cfg(debug_assertions)]
     #[doc(hidden)]
@@ -161,6 +167,73 @@ impl From<Confirm> for Verb {
 
 impl Call for Confirm {
     type Answer = Confirmed;
+}
+
+/// The verb `drain`. `target`: `service/backend`, a backend's name (in every service), or a service's name (all
+/// its backends).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// What it is about.
+    pub target: String,
+}
+
+impl From<Drain> for Verb {
+    fn from(call: Drain) -> Self {
+        Self::Drain(call)
+    }
+}
+
+impl Call for Drain {
+    type Answer = Changed;
+}
+
+/// The verb `enable`. `target`: `service/backend`, a backend's name (in every service), or a service's name (all
+/// its backends).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Enable {
+    /// What it is about.
+    pub target: String,
+}
+
+impl From<Enable> for Verb {
+    fn from(call: Enable) -> Self {
+        Self::Enable(call)
+    }
+}
+
+impl Call for Enable {
+    type Answer = Changed;
+}
+
+/// The verb `set-weight`. `target`: `service/backend`, a backend's name (in every service), or a service's name (all
+/// its backends).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetWeight {
+    /// What it is about.
+    pub target: String,
+    /// Share of new sources, 0–65,535; 0 takes none.
+    #[schemars(range(max = 65_535))]
+    pub weight: u32,
+}
+
+impl From<SetWeight> for Verb {
+    fn from(call: SetWeight) -> Self {
+        Self::SetWeight(call)
+    }
+}
+
+impl Call for SetWeight {
+    type Answer = Changed;
+}
+
+/// The answer to [`Drain`], [`Enable`] and [`SetWeight`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Changed {
+    /// The backends, as `service/backend`; at least one.
+    pub backends: Vec<String>,
 }
 
 /// The answer to [`Reload`] and [`Undo`].

@@ -8,6 +8,7 @@ mod desired;
 pub mod health;
 mod neighbour;
 pub mod nic;
+pub mod operator;
 mod port;
 pub mod readiness;
 mod registry;

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use interface::{Interface, XdpMode};
-pub use service::{Backend, BackendState, Check, Service};
+pub use service::{Backend, BackendState, Check, OperatorChange, Service};
 pub use vrrp::{Checksum, ForeignClaim, Vrrp, VrrpDiscardedPeer, VrrpPeer, VrrpTransitions};
 pub use worker::{Frames, SocketCounter, Worker, WorkerCounters};
 

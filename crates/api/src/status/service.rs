@@ -108,6 +108,9 @@ pub struct Backend {
     /// written or that the transmit ring refused.
     #[serde(default)]
     pub resets: u64,
+    /// What an operator changed by command: its weight is not the one of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<OperatorChange>,
     /// Seconds until it is let up, while it is `held`.
     #[serde(default)]
     pub held_seconds: Option<f64>,
@@ -161,6 +164,14 @@ label::labels! {
         Resolving => "resolving", "Its MAC address is being asked for.";
         Checking => "checking", "It has not been checked yet.";
         Draining => "draining", "It takes no new sources: weight 0, or removed from the configuration.";
+    }
+}
+
+label::labels! {
+    /// What an operator changed of a backend by command.
+    pub enum OperatorChange {
+        Drained => "drained", "It takes no new sources.";
+        Weight => "weight", "It has another weight.";
     }
 }
 

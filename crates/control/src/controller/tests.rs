@@ -24,7 +24,7 @@ fn ip(last: u8) -> IpAddr {
     [10, 0, 0, last].into()
 }
 
-fn service(name: &str, vip: u8, backends: &[u8]) -> desired::Service {
+pub(crate) fn service(name: &str, vip: u8, backends: &[u8]) -> desired::Service {
     desired::Service {
         name: name.into(),
         vrrp: None,
@@ -45,7 +45,7 @@ fn service(name: &str, vip: u8, backends: &[u8]) -> desired::Service {
     }
 }
 
-fn desired(services: Vec<desired::Service>) -> Desired {
+pub(crate) fn desired(services: Vec<desired::Service>) -> Desired {
     Desired {
         node_name: None,
         interfaces: vec![Interface {

@@ -1,6 +1,7 @@
 //! The command line: one file per sub-command.
 
 mod check;
+mod operator;
 mod reload;
 mod run;
 mod status;
@@ -26,6 +27,9 @@ pub struct Cli {
 enum Command {
     Run(run::Run),
     Check(check::Check),
+    Drain(operator::Drain),
+    Enable(operator::Enable),
+    Weight(operator::Weight),
     Reload(reload::Reload),
     Undo(reload::Undo),
     Confirm(reload::Confirm),
@@ -70,6 +74,9 @@ impl Cli {
         match self.command {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
+            Command::Drain(drain) => drain.run(),
+            Command::Enable(enable) => enable.run(),
+            Command::Weight(weight) => weight.run(),
             Command::Reload(reload) => reload.run(),
             Command::Undo(undo) => undo.run(),
             Command::Confirm(confirm) => confirm.run(),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use api::request::GetStatus;
-use api::status::{self, Backend, BackendState, Service, XdpMode};
+use api::status::{self, Backend, BackendState, OperatorChange, Service, XdpMode};
 use clap::Args;
 
 use super::{Exit, default_socket, say};
@@ -154,7 +154,7 @@ fn write_service(out: &mut String, service: &Service) -> std::fmt::Result {
             backend.packets,
             state(backend.state),
             duration(backend.since_seconds),
-            backend.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default(),
+            why(backend),
         )?;
     }
     Ok(())
@@ -180,6 +180,15 @@ fn quorum(service: &Service) -> String {
 fn state(state: BackendState) -> String {
     let name = state.name();
     if state == BackendState::Up { name.to_owned() } else { name.to_uppercase() }
+}
+
+fn why(backend: &Backend) -> String {
+    match (&backend.operator, &backend.reason) {
+        (Some(OperatorChange::Drained), _) => ": by an operator".to_owned(),
+        (Some(OperatorChange::Weight), _) => ": weight by an operator".to_owned(),
+        (None, Some(why)) => format!(": {why}"),
+        (None, None) => String::new(),
+    }
 }
 
 fn name(backend: &Backend) -> String {

@@ -15,6 +15,7 @@ mod neighbour_tables;
 mod neighbours;
 mod nics;
 mod offloads;
+mod operator;
 mod owned;
 mod permission;
 mod quirks;
@@ -71,6 +72,8 @@ pub struct Node {
     started: Tick,
     controller: Controller,
     configurations: reload::Configurations,
+    /// What operators changed by command.
+    overrides: control::operator::Overrides,
     devices: Vec<Device>,
     pool: Pool,
     tables: Arc<SharedTables>,
@@ -322,6 +325,9 @@ impl Node {
             }
             Query::Unreadable(error) => self.refuse(&error),
             Query::Undo(sender) => drop(sender.send(self.undo().await)),
+            Query::Operate(target, change, sender) => {
+                drop(sender.send(self.operate(&target, change).await));
+            }
             Query::Confirm(sender) => drop(sender.send(self.confirm())),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use api::request::{Confirmed, Reload, Reloaded};
 use api::status;
-use config::{Diagnostic, Parsed, SpanIndex};
+use config::{Desired, Diagnostic, Parsed, SpanIndex};
 use control::Event;
 use control::reload::{Fixed, Plan, Setting};
 use dataplane::Tick;
@@ -55,6 +55,11 @@ impl Configurations {
             last_refused: self.last_refused,
             rollback_seconds: self.rollback.map(|at| at.saturating_since(now).as_secs_f64()),
         }
+    }
+
+    /// As in the file.
+    pub(super) fn desired(&self) -> &Desired {
+        &self.current.parsed.desired
     }
 
     /// Makes `next` the current one.
@@ -146,7 +151,7 @@ impl Node {
         let backends = desired.services.iter().flat_map(control::Service::hosts);
         let routes = self.netlink.on_link(backends.map(|backend| backend.address)).await?;
         let mut mistakes = Machine { picture: &picture, routes: &routes }.check(desired, spans);
-        let plan = Plan::between(self.controller.desired(), desired);
+        let plan = Plan::between(self.configurations.desired(), desired);
         mistakes.extend(plan.fixed.iter().map(|fixed| needs_restart(fixed, spans)));
         if mistakes.has_errors() {
             let (text, count) = (mistakes.render(false), mistakes.summary());
@@ -164,7 +169,8 @@ impl Node {
         if plan.changes.is_empty() {
             info!("reload: nothing changes");
         }
-        let desired = loaded.parsed.desired.clone();
+        self.overrides.retain(&loaded.parsed.desired);
+        let desired = self.overrides.apply(&loaded.parsed.desired);
         self.controller.handle(Event::Desired(Box::new(desired)), now);
         match self.routes().await {
             Ok(routes) => self.controller.handle(Event::Routes(routes), now),

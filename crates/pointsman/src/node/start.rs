@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
 use config::{Diagnostic, Diagnostics, Parsed, Span, SpanIndex};
+use control::operator::Overrides;
 use control::{Controller, Event, Repeats, XdpMode};
 use dataplane::{FragmentTable, PendingTable, PersistenceTable, PortId, SharedTables, Snapshot};
 use steer::{KernelVersion, SteerError};
@@ -86,6 +87,7 @@ impl Node {
             started: clock::now(),
             controller: Controller::new(desired, clock::now()),
             configurations: Configurations::new(loaded, clock::now()),
+            overrides: Overrides::default(),
             devices,
             pool,
             tables,

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use control::operator::Override;
 use control::{BackendStatus, ServiceStatus};
 use dataplane::{BackendCounters, BackendSlot, Counter, DropReason, Gauge, Tick};
 use steer::Outcome;
@@ -15,8 +16,8 @@ use crate::worker::pool::Handle;
 use crate::worker::shared::Report;
 use crate::{clock, log, panics};
 use api::status::{
-    Backend, Count, Frames, Histogram, Interface, Persistence, Service, SocketCounter, Status,
-    VERSION, Worker, WorkerCounters,
+    Backend, Count, Frames, Histogram, Interface, OperatorChange, Persistence, Service,
+    SocketCounter, Status, VERSION, Worker, WorkerCounters,
 };
 
 impl Node {
@@ -164,6 +165,7 @@ impl Node {
             bytes: count(|counters| &counters.bytes),
             handshakes_attempted: count(|counters| &counters.attempts),
             resets: count(|counters| &counters.resets),
+            operator: None,
             held_seconds: None,
             suspicions: 0,
             triggers_ignored: 0,
@@ -171,6 +173,12 @@ impl Node {
             checks: Vec::new(),
         };
         self.add_health(&mut shown, service, backend.address, now);
+        if let Some(change) = self.overrides.of(service, backend.name) {
+            shown.operator = Some(match change {
+                Override::Drained => OperatorChange::Drained,
+                Override::Weight(_) => OperatorChange::Weight,
+            });
+        }
         shown
     }
 

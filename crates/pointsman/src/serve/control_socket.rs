@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use api::request::{Answer, Call, Request, Resigned, VERSION, Verb, check_version};
+use api::request::{Answer, Call, Request, Resigned, SetWeight, VERSION, Verb, check_version};
+use control::operator::Override;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -208,6 +209,14 @@ async fn perform(verb: Verb, source: &Source) -> Result<Value, String> {
         Verb::Reload(reload) => json(source.reload(reload).await?),
         Verb::Undo => json(source.undo().await?),
         Verb::Confirm => json(source.confirm().await?),
+        Verb::Drain(drain) => json(source.operate(drain.target, Some(Override::Drained)).await?),
+        Verb::Enable(enable) => json(source.operate(enable.target, None).await?),
+        Verb::SetWeight(SetWeight { weight: 65_536.., .. }) => {
+            Err("a weight is 0 to 65,535".to_owned())
+        }
+        Verb::SetWeight(SetWeight { target, weight }) => {
+            json(source.operate(target, Some(Override::Weight(weight))).await?)
+        }
         #[cfg(debug_assertions)]
         Verb::Panic(site) => panic_at(&site),
     }

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::request::{Confirmed, Reload, Reloaded};
+use api::request::{Changed, Confirmed, Reload, Reloaded};
 use api::status::Status;
+use control::operator::Override;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
@@ -30,6 +31,8 @@ pub enum Query {
     Unreadable(String),
     /// Go back to the configuration before this one.
     Undo(oneshot::Sender<Result<Reloaded, String>>),
+    /// Change the backends that this means, or (`None`) have them as in the configuration.
+    Operate(String, Option<Override>, oneshot::Sender<Result<Changed, String>>),
     /// Keep the configuration that would be rolled back.
     Confirm(oneshot::Sender<Confirmed>),
 }
@@ -105,6 +108,18 @@ impl Source {
     /// The node is stopping.
     pub async fn confirm(&self) -> Result<Confirmed, String> {
         self.ask(Query::Confirm).await
+    }
+
+    /// Changes the backends that `target` means; `None`: as in the configuration.
+    ///
+    /// # Errors
+    /// It means none, or the node is stopping.
+    pub async fn operate(
+        &self,
+        target: String,
+        change: Option<Override>,
+    ) -> Result<Changed, String> {
+        self.ask(|sender| Query::Operate(target, change, sender)).await?
     }
 
     async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Result<T, String> {
