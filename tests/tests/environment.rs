@@ -167,6 +167,33 @@ fn programs_and_sockets_of_others() -> Result<()> {
     Ok(())
 }
 
+/// Tried again every second, named once, left alone; it is taken up when the other one is gone.
+#[test]
+fn a_program_that_takes_the_place_of_ours_is_named_once() -> Result<()> {
+    let lab = lab()?;
+    let mut lb = lab.start_pointsman(0, &good(&lab))?;
+    let netns = lab.balancer(0).netns();
+    let object = foreign_program(lab.balancer(0))?;
+    let xdp = |what: &[&str]| {
+        run(netns, &[&["ip", "link", "set", "dev", "eth0", "xdpdrv"], what].concat())
+    };
+    lb.process().pause()?;
+    detach(lab.balancer(0))?;
+    xdp(&["obj", &object, "sec", "xdp"])?;
+    lb.process().resume()?;
+    wait_for("not ready", Duration::from_secs(3), || Ok(!lb.ready()?))?;
+    let why = || Ok(lb.http("/readyz")?.1.contains("another XDP program is attached"));
+    wait_for("the reason", Duration::from_secs(3), why)?;
+    std::thread::sleep(Duration::from_secs(3));
+    for line in ["cannot use the interface", "interface appeared"] {
+        let lines = lb.log().matches(line).count();
+        ensure!(lines == 1, "{lines} × {line}: {}", lb.log());
+    }
+    xdp(&["off"])?;
+    wait_for("ready again", Duration::from_secs(5), || Ok(lb.ready()?))?;
+    Ok(())
+}
+
 /// Start refuses it; later it is named once, for the next start would fail.
 #[test]
 fn a_vip_that_the_kernel_gets_meanwhile_is_named() -> Result<()> {
