@@ -9,7 +9,9 @@ use anyhow::{Result, ensure};
 use lab::pointsman::write_config;
 use lab::{Lab, Pointsman, Process, ServiceText, pointsman_binary};
 use tests::close_books;
-use tests::lifecycle::{Session, attached, config, detach, fetch, nothing_attached, wait_for};
+use tests::lifecycle::{
+    Session, attached, config, detach, fetch, nothing_attached, processor_time, wait_for,
+};
 
 #[test]
 fn a_killed_process_leaves_nothing_and_starts_again_twenty_times() -> Result<()> {
@@ -185,7 +187,14 @@ fn a_start_with_1024_services_takes_seconds() -> Result<()> {
     let mut lb = Pointsman::spawn(lab.balancer(0), &text)?;
     lb.wait_ready(Duration::from_secs(20))?;
     let took = begin.elapsed();
-    println!("1,024 services with 4 backends: ready after {took:?}");
+    let cpu = processor_time(lb.pid())?;
+    let memory = std::fs::read_to_string(format!("/proc/{}/status", lb.pid()))?;
+    let resident =
+        memory.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM"));
+    let resident: Vec<&str> = resident.collect();
+    println!(
+        "1,024 services with 4 backends: ready after {took:?}, {cpu:?} of processor, {resident:?}"
+    );
     fetch(&lab)?;
     Ok(())
 }

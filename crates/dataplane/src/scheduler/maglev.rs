@@ -8,7 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::hash::{backend_hash, nth, source_hash};
+use super::hash::{backend_hash, source_hash};
 use super::turns::Turns;
 use super::{HashSeed, Member, weighted};
 use crate::addr::Addr;
@@ -46,32 +46,6 @@ impl MaglevTable {
         Self { entries: entries.into() }
     }
 
-    /// This table with the entries of all but `members`, which are among those it was built for,
-    /// given to these in proportion to their weights. No other entry changes.
-    pub(super) fn restricted(&self, seed: HashSeed, members: &[Member]) -> Self {
-        let stays = membership(members);
-        if members.is_empty() {
-            return Self::build(seed, &[]);
-        }
-        if self.entries.iter().all(|&entry| stays(entry)) {
-            return self.clone();
-        }
-        let mut rest = None;
-        let mut replace = |at: usize, entry| {
-            // The next entries that the position leads to: a verdict moves only entries that led to
-            // its backend.
-            let mut tries = (1..=TRIES).filter_map(|n| self.lookup_hash(nth(at as u64, n)));
-            tries.find(|&slot| stays(slot)).unwrap_or_else(|| {
-                let rest = rest.get_or_insert_with(|| Self::build(seed, members));
-                rest.entries.get(at).copied().unwrap_or(entry)
-            })
-        };
-        let entries = self.entries.iter().enumerate();
-        let entries =
-            entries.map(|(at, &entry)| if stays(entry) { entry } else { replace(at, entry) });
-        Self { entries: entries.collect() }
-    }
-
     /// The backend of a source prefix; `None` without members.
     #[inline]
     pub fn lookup(&self, source_prefix: Addr) -> Option<BackendSlot> {
@@ -81,9 +55,26 @@ impl MaglevTable {
     /// The backend of a [`source_hash`] or [`flow_hash`](super::flow_hash); `None` without members.
     #[inline]
     pub fn lookup_hash(&self, hash: u64) -> Option<BackendSlot> {
+        self.at(Self::position(hash))
+    }
+
+    /// Where a hash leads.
+    #[inline]
+    pub(super) fn position(hash: u64) -> usize {
         // The upper half of the hash, scaled to the table: no division on the packet path.
         let position = ((hash >> 32) * Self::SIZE as u64) >> 32;
-        self.entries.get(usize::try_from(position).ok()?).copied()
+        usize::try_from(position).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(super) fn at(&self, position: usize) -> Option<BackendSlot> {
+        self.entries.get(position).copied()
+    }
+
+    /// All entries, those from a position on first.
+    pub(super) fn from(&self, position: usize) -> impl Iterator<Item = BackendSlot> {
+        let (before, after) = self.entries.split_at(position.min(self.entries.len()));
+        after.iter().chain(before).copied()
     }
 
     /// Whether both are one table in memory.
@@ -98,22 +89,6 @@ impl fmt::Debug for MaglevTable {
         f.debug_struct("MaglevTable").field("entries", &self.entries.len()).finish()
     }
 }
-
-/// Whether a backend is among the members, without a search for each entry.
-fn membership(members: &[Member]) -> impl Fn(BackendSlot) -> bool {
-    let slots = members.iter().map(|member| member.slot.index());
-    let mut among = vec![false; slots.clone().max().map_or(0, |most| most + 1)];
-    for slot in slots {
-        if let Some(entry) = among.get_mut(slot) {
-            *entry = true;
-        }
-    }
-    move |slot| among.get(slot.index()).copied().unwrap_or_default()
-}
-
-/// Entries that are tried in place of one whose backend is not among the members, before a table of
-/// the members' own decides: with half of the weight left, once in 256.
-const TRIES: u64 = 8;
 
 /// A backend's permutation: `position` goes round the table in steps of `skip`, and the entry is its
 /// cube plus `shift`.

@@ -15,6 +15,7 @@ mod cursor;
 mod hash;
 mod lc;
 mod maglev;
+mod restricted;
 mod rr;
 mod turns;
 mod wlc;
@@ -27,6 +28,7 @@ use std::fmt;
 
 use self::cursor::Cursor;
 use self::lc::LeastConnections;
+use self::restricted::Restricted;
 use self::rr::RoundRobin;
 use self::wlc::WeightedLeastConnections;
 use self::wrr::WeightedRoundRobin;
@@ -125,8 +127,8 @@ pub struct Scheduler {
     members: Vec<Member>,
     /// Over the configured members.
     home: MaglevTable,
-    /// Over the eligible members; the same table where all configured members are eligible.
-    stable: MaglevTable,
+    /// To the eligible members.
+    stable: Restricted,
     policy: Policy,
     cursor: Cursor,
 }
@@ -146,7 +148,7 @@ impl Scheduler {
     pub fn new(kind: SchedulerKind, seed: impl Into<HashSeed>, members: &[Member]) -> Self {
         let (seed, members) = (seed.into(), weighted(members));
         let home = MaglevTable::build(seed, &members);
-        let stable = home.clone();
+        let stable = Restricted::all(home.clone());
         let policy = Policy::new(kind, &members);
         let (configured, cursor) = (members.clone(), Cursor::default());
         Self { seed, kind, configured, members, home, stable, policy, cursor }
@@ -166,9 +168,9 @@ impl Scheduler {
         };
         // Weights that grow (`slow_start`) and a fallback need tables of their own.
         let stable = if members.iter().all(|member| configured.contains(member)) {
-            home.restricted(self.seed, &members)
+            Restricted::to(home.clone(), self.seed, &configured, &members)
         } else {
-            MaglevTable::build(self.seed, &members)
+            Restricted::all(MaglevTable::build(self.seed, &members))
         };
         let policy = Policy::new(self.kind, &members);
         let cursor = self.cursor.clone();
@@ -201,16 +203,20 @@ impl Scheduler {
         hash: u64,
         refused: &impl Fn(BackendSlot) -> bool,
     ) -> Option<BackendSlot> {
-        first_of(&self.stable, &self.members, hash, &|slot| !refused(slot))
+        let stable = |hash| self.stable.lookup_hash(hash);
+        first_of(&stable, &self.members, hash, &|slot| !refused(slot))
     }
 
     /// The choice for packets of flows that are not known here: the configured member of the hash
     /// if it is `usable`, whatever the others are; else one of the eligible members, as for a new
     /// source; else any that is usable.
     pub fn stray(&self, hash: u64, usable: &impl Fn(BackendSlot) -> bool) -> Option<BackendSlot> {
-        let home = self.home.lookup_hash(hash).filter(|&slot| usable(slot));
-        home.or_else(|| first_of(&self.stable, &self.members, hash, usable))
-            .or_else(|| first_of(&self.home, &self.configured, hash, usable))
+        let (home, stable) =
+            (|hash| self.home.lookup_hash(hash), |hash| self.stable.lookup_hash(hash));
+        home(hash)
+            .filter(|&slot| usable(slot))
+            .or_else(|| first_of(&stable, &self.members, hash, usable))
+            .or_else(|| first_of(&home, &self.configured, hash, usable))
     }
 
     /// What its tables depend on beside the members.
@@ -243,13 +249,13 @@ impl Policy {
 
 /// The first acceptable backend that the hash leads to in a table of these members.
 fn first_of(
-    table: &MaglevTable,
+    table: &impl Fn(u64) -> Option<BackendSlot>,
     members: &[Member],
     hash: u64,
     acceptable: &impl Fn(BackendSlot) -> bool,
 ) -> Option<BackendSlot> {
     let taken = |slot: &BackendSlot| acceptable(*slot);
-    let mut tries = (0..TRIES).map_while(|at| table.lookup_hash(hash::nth(hash, at)));
+    let mut tries = (0..TRIES).map_while(|at| table(hash::nth(hash, at)));
     tries.find(taken).or_else(|| {
         // Nearly all the weight is that of backends that are not acceptable.
         members.iter().map(|member| member.slot).find(taken)
