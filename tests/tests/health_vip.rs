@@ -201,7 +201,12 @@ fn service(name: &str, at: SocketAddr, backends: &[IpAddr], check: &Check) -> Re
     service.health = vec![check.clone()];
     service.backends = (1..)
         .zip(backends)
-        .map(|(n, address)| Backend { name: format!("rs{n}"), address: *address, weight: 1 })
+        .map(|(n, address)| Backend {
+            name: format!("rs{n}"),
+            address: *address,
+            weight: 1,
+            check: control::health::CheckOverride::default(),
+        })
         .collect();
     Ok(service)
 }
@@ -211,7 +216,7 @@ fn set_egresss(health: &mut Health, desired: &Desired, interface: &str, ifindex:
     let way = Egress { interface: Arc::from(interface), ifindex };
     for service in &desired.services {
         for backend in &service.backends {
-            health.set_egress(&service.name, backend.address, Some(way.clone()), clock::now());
+            health.set_egress(backend.address, Some(way.clone()), clock::now());
         }
     }
 }

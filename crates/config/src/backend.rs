@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use control::Backend;
+use control::health::CheckOverride;
 
+use crate::health::RawOverride;
 use crate::net;
 use crate::section::Section;
 use crate::source::WithSpan;
@@ -16,6 +18,8 @@ pub(crate) struct RawBackend {
     pub(crate) name: Option<WithSpan<String>>,
     pub(crate) address: Option<WithSpan<IpAddr>>,
     pub(crate) weight: Option<u32>,
+    /// `None`: it is not written, or no table, which was reported.
+    pub(crate) check: Option<RawOverride>,
 }
 
 impl RawBackend {
@@ -25,6 +29,7 @@ impl RawBackend {
             name: section.required("name", "name = \"web1\"", value::name),
             address: section.required("address", address, net::host_address),
             weight: section.or("weight", 1, value::number(WEIGHT)),
+            check: section.table("check", RawOverride::read),
         }
     }
 
@@ -35,11 +40,20 @@ impl RawBackend {
             name: section.required("name", "name = \"sorry\"", value::name),
             address: section.required("address", address, net::host_address),
             weight: Some(1),
+            check: None,
         }
     }
 
     pub(crate) fn build(self) -> Option<Backend> {
-        Some(Backend { name: self.name?.value, address: self.address?.value, weight: self.weight? })
+        Some(Backend {
+            name: self.name?.value,
+            address: self.address?.value,
+            weight: self.weight?,
+            check: match &self.check {
+                Some(check) => check.build()?,
+                None => CheckOverride::default(),
+            },
+        })
     }
 }
 

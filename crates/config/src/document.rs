@@ -8,6 +8,7 @@ use crate::control_socket;
 use crate::dataplane;
 use crate::diagnostic::Diagnostic;
 use crate::group;
+use crate::health::{self, ByName, RawShared};
 use crate::interface::RawInterface;
 use crate::limits;
 use crate::metrics;
@@ -27,6 +28,7 @@ pub(crate) fn read(file: &mut Section<'_>) -> Option<Desired> {
     let metrics_listen = file.settings("metrics", metrics::read);
     let control_socket = file.settings("control", control_socket::read);
     let instances = file.tables("vrrp", RawVrrp::read);
+    let checks = file.tables("check", RawShared::read);
     let services = file.tables("service", RawService::read);
 
     if interfaces.as_ref().is_some_and(Vec::is_empty) {
@@ -38,6 +40,11 @@ pub(crate) fn read(file: &mut Section<'_>) -> Option<Desired> {
     for mistake in cross_check(&interfaces, &services, &metrics_listen) {
         file.report(mistake);
     }
+    if let (Some(checks), Some(services)) = (&checks, &services) {
+        for mistake in health::check_shared(checks, services) {
+            file.report(mistake);
+        }
+    }
     if let (Some(interfaces), Some(instances), Some(services)) =
         (&interfaces, &instances, &services)
     {
@@ -46,6 +53,8 @@ pub(crate) fn read(file: &mut Section<'_>) -> Option<Desired> {
         }
     }
 
+    let checks = checks?;
+    let by_name = ByName::new(&checks);
     Some(Desired {
         node_name,
         interfaces: interfaces?.into_iter().map(RawInterface::build).collect::<Option<_>>()?,
@@ -53,7 +62,7 @@ pub(crate) fn read(file: &mut Section<'_>) -> Option<Desired> {
         metrics_listen: metrics_listen?.value,
         control_socket: control_socket?,
         vrrp: instances?.into_iter().map(RawVrrp::build).collect::<Option<_>>()?,
-        services: services?.into_iter().map(RawService::build).collect::<Option<_>>()?,
+        services: services?.into_iter().map(|one| one.build(&by_name)).collect::<Option<_>>()?,
     })
 }
 

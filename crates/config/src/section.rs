@@ -53,6 +53,11 @@ impl<'d> Section<'d> {
         &self.header
     }
 
+    /// As written: `[[service]]`.
+    pub(crate) fn title(&self) -> &str {
+        &self.title
+    }
+
     /// Adds a mistake that concerns more than one value.
     pub(crate) fn report(&mut self, diagnostic: Diagnostic) {
         self.found.push(diagnostic);

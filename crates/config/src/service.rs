@@ -9,7 +9,7 @@ use control::{ClosedPorts, Service};
 use crate::backend::RawBackend;
 use crate::diagnostic::Diagnostic;
 use crate::failure::RawFailure;
-use crate::health::RawCheck;
+use crate::health::{self, ByName, RawCheck};
 use crate::net;
 use crate::persistence::RawPersistence;
 use crate::ports::{Ports, ports};
@@ -34,6 +34,8 @@ pub(crate) struct RawService {
     pub(crate) persistence: Option<RawPersistence>,
     pub(crate) backends: Option<Vec<RawBackend>>,
     health: Option<Vec<RawCheck>>,
+    /// Names of further checks.
+    check: Written<Vec<WithSpan<String>>>,
     failure: RawFailure,
 }
 
@@ -53,6 +55,7 @@ impl RawService {
             persistence: section.table("persistence", RawPersistence::read),
             backends: section.tables("backend", RawBackend::read),
             health: section.tables("health", RawCheck::read),
+            check: section.optional("check", health::names),
             failure: RawFailure::read(section),
         };
         for mistake in service.check() {
@@ -61,9 +64,11 @@ impl RawService {
         service
     }
 
-    pub(crate) fn build(self) -> Option<Service> {
+    pub(crate) fn build(self, shared: &ByName<'_>) -> Option<Service> {
+        let vip = self.vip.as_ref()?.value;
+        let health = self.all_checks(shared)?.into_iter().map(|check| check.build(vip));
+        let health = health.collect::<Option<_>>()?;
         let ports = self.ports?.value;
-        let vip = self.vip?.value;
         let (scheduler, is_sh) = self.scheduler?;
         Some(Service {
             name: self.name?.value,
@@ -80,7 +85,7 @@ impl RawService {
                 None => None,
             },
             backends: self.backends?.into_iter().map(RawBackend::build).collect::<Option<_>>()?,
-            health: self.health?.iter().map(|check| check.build(vip)).collect::<Option<_>>()?,
+            health,
             failure: self.failure.build()?,
         })
     }
@@ -93,6 +98,35 @@ impl RawService {
     /// The backends, as far as the list could be read.
     pub(crate) fn backends(&self) -> impl Iterator<Item = &RawBackend> + Clone {
         self.backends.iter().flatten()
+    }
+
+    /// The names of checks that it refers to.
+    pub(crate) fn shared_checks(&self) -> impl Iterator<Item = &WithSpan<String>> {
+        self.check.at().into_iter().flat_map(|names| &names.value)
+    }
+
+    /// Its own checks, then those that it refers to. `None`: there is one that does not exist.
+    fn all_checks<'a>(&'a self, shared: &ByName<'a>) -> Option<Vec<&'a RawCheck>> {
+        if let Written::Wrong = self.check {
+            return None;
+        }
+        let mut checks: Vec<&RawCheck> = self.health.as_ref()?.iter().collect();
+        for name in self.shared_checks() {
+            checks.push(shared.get(&name.value)?);
+        }
+        Some(checks)
+    }
+
+    /// Checks that need the checks it refers to.
+    pub(crate) fn check_with(&self, shared: &ByName<'_>) -> Vec<Diagnostic> {
+        let referred = || self.shared_checks().filter_map(|name| shared.get(&name.value));
+        let mut mistakes: Vec<Diagnostic> =
+            referred().filter_map(|check| check.without_port(self.ports.as_ref()?)).collect();
+        mistakes.extend(referred().filter_map(|check| check.without_source(self.vip.as_ref()?)));
+        let Some(checks) = self.all_checks(shared) else { return mistakes };
+        let overrides = self.backends().filter_map(|backend| backend.check.as_ref());
+        mistakes.extend(overrides.flat_map(|one| one.misfits(&checks)));
+        mistakes
     }
 
     /// Everything that frames are sent to: the backends and the fallback.

@@ -92,14 +92,24 @@ impl SpanIndex {
         self.find(&[Step::Named("service", service), Step::Host(backend)], "address")
     }
 
-    /// A `[[service.health]]` of a service by its number, from 0.
+    /// A check of a service by its number, from 0: its `[[service.health]]`, or where it refers to a
+    /// `[[check]]`.
     pub fn health_check(&self, service: &str, index: usize) -> Span {
+        let own = self.root().step(&Step::Named("service", service));
+        let own = own.and_then(|service| service.get("health")).map_or(0, |list| list.list.len());
+        if index >= own {
+            return self.find(&[Step::Named("service", service)], "check");
+        }
         self.find(&[Step::Named("service", service), Step::Nth("health", index)], "https")
+    }
+
+    fn root(&self) -> &Setting {
+        self.root.get_or_init(|| Arc::new(Setting::root(&self.source.text)))
     }
 
     /// Follows `steps` as far as they lead, then looks for `key`.
     fn find(&self, steps: &[Step<'_>], key: &str) -> Span {
-        let mut here = &**self.root.get_or_init(|| Arc::new(Setting::root(&self.source.text)));
+        let mut here = self.root();
         let mut span = None;
         for step in steps {
             match here.step(step).filter(|next| next.table.is_some()) {

@@ -193,6 +193,9 @@ bad! {
     health_refusal_window
     health_dns
     health_source
+    check_by_name
+    check_unused
+    backend_check
     health_unusable_service_port
     failure_words
     failure_unknown_keys

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use config::{Parsed, Severity, parse};
-use control::health::{CheckKind, DnsCheck, ProbeTarget, StatusSet, TcpCheck, UdpCheck};
+use control::health::{
+    CheckKind, CheckOverride, DnsCheck, ProbeTarget, StatusSet, TcpCheck, UdpCheck,
+};
 use control::vrrp::{AnnounceTimes, AuthPass, ChecksumMode, Handover, Version};
 use control::{FailurePolicy, FastPath, MinHealthy, Poll, Service, XdpMode, ZeroCopy};
 use dataplane::{HashInput, Protocol, SchedulerKind, Timeouts};
@@ -65,7 +67,10 @@ fn means_what_it_says() {
         service.health.iter().map(|check| check.kind.clone()).collect::<Vec<_>>()
     };
     assert!(matches!(kinds(web).as_slice(), [CheckKind::Http(_), CheckKind::Ping]));
-    assert!(matches!(kinds(web_tls).as_slice(), [CheckKind::Http(_), CheckKind::Script(_)]));
+    let [CheckKind::Http(_), CheckKind::Script(_), CheckKind::Ping] = kinds(web_tls).as_slice()
+    else {
+        panic!("its own, then the one by name")
+    };
     assert!(matches!(kinds(mail).as_slice(), [CheckKind::Tcp(_), CheckKind::Tcp(_)]));
     assert!(matches!(kinds(game).as_slice(), [CheckKind::Udp(_)]));
     assert!(matches!(kinds(syslog).as_slice(), [CheckKind::Udp(_)]));
@@ -100,6 +105,13 @@ fn checks_mean_what_they_say() {
     assert_eq!((web.health[0].source, web.health[1].source), (Some([192, 0, 2, 2].into()), None));
     let CheckKind::Udp(query) = &dns.health[1].kind else { panic!("udp") };
     assert_eq!((query.payload.len(), query.expect.as_slice()), (17, [0x12, 0x34].as_slice()));
+    let own = CheckOverride {
+        port: Some(8081),
+        host: Some("web2.example.org".to_owned()),
+        path: Some("/health?node=2".to_owned()),
+    };
+    assert_eq!(web.backends[1].check, own);
+    assert_eq!(web.backends[0].check, CheckOverride::default());
     let fallback = web.failure.fallback.as_ref().expect("a fallback");
     assert_eq!((fallback.name.as_str(), fallback.weight), ("sorry", 1));
     assert!(web.failure.notify.is_some());
@@ -177,6 +189,6 @@ fn shows_every_key() {
             checked += 1;
         }
     }
-    assert_eq!(headers.len(), 21, "{headers:?}");
+    assert_eq!(headers.len(), 22, "{headers:?}");
     assert!(checked > 100, "only {checked} keys");
 }

@@ -220,6 +220,27 @@ fn sources() {
 }
 
 #[test]
+fn checks_by_name() {
+    let text = "interface = [{ name = \"eth0\" }]\n\
+        [[check]]\nname = \"up\"\ntcp = true\nsource = [\"192.0.2.9\", \"2001:db8::9\"]\n\
+        [[check]]\nname = \"alive\"\nping = true\n\
+        [[service]]\nname = \"a\"\nvip = \"192.0.2.10\"\nport = 80\ncheck = [\"alive\", \"up\"]\n\
+        backend = [{ name = \"1\", address = \"192.0.2.11\" }]\nhealth = [{ udp = { send = \"x\" } }]\n\
+        [[service]]\nname = \"b\"\nvip = \"2001:db8::10\"\nport = 81\ncheck = \"up\"\n\
+        backend = [{ name = \"1\", address = \"2001:db8::11\" }]\n";
+    let parsed = parse("shared.toml", text).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(parsed.warnings.is_empty(), "{}", parsed.warnings);
+    let [a, b] = parsed.desired.services.as_slice() else { panic!("two services") };
+    let names = |service: &Service| {
+        service.health.iter().map(|check| check.kind.name()).collect::<Vec<_>>()
+    };
+    assert_eq!((names(a), names(b)), (vec!["udp", "ping", "tcp"], vec!["tcp"]));
+    let sources = (a.health[2].source, b.health[0].source);
+    let expected = ("192.0.2.9".parse().ok(), "2001:db8::9".parse().ok());
+    assert_eq!(sources, expected, "each family has its own");
+}
+
+#[test]
 fn too_many_bytes_are_refused() {
     let text = format!(
         "interface = [{{ name = \"eth0\" }}]\n[[service]]\nname = \"web\"\nvip = \"192.0.2.10\"\n\

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dataplane::{HashInput, Protocol, SchedulerKind, Timeouts};
 
-use crate::health::Check;
+use crate::health::{Check, CheckOverride};
 use crate::vrrp::{
     AnnounceTimes, AuthPass, ChecksumMode, Handover, ScriptTimes, TrackKind, Version, Vrid,
 };
@@ -397,4 +397,6 @@ pub struct Backend {
     pub address: IpAddr,
     /// Share of new sources, 0–65,535; 0 takes none.
     pub weight: u32,
+    /// What its checks have in place of what the service's say.
+    pub check: CheckOverride,
 }

@@ -9,6 +9,7 @@ mod fragments;
 mod health_flap;
 mod health_frozen;
 mod health_kinds;
+mod health_shared;
 #[path = "../vrrp/keepalived.rs"]
 mod keepalived;
 mod metrics_keep_alive;

@@ -63,7 +63,7 @@ fn request(section: &mut Section<'_>, host: &Written<String>) -> Option<HttpChec
 }
 
 /// What stands in the request line: a path and a query, no fragment.
-fn path(value: &Value<'_>) -> Checked<String> {
+pub(super) fn path(value: &Value<'_>) -> Checked<String> {
     let written = value.str("a string", "\"/health\"")?;
     let refuse = |label: &str, help: &str| {
         let error =

@@ -1,4 +1,4 @@
-//! `[[service.health]]`: a check of every backend of a service. One file per kind of question.
+//! `[[service.health]]` and `[[check]]`: a check of every backend of a service. One file per kind of question.
 
 mod dns;
 mod header;
@@ -6,9 +6,11 @@ mod host;
 mod http;
 mod kind;
 mod origin;
+mod overrides;
 mod payload;
 mod ping;
 mod script;
+mod shared;
 mod status;
 mod times;
 mod tls;
@@ -28,10 +30,15 @@ use kind::{KINDS, Kind, PortUse};
 use origin::{Origin, origin};
 use times::RawTimes;
 
+pub(crate) use overrides::RawOverride;
+pub(crate) use shared::{ByName, RawShared, check as check_shared, names};
+
 /// A check as far as it could be read.
 #[derive(Debug)]
 pub(crate) struct RawCheck {
     pub(crate) header: Span,
+    /// Of its section.
+    title: String,
     /// Kinds whose keys are written.
     written: Vec<&'static Kind>,
     /// What is asked, as far as it is right.
@@ -53,6 +60,7 @@ impl RawCheck {
     pub(crate) fn read(section: &mut Section<'_>) -> Self {
         let check = Self {
             header: section.header().clone(),
+            title: section.title().to_owned(),
             written: KINDS.into_iter().filter(|kind| section.has(kind.key)).collect(),
             kind: read_kinds(section),
             times: RawTimes::read(section),
@@ -103,7 +111,7 @@ impl RawCheck {
         let message = format!("`{key}` has no port to check");
         let error = Diagnostic::error(&self.header, message).with_label("needs `port`");
         let error = error.with_place(&ports.span, "the service has every port");
-        Some(error.with_help(format!("add `port = {usual}` below `[[service.health]]`")))
+        Some(error.with_help(format!("add `port = {usual}` below `{}`", self.title)))
     }
 
     /// A service has addresses of one family.
@@ -138,13 +146,14 @@ impl RawCheck {
     fn not_one_kind(&self) -> Diagnostic {
         let message = match self.written.as_slice() {
             [first, second, ..] => {
-                format!("`[[service.health]]` has both `{}` and `{}`", first.key, second.key)
+                format!("`{}` has both `{}` and `{}`", self.title, first.key, second.key)
             }
-            _ => "`[[service.health]]` does not say what to ask".to_owned(),
+            _ => format!("`{}` does not say what to ask", self.title),
         };
         let help = format!(
-            "write one of {}; another check is another `[[service.health]]`",
-            kind::list(|_| true)
+            "write one of {}; another check is another `{}`",
+            kind::list(|_| true),
+            self.title
         );
         Diagnostic::error(&self.header, message).with_label("needs one kind").with_help(help)
     }

@@ -38,7 +38,12 @@ pub(crate) fn service(name: &str, vip: u8, backends: &[u8]) -> desired::Service 
         persistence: None,
         backends: backends
             .iter()
-            .map(|last| Backend { name: format!("rs{last}"), address: ip(*last), weight: 1 })
+            .map(|last| Backend {
+                name: format!("rs{last}"),
+                address: ip(*last),
+                weight: 1,
+                check: crate::health::CheckOverride::default(),
+            })
             .collect(),
         health: Vec::new(),
         failure: desired::FailurePolicy::default(),

@@ -1,4 +1,4 @@
-//! What a [`Monitor`](super::Monitor) asks of its driver, and how a change reads in a log.
+//! What a [`Host`](super::Host) asks of its driver, and how a change reads in a log.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,9 +14,9 @@ pub struct Probe {
     pub serial: u32,
 }
 
-/// What the driver must do.
+/// What the driver must do. `C` says what changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum Action<C = Transition> {
     /// Make a probe, and report its outcome once, at the latest when `timeout` is over.
     Start {
         /// Which.
@@ -27,12 +27,13 @@ pub enum Action {
     /// Give a probe up; its outcome is of no interest any more.
     Cancel(Probe),
     /// The backend is now something else: to be published at once, and logged.
-    Changed(Transition),
+    Changed(C),
 }
 
 /// What is known of a backend, as operators see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
+    #[default]
     /// Nothing yet: some check has not had its first result. Takes no clients.
     Checking,
     /// In service.

@@ -74,10 +74,9 @@ impl Check {
 
 /// The labels of a backend's checks, in their order, none of them twice: whoever would have that of
 /// an earlier check has a number behind it, ` #2`, ` #3`, …
-pub(super) fn labels(checks: &[Check]) -> Vec<String> {
-    let mut labels: Vec<String> = Vec::with_capacity(checks.len());
-    for check in checks {
-        let plain = check.label();
+pub(super) fn labels(plain: impl Iterator<Item = String>) -> Vec<String> {
+    let mut labels: Vec<String> = Vec::new();
+    for plain in plain {
         let mut label = plain.clone();
         let mut number = 2;
         while labels.contains(&label) {
@@ -87,6 +86,40 @@ pub(super) fn labels(checks: &[Check]) -> Vec<String> {
         labels.push(label);
     }
     labels
+}
+
+/// What a backend has of its own in all checks of it that have such a thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckOverride {
+    /// The port that is asked.
+    pub port: Option<u16>,
+    /// `Host` header, and by it the name in TLS unless `sni` is written.
+    pub host: Option<String>,
+    /// Path and query.
+    pub path: Option<String>,
+}
+
+impl CheckOverride {
+    /// A check with these in place of its own.
+    pub fn applied_to(&self, check: &Check) -> Check {
+        let mut check = check.clone();
+        match &mut check.kind {
+            CheckKind::Http(http) => {
+                if self.host.is_some() {
+                    http.host.clone_from(&self.host);
+                }
+                if let Some(path) = &self.path {
+                    http.path.clone_from(path);
+                }
+                check.port = self.port.or(check.port);
+            }
+            CheckKind::Tcp(_) | CheckKind::Udp(_) | CheckKind::Dns(_) => {
+                check.port = self.port.or(check.port);
+            }
+            CheckKind::Ping | CheckKind::Script(_) => {}
+        }
+        check
+    }
 }
 
 /// Which address a probe goes to. Either way the frames go to the backend.

@@ -17,8 +17,6 @@ use super::verdict::RiseFall;
 #[derive(Clone, Debug)]
 pub(super) struct Checker {
     check: Check,
-    /// What it is called in status, logs and metrics.
-    label: String,
     verdict: RiseFall,
     phase: Phase,
     /// When the last probe began.
@@ -72,14 +70,8 @@ impl Checker {
             losses: HoldOff::new(SHORTEST_GAP, check.interval),
             unwatched: false,
             tally: Tally::default(),
-            label: check.label(),
             check: check.clone(),
         }
-    }
-
-    /// Gives it a label that no other check of the backend has.
-    pub(super) fn rename(&mut self, label: String) {
-        self.label = label;
     }
 
     pub(super) const fn check(&self) -> &Check {
@@ -122,10 +114,10 @@ impl Checker {
         self.signs.as_ref().map(|signs| signs.since)
     }
 
-    /// What is wrong; `named`: says by which check.
-    pub(super) fn trouble(&self, named: bool) -> Option<Trouble> {
+    /// What is wrong, by the check with this name.
+    pub(super) fn trouble(&self, name: Option<&str>) -> Option<Trouble> {
         self.signs.as_ref().map(|signs| Trouble {
-            check: named.then(|| self.label.clone()),
+            check: name.map(str::to_owned),
             sentinel: signs.sentinel,
             unanswered: signs.unanswered,
             failure: signs.failure.clone(),
@@ -257,10 +249,10 @@ impl Checker {
         self.tally.passed
     }
 
-    pub(super) fn report(&self) -> CheckReport {
+    pub(super) fn report(&self, label: &str) -> CheckReport {
         CheckReport {
             kind: self.check.kind.name(),
-            label: self.label.clone(),
+            label: label.to_owned(),
             state: match self.verdict {
                 RiseFall::Unknown { .. } => CheckState::Checking,
                 RiseFall::Up { .. } if self.is_suspected() => CheckState::Suspected,

@@ -5,7 +5,10 @@
 //! | module | owns |
 //! |---|---|
 //! | `check`, `failure` | what is asked, and why a probe failed |
-//! | `monitor`, `action`, `report` | one backend: the machine, its contract, what it tells |
+//! | `host`, `action`, `report` | one backend's address: the machine, its contract, what it tells |
+//! | `asked` | a check as a service asks it of a backend: what is the same, and made once |
+//! | `judge` | what the checks of a backend amount to for one service |
+//! | `monitor` | the same machine for one service alone |
 //! | `checker` | one check: when it is probed |
 //! | `verdict` | `rise` and `fall` |
 //! | `confirm` | the tries after the loss of a sentinel |
@@ -33,43 +36,51 @@
 //!   a node without file descriptors does not lose all its backends.
 //! * A probe whose time-out is found 50 ms late or later is ignored and repeated, because the process
 //!   was stalled. A second one in a row counts.
+//! * A check that several services ask alike of one address is made once, and its result, lost
+//!   sentinel or trigger counts for all of them. Checks that differ in anything, thresholds and
+//!   intervals included, are different ones.
 //! * A backend that went down is held down by the [`Dampener`] although its checks pass, unless no
-//!   other backend of its service is up ([`Monitor::release`]).
+//!   other backend of its service is up ([`Host::release`]).
 //!
 //! # How a driver uses it
 //!
-//! One [`Monitor`] per backend of a service. Each call, of whatever reason, is followed by
-//! [`Monitor::poll_action`] until `None`:
+//! One [`Host`] per address of a backend, whatever services it is in. Each call, of whatever reason, is followed by
+//! [`Host::poll_action`] until `None`:
 //!
 //! | action | what to do |
 //! |---|---|
-//! | `Start` | make the probe on a new connection; [`Monitor::probe_ended`] when it ends, with [`Failure::Timeout`] when `timeout` is over |
+//! | `Start` | make the probe on a new connection; [`Host::probe_ended`] when it ends, with [`Failure::Timeout`] when `timeout` is over |
 //! | `Cancel` | drop the probe |
-//! | `Changed` | publish [`Monitor::condition`], log the transition with the backend's name |
+//! | `Changed` | publish the [`Condition`] of its new state, log the transition with the backend's name |
 //!
-//! Then arm a timer with [`Monitor::next_deadline`]. Outcomes that wait are to be reported before
-//! [`Monitor::handle_timeout`] is called: they ended before.
+//! Then arm a timer with [`Host::next_deadline`]. Outcomes that wait are to be reported before
+//! [`Host::handle_timeout`] is called: they ended before.
 
 mod action;
+mod asked;
 mod check;
 mod checker;
 mod confirm;
 mod dampener;
 mod failure;
 mod hold_off;
+mod host;
 mod jitter;
+mod judge;
 mod monitor;
 mod passive;
 mod report;
 mod verdict;
 
 pub use action::{Action, Probe, Reason, State, Transition, Trouble};
+pub use asked::{Asked, Scope};
 pub use check::{
-    BodyPattern, Check, CheckKind, DNS_RCODES, DNS_TYPES, DnsCheck, HttpCheck, ProbeTarget,
-    StatusSet, TcpCheck, TlsCheck, UdpCheck,
+    BodyPattern, Check, CheckKind, CheckOverride, DNS_RCODES, DNS_TYPES, DnsCheck, HttpCheck,
+    ProbeTarget, StatusSet, TcpCheck, TlsCheck, UdpCheck,
 };
 pub use dampener::Dampener;
 pub use failure::{Failure, FailureKind};
+pub use host::{Host, Judged, Verdict};
 pub use monitor::Monitor;
 pub use passive::{PATIENCE, unanswered};
 pub use report::{CheckReport, CheckState, Report, Tally};

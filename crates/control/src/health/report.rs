@@ -9,7 +9,7 @@ use super::action::State;
 use super::{Failure, FailureKind};
 
 /// A backend as its checks see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The state.
     pub state: State,

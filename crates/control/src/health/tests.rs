@@ -23,6 +23,7 @@ mod drivers;
 mod flapping;
 mod reload;
 mod sentinels;
+mod sharing;
 mod stories;
 mod triggers;
 

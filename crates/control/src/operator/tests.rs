@@ -12,6 +12,7 @@ fn desired() -> Desired {
                 name: name.to_owned(),
                 address: [10, 0, 0, last].into(),
                 weight: 1,
+                check: crate::health::CheckOverride::default(),
             };
             service.backends = backends.map(backend).to_vec();
             service

@@ -131,7 +131,7 @@ fn backend_changes(list: &mut Vec<String>, old: &[Backend], new: &[Backend]) {
         list.push(format!("- backend {name} {address} (drained: its connections go on)"));
     }
     for backend in new {
-        let Backend { name, address, weight } = backend;
+        let Backend { name, address, weight, check } = backend;
         match find(old, backend) {
             None => list.push(format!("+ backend {name} {address} (weight {weight})")),
             Some(before) => {
@@ -140,6 +140,9 @@ fn backend_changes(list: &mut Vec<String>, old: &[Backend], new: &[Backend]) {
                 }
                 if before.weight != *weight {
                     list.push(format!("backend {name}: weight {} -> {weight}", before.weight));
+                }
+                if before.check != *check {
+                    list.push(format!("backend {name}: what is checked"));
                 }
             }
         }

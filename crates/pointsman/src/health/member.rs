@@ -1,11 +1,12 @@
-//! One backend of one service: its monitor, and the probes and sentinels that run for it.
+//! One backend: its health for all services that have it, and the probes and sentinels that run for
+//! it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::health::{Check, Failure, Monitor, Probe};
-use control::{Backend, Service};
+use control::health::{Asked, Failure, Host, Judged, Probe, ProbeTarget};
 use dataplane::Tick;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
@@ -13,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::outcome::Outcome;
-use super::prepared::{Egress, Plan, Prepared, Reachability};
+use super::prepared::{Egress, Prepared, Reachability};
 use super::sentinel;
 use super::statistics::Durations;
 use crate::clock;
@@ -25,14 +26,12 @@ pub(super) type Id = u64;
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) id: Id,
-    pub(super) service: String,
     pub(super) address: IpAddr,
-    pub(super) monitor: Monitor,
+    pub(super) host: Host,
     /// When the monitor has something to do.
     pub(super) deadline: Option<Tick>,
-    pub(super) durations: Durations,
-    /// By which the VIP is reached at this backend, once it is asked for.
-    pub(super) mark: Option<u32>,
+    /// By which each VIP is reached at this backend, once it is asked for.
+    pub(super) marks: BTreeMap<IpAddr, u32>,
     slots: Vec<Slot>,
     reachability: watch::Sender<Reachability>,
     events: UnboundedSender<Event>,
@@ -41,13 +40,14 @@ pub(super) struct Member {
 /// One check of it.
 #[derive(Debug)]
 struct Slot {
-    check: Check,
+    asked: Asked,
     prepared: Arc<Prepared>,
     /// With the serial of the probe.
     running: Option<(u32, Task)>,
     /// With the serial of the probe that its connection is from.
     sentinel: Option<(u32, Task)>,
     beside: Beside,
+    durations: Durations,
 }
 
 /// Whether the server answers while a connection is kept.
@@ -94,52 +94,60 @@ pub(super) struct Times {
 }
 
 impl Member {
-    /// A backend whose egress is not known yet.
-    pub(super) fn new(
-        id: Id,
-        (service, backend): (&Service, &Backend),
-        monitor: Monitor,
-        events: UnboundedSender<Event>,
-    ) -> Self {
+    /// A backend whose egress is not known yet, and of which nothing is asked.
+    pub(super) fn new(id: Id, address: IpAddr, seed: u64, events: UnboundedSender<Event>) -> Self {
         Self {
             id,
-            service: service.name.clone(),
-            address: backend.address,
-            monitor,
+            address,
+            host: Host::new(seed),
             deadline: None,
-            durations: Durations::default(),
-            mark: None,
+            marks: BTreeMap::new(),
             slots: Vec::new(),
             reachability: watch::Sender::new(Reachability::Unknown),
             events,
         }
     }
 
-    /// Takes other checks. Of one that stays, its probe goes on if it has the same place, and its
-    /// sentinel if it asks the same address.
-    pub(super) fn configure(&mut self, service: &Service, backend: &Backend, plans: &[Plan]) {
+    /// Takes other services or checks. Of a check that stays, its sentinel goes on, and its probe if
+    /// it has the same place.
+    pub(super) fn configure(
+        &mut self,
+        services: &[Judged],
+        prepare: &mut dyn FnMut(&Asked) -> Prepared,
+        now: Tick,
+    ) {
+        self.host.reconfigure(services, now);
         let mut old: Vec<Option<Slot>> = self.slots.drain(..).map(Some).collect();
-        for (at, (check, plan)) in service.health.iter().zip(plans).enumerate() {
-            let prepared = Prepared::new(service, backend, check, plan, self.mark);
-            let same = |slot: &Option<Slot>| slot.as_ref().is_some_and(|old| old.check == *check);
+        for (at, asked) in self.host.asked().iter().enumerate() {
+            let same =
+                |slot: &Option<Slot>| slot.as_ref().is_some_and(|old| old.asked.is_same(asked));
             let place =
                 if old.get(at).is_some_and(same) { Some(at) } else { old.iter().position(same) };
             let known = place.and_then(|place| old.get_mut(place)?.take());
             let mut slot = Slot {
-                check: check.clone(),
-                prepared: Arc::new(prepared),
+                asked: asked.clone(),
+                prepared: Arc::new(prepare(asked)),
                 running: None,
                 sentinel: None,
                 beside: Beside::Unknown,
+                durations: Durations::default(),
             };
             if let Some(known) = known {
-                if known.prepared.asked() == slot.prepared.asked() {
-                    (slot.sentinel, slot.beside) = (known.sentinel, known.beside);
-                }
+                (slot.sentinel, slot.beside) = (known.sentinel, known.beside);
+                slot.durations = known.durations;
                 slot.running = known.running.filter(|_| place == Some(at));
             }
             self.slots.push(slot);
         }
+    }
+
+    /// How long the probes of a service's checks took, those that it shares with others included.
+    pub(super) fn durations(&self, service: &str) -> Option<Durations> {
+        let mut sum = Durations::default();
+        for slot in self.host.places(service)?.iter().filter_map(|place| self.slots.get(*place)) {
+            sum.add(&slot.durations);
+        }
+        Some(sum)
     }
 
     /// Takes note of the way to it.
@@ -153,7 +161,7 @@ impl Member {
     pub(super) fn start(&mut self, probe: Probe, timeout: Duration, due: Tick) {
         let Some(slot) = self.slots.get_mut(probe.check) else { return };
         let beside = slot.beside;
-        let keep = slot.check.sentinel && slot.sentinel.is_none() && beside != Beside::Silent;
+        let keep = slot.asked.check.sentinel && slot.sentinel.is_none() && beside != Beside::Silent;
         let begin = Instant::now();
         let sender = self.events.clone();
         let mut report =
@@ -204,7 +212,7 @@ impl Member {
                 let found = self.slots.iter_mut().enumerate().find(|(_, slot)| lost(slot));
                 if let Some((check, slot)) = found {
                     slot.sentinel = None;
-                    self.monitor.sentinel_lost(check, now);
+                    self.host.sentinel_lost(check, now);
                 }
             }
         }
@@ -216,8 +224,8 @@ impl Member {
         if slot.running.take_if(|(serial, _)| *serial == probe.serial).is_none() {
             return;
         }
-        self.durations.note(took);
-        if slot.check.sentinel
+        slot.durations.note(took);
+        if slot.asked.check.sentinel
             && slot.sentinel.is_none()
             && let Some(rest) = outcome.take_idle()
         {
@@ -232,8 +240,13 @@ impl Member {
         if let Some(rest) = outcome.rest {
             tokio::spawn(rest.close());
         }
-        self.monitor.probe_ended(probe, outcome.result, now);
+        self.host.probe_ended(probe, outcome.result, now);
     }
+}
+
+/// The VIP that a check asks, if it asks one.
+pub(super) fn vip_of(asked: &Asked) -> Option<IpAddr> {
+    (asked.check.target == ProbeTarget::Vip).then(|| asked.address.ip())
 }
 
 /// A task that ends with its owner.

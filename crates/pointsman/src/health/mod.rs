@@ -1,8 +1,8 @@
-//! Health checks: probes over sockets, driven by one [`Monitor`] per backend and service.
+//! Health checks: probes over sockets, driven by one [`control::health::Host`] per backend.
 //!
 //! | module | holds |
 //! |---|---|
-//! | `member` | a backend: its monitor, what runs for it |
+//! | `member` | a backend: its health, what runs for it |
 //! | `prepared` | a check with all that can be made ahead |
 //! | `http`, `tls`, `tcp`, `udp`, `dns`, `ping`, `script` | one kind of probe each |
 //! | `outcome`, `sentinel` | what is left of a probe; a connection that is kept and watched |
@@ -34,8 +34,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use control::health::{Action, Monitor, Report, Transition};
-use control::{Backend, Desired, Service};
+use control::Desired;
+use control::health::{Action, Asked, Judged, Report, Transition};
 use dataplane::Tick;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -45,8 +45,8 @@ use tracing::warn;
 
 use crate::clock;
 use detour::Detours;
-use member::{Event, Id, LinkChange, Member, What};
-use prepared::Plan;
+use member::{Event, Id, LinkChange, Member, What, vip_of};
+use prepared::Prepared;
 use tls::Contexts;
 
 pub use detour::{FIRST_MARK, MARKS, PRIORITY, PROTOCOL};
@@ -54,12 +54,12 @@ pub use prepared::Egress;
 pub use statistics::{Durations, Histogram, Lateness};
 pub use tls::TlsError;
 
-/// All backends of all services that have checks.
+/// All backends that services with checks have.
 #[derive(Debug)]
 pub struct Health {
     members: BTreeMap<Id, Member>,
-    /// By service and address.
-    ids: BTreeMap<String, BTreeMap<IpAddr, Id>>,
+    /// By address.
+    ids: BTreeMap<IpAddr, Id>,
     deadlines: BTreeSet<(Tick, Id)>,
     events: UnboundedReceiver<Event>,
     sender: UnboundedSender<Event>,
@@ -93,7 +93,7 @@ pub fn unusable_tls(desired: &Desired) -> Vec<(String, usize, TlsError)> {
     let mut contexts = Contexts::default();
     checks
         .filter_map(|(service, index, check)| {
-            let error = contexts.of(prepared::tls_check(check)?).err()?;
+            let error = contexts.of(tls::of(check)?).err()?;
             Some((service.name.clone(), index, error))
         })
         .collect()
@@ -128,22 +128,26 @@ impl Health {
     /// Takes a new configuration; what is known of backends that stay is kept. Files of
     /// certificates are read again.
     pub fn reconfigure(&mut self, desired: &Desired, now: Tick) {
-        let mut ids: BTreeMap<String, BTreeMap<IpAddr, Id>> = BTreeMap::new();
-        let mut contexts = Contexts::default();
+        let mut backends: BTreeMap<IpAddr, Vec<Judged>> = BTreeMap::new();
         for service in desired.services.iter().filter(|service| !service.health.is_empty()) {
-            let plan = |check| Plan::new(check, &mut contexts, &self.detours);
-            let plans: Vec<Plan> = service.health.iter().map(plan).collect();
             for backend in &service.backends {
-                let id = self.configure(service, backend, &plans, now);
-                ids.entry(service.name.clone()).or_default().insert(backend.address, id);
+                let ask = |check| Asked::new(service, backend, check);
+                let judged = Judged {
+                    service: service.name.clone(),
+                    checks: service.health.iter().map(ask).collect(),
+                    damping: service.failure.damping,
+                };
+                backends.entry(backend.address).or_default().push(judged);
             }
         }
-        self.ids = ids;
-        let staying: BTreeSet<Id> = self.ids.values().flat_map(BTreeMap::values).copied().collect();
-        let leaving: Vec<Id> =
-            self.members.keys().filter(|id| !staying.contains(id)).copied().collect();
-        for id in leaving {
-            self.remove(id);
+        let gone: Vec<IpAddr> =
+            self.ids.keys().filter(|address| !backends.contains_key(address)).copied().collect();
+        for address in gone {
+            self.remove(address);
+        }
+        let mut contexts = Contexts::default();
+        for (address, services) in backends {
+            self.configure(address, &services, &mut contexts, now);
         }
     }
 
@@ -168,48 +172,48 @@ impl Health {
 
     /// New connections to a backend go unanswered: a reason to look at once.
     pub fn suspect(&mut self, service: &str, address: IpAddr, now: Tick) {
-        if let Some(id) = self.id(service, address)
+        if let Some(id) = self.id(address)
             && let Some(member) = self.members.get_mut(&id)
         {
-            member.monitor.suspect(now);
+            member.host.suspect(service, now);
             self.settle(id, None, now);
         }
     }
 
     /// A backend that is down for flapping alone may come up: no other backend of its service is.
     pub fn release(&mut self, service: &str, address: IpAddr, now: Tick) {
-        if let Some(id) = self.id(service, address)
+        if let Some(id) = self.id(address)
             && let Some(member) = self.members.get_mut(&id)
         {
-            member.monitor.release(now);
+            member.host.release(service, now);
             self.settle(id, None, now);
         }
     }
 
     /// The interface towards a backend; probes wait until this is called for the first time. Where
     /// there is none they fail at once.
-    pub fn set_egress(&mut self, service: &str, address: IpAddr, way: Option<Egress>, now: Tick) {
-        let Some(id) = self.id(service, address) else { return };
+    pub fn set_egress(&mut self, address: IpAddr, way: Option<Egress>, now: Tick) {
+        let Some(id) = self.id(address) else { return };
         let Some(member) = self.members.get_mut(&id) else { return };
         if member.set_egress(way) == LinkChange::Restored {
-            member.monitor.link_restored(now);
+            member.host.link_restored(now);
             self.settle(id, None, now);
         }
     }
 
     /// Since when a backend has its state. `None`: it has no checks.
     pub fn since(&self, service: &str, address: IpAddr) -> Option<Tick> {
-        Some(self.member(service, address)?.monitor.since())
+        self.member(address)?.host.since(service)
     }
 
     /// What operators ask for. `None`: it has no checks.
     pub fn report(&self, service: &str, address: IpAddr, now: Tick) -> Option<Report> {
-        Some(self.member(service, address)?.monitor.report(now))
+        self.member(address)?.host.report(service, now)
     }
 
     /// How long the probes of a backend took. `None`: it has no checks.
-    pub fn durations(&self, service: &str, address: IpAddr) -> Option<&Durations> {
-        Some(&self.member(service, address)?.durations)
+    pub fn durations(&self, service: &str, address: IpAddr) -> Option<Durations> {
+        self.member(address)?.durations(service)
     }
 
     /// How late probes were started, of all backends.
@@ -224,60 +228,91 @@ impl Health {
         detours.remove_all().await;
     }
 
-    fn id(&self, service: &str, address: IpAddr) -> Option<Id> {
-        self.ids.get(service)?.get(&address).copied()
+    fn id(&self, address: IpAddr) -> Option<Id> {
+        self.ids.get(&address).copied()
     }
 
-    fn member(&self, service: &str, address: IpAddr) -> Option<&Member> {
-        self.members.get(&self.id(service, address)?)
+    fn member(&self, address: IpAddr) -> Option<&Member> {
+        self.members.get(&self.id(address)?)
     }
 
-    fn configure(&mut self, service: &Service, backend: &Backend, plans: &[Plan], now: Tick) -> Id {
-        let damping = service.failure.damping;
-        let id = self.id(&service.name, backend.address).unwrap_or_else(|| {
-            self.next_id += 1;
-            let seed = self.seed.wrapping_add(self.next_id);
-            let monitor = Monitor::new(&service.health, damping, seed, now);
-            let sender = self.sender.clone();
-            let member = Member::new(self.next_id, (service, backend), monitor, sender);
-            self.members.insert(self.next_id, member);
-            self.next_id
-        });
-        let mark = plans.iter().any(|plan| plan.vip).then(|| self.mark_of(id));
+    fn configure(
+        &mut self,
+        address: IpAddr,
+        services: &[Judged],
+        contexts: &mut Contexts,
+        now: Tick,
+    ) {
+        let id = self.id(address).unwrap_or_else(|| self.add(address));
+        let vips = services.iter().flat_map(|judged| &judged.checks).filter_map(vip_of);
+        let marks: BTreeMap<IpAddr, u32> = vips.map(|vip| (vip, self.mark_of(id, vip))).collect();
+        self.forget_marks(id, &marks);
+        let detours = self.detours.clone();
         if let Some(member) = self.members.get_mut(&id) {
-            member.mark = mark.or(member.mark);
-            member.configure(service, backend, plans);
-            member.monitor.reconfigure(&service.health, damping, now);
+            let mut prepare = |asked: &Asked| {
+                let mark = vip_of(asked).and_then(|vip| marks.get(&vip).copied());
+                let detour = mark.map(|mark| (detours.clone(), mark));
+                Prepared::new(asked, address, contexts, detour)
+            };
+            member.configure(services, &mut prepare, now);
         }
         self.settle(id, None, now);
+    }
+
+    fn add(&mut self, address: IpAddr) -> Id {
+        self.next_id += 1;
+        let (id, sender) = (self.next_id, self.sender.clone());
+        let member = Member::new(id, address, self.seed.wrapping_add(id), sender);
+        self.members.insert(id, member);
+        self.ids.insert(address, id);
         id
     }
 
-    /// Its mark, or one that is free, as long not used as possible.
-    fn mark_of(&mut self, id: Id) -> u32 {
-        if let Some(mark) = self.members.get(&id).and_then(|member| member.mark) {
-            return mark;
+    /// The mark of a VIP at a backend, or one that is free, as long not used as possible.
+    fn mark_of(&mut self, id: Id, vip: IpAddr) -> u32 {
+        let known = self.members.get(&id).and_then(|member| member.marks.get(&vip));
+        if let Some(mark) = known {
+            return *mark;
         }
-        let used: BTreeSet<u32> = self.members.values().filter_map(|member| member.mark).collect();
+        let marks = |member: &Member| member.marks.values().copied().collect::<Vec<_>>();
+        let used: BTreeSet<u32> = self.members.values().flat_map(marks).collect();
         loop {
             let mark = FIRST_MARK + self.next_mark;
             self.next_mark = (self.next_mark + 1) % MARKS;
-            // There are more of them than there can be backends.
+            // There are more of them than backends of services.
             if !used.contains(&mark) {
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.marks.insert(vip, mark);
+                }
                 return mark;
             }
         }
     }
 
-    fn remove(&mut self, id: Id) {
+    /// Removes the routes to VIPs that are not asked at this backend any more.
+    fn forget_marks(&mut self, id: Id, kept: &BTreeMap<IpAddr, u32>) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let known = std::mem::take(&mut member.marks);
+        let (stay, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            known.into_iter().partition(|(vip, _)| kept.contains_key(vip));
+        member.marks = stay;
+        self.remove_detours(gone.into_values());
+    }
+
+    fn remove_detours(&self, marks: impl Iterator<Item = u32>) {
+        for mark in marks {
+            let detours = self.detours.clone();
+            tokio::spawn(async move { detours.remove(mark).await });
+        }
+    }
+
+    fn remove(&mut self, address: IpAddr) {
+        let Some(id) = self.ids.remove(&address) else { return };
         let Some(member) = self.members.remove(&id) else { return };
         if let Some(due) = member.deadline {
             self.deadlines.remove(&(due, id));
         }
-        if let Some(mark) = member.mark {
-            let detours = self.detours.clone();
-            tokio::spawn(async move { detours.remove(mark).await });
-        }
+        self.remove_detours(member.marks.into_values());
     }
 
     /// Takes in what the tasks have reported; whether that was anything.
@@ -327,7 +362,7 @@ impl Health {
         for (due, id) in std::mem::replace(&mut self.deadlines, later) {
             if let Some(member) = self.members.get_mut(&id) {
                 member.deadline = None;
-                member.monitor.handle_timeout(now);
+                member.host.handle_timeout(now);
                 self.settle(id, Some(due), now);
             }
         }
@@ -336,20 +371,20 @@ impl Health {
     /// Does what a monitor asks for; `due`: when it should have been able to.
     fn settle(&mut self, id: Id, due: Option<Tick>, now: Tick) {
         let Some(member) = self.members.get_mut(&id) else { return };
-        while let Some(action) = member.monitor.poll_action() {
+        while let Some(action) = member.host.poll_action() {
             match action {
                 Action::Start { probe, timeout } => {
                     member.start(probe, timeout, due.unwrap_or(now));
                 }
                 Action::Cancel(probe) => member.cancel(probe),
-                Action::Changed(transition) => self.verdicts.push_back(HealthChange {
-                    service: member.service.clone(),
+                Action::Changed(verdict) => self.verdicts.push_back(HealthChange {
+                    service: verdict.service,
                     address: member.address,
-                    transition,
+                    transition: verdict.transition,
                 }),
             }
         }
-        let next = member.monitor.next_deadline();
+        let next = member.host.next_deadline();
         if next != member.deadline {
             if let Some(due) = std::mem::replace(&mut member.deadline, next) {
                 self.deadlines.remove(&(due, id));

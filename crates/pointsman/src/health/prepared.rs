@@ -3,12 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use control::health::{
-    Check, CheckKind, DnsCheck, Failure, ProbeTarget, TcpCheck, TlsCheck, UdpCheck,
-};
-use control::{Backend, Service};
+use control::health::{Asked, CheckKind, DnsCheck, Failure, HttpCheck, Scope, TcpCheck, UdpCheck};
 use dataplane::Tick;
-use openssl::ssl::SslContext;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -78,73 +74,30 @@ enum Kind {
     Impossible(String),
 }
 
-/// What the backends of a service share of a check.
-#[derive(Debug)]
-pub(super) struct Plan {
-    /// TLS if it has any, or why it cannot be.
-    tls: Option<Result<SslContext, String>>,
-    /// Whether it asks the VIP.
-    pub(super) vip: bool,
-    detours: Detours,
-}
-
-impl Plan {
-    pub(super) fn new(check: &Check, contexts: &mut Contexts, detours: &Detours) -> Self {
-        Self {
-            tls: tls_check(check).map(|tls| contexts.of(tls).map_err(printable)),
-            vip: check.target == ProbeTarget::Vip,
-            detours: detours.clone(),
-        }
-    }
-}
-
-/// What a check wants of TLS.
-pub(super) fn tls_check(check: &Check) -> Option<&TlsCheck> {
-    if let CheckKind::Http(http) = &check.kind { http.tls.as_ref() } else { None }
-}
-
 impl Prepared {
-    /// Prepares a check. `mark`: by which the VIP is reached at this backend.
+    /// Prepares a check of a backend. `detour`: by which the VIP is reached at it.
     pub(super) fn new(
-        service: &Service,
-        backend: &Backend,
-        check: &Check,
-        plan: &Plan,
-        mark: Option<u32>,
+        asked: &Asked,
+        backend: IpAddr,
+        contexts: &mut Contexts,
+        detour: Option<(Detours, u32)>,
     ) -> Self {
-        let address = match check.target {
-            ProbeTarget::Backend => backend.address,
-            ProbeTarget::Vip => service.vip,
-        };
-        let asked = SocketAddr::new(address, check.port_of(service));
-        let kind = match &check.kind {
-            CheckKind::Http(http) => match plan.tls.as_ref().map(Result::as_ref).transpose() {
-                Ok(config) => {
-                    let tls = config.zip(http.tls.as_ref()).map(|(config, tls)| {
-                        (config.clone(), tls::server_name(http, tls, address))
-                    });
-                    match Http::new(http, asked, tls) {
-                        Ok(http) => Kind::Http(Box::new(http)),
-                        Err(error) => Kind::Impossible(printable(error)),
-                    }
-                }
-                Err(error) => Kind::Impossible(error.clone()),
-            },
+        let address = asked.address;
+        let kind = match &asked.check.kind {
+            CheckKind::Http(http) => {
+                prepare_http(http, address, contexts).map_or_else(Kind::Impossible, Kind::Http)
+            }
             CheckKind::Tcp(tcp) => Kind::Tcp(tcp.clone()),
             CheckKind::Udp(udp) => Kind::Udp(udp.clone()),
             CheckKind::Dns(dns) => Kind::Dns(dns.clone()),
             CheckKind::Ping => Kind::Ping,
             CheckKind::Script(argv) => {
-                Kind::Script(argv.clone(), environment(service, backend, asked))
+                let scope = asked.scope.as_ref();
+                let environment = scope.map(|scope| environment(scope, backend, address));
+                Kind::Script(argv.clone(), environment.unwrap_or_default())
             }
         };
-        let detour = mark.filter(|_| plan.vip).map(|mark| (plan.detours.clone(), mark));
-        Self { kind, asked, source: check.source, detour, backend: backend.address }
-    }
-
-    /// The address that is asked.
-    pub(super) const fn asked(&self) -> SocketAddr {
-        self.asked
+        Self { kind, asked: address, source: asked.check.source, detour, backend }
     }
 
     /// Makes a probe; with `keep` in such a way that its connection can be kept. It takes as long
@@ -219,17 +172,28 @@ fn no_way() -> Failure {
     Failure::Local("no link towards the backend".to_owned())
 }
 
-/// The environment of a script.
-fn environment(
-    service: &Service,
-    backend: &Backend,
+fn prepare_http(
+    check: &HttpCheck,
     asked: SocketAddr,
-) -> Vec<(&'static str, String)> {
+    contexts: &mut Contexts,
+) -> Result<Box<Http>, String> {
+    let tls = match &check.tls {
+        Some(tls) => {
+            let context = contexts.of(tls).map_err(printable)?;
+            Some((context, tls::server_name(check, tls, asked.ip())))
+        }
+        None => None,
+    };
+    Http::new(check, asked, tls).map(Box::new).map_err(printable)
+}
+
+/// The environment of a script.
+fn environment(scope: &Scope, backend: IpAddr, asked: SocketAddr) -> Vec<(&'static str, String)> {
     vec![
-        ("POINTSMAN_SERVICE", service.name.clone()),
-        ("POINTSMAN_VIP", service.vip.to_string()),
-        ("POINTSMAN_BACKEND", backend.name.clone()),
-        ("POINTSMAN_ADDRESS", backend.address.to_string()),
+        ("POINTSMAN_SERVICE", scope.service.clone()),
+        ("POINTSMAN_VIP", scope.vip.to_string()),
+        ("POINTSMAN_BACKEND", scope.backend.clone()),
+        ("POINTSMAN_ADDRESS", backend.to_string()),
         ("POINTSMAN_PORT", asked.port().to_string()),
     ]
 }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
-use control::health::{Failure, HttpCheck, TlsCheck};
+use control::health::{Check, CheckKind, Failure, HttpCheck, TlsCheck};
 use openssl::error::ErrorStack;
 use openssl::ssl::{
     self, ErrorCode, Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslRef,
@@ -72,6 +72,11 @@ impl Contexts {
         };
         self.0.entry(trusted).or_insert_with(make).clone()
     }
+}
+
+/// What a check wants of TLS.
+pub(super) fn of(check: &Check) -> Option<&TlsCheck> {
+    if let CheckKind::Http(http) = &check.kind { http.tls.as_ref() } else { None }
 }
 
 /// Any certificate, any version, any strength; but the server must have the certificate's key.

@@ -50,7 +50,7 @@ impl Node {
                 let link = self.controller.link_towards(backend.address);
                 let way =
                     link.map(|(name, ifindex)| Egress { interface: Arc::from(name), ifindex });
-                health.set_egress(&service.name, backend.address, way, now);
+                health.set_egress(backend.address, way, now);
             }
         }
     }

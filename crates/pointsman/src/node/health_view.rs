@@ -26,7 +26,7 @@ impl Node {
         }
         to.suspicions = report.suspicions;
         to.triggers_ignored = report.triggers_ignored;
-        to.check_seconds = histogram(durations);
+        to.check_seconds = histogram(&durations);
         to.checks = report.checks.iter().map(|check| show(check, now)).collect();
     }
 

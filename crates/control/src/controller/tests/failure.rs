@@ -34,7 +34,12 @@ pub(super) fn checked(backends: &[u8], failure: FailurePolicy) -> desired::Servi
 }
 
 pub(super) fn fallback(last: u8) -> Option<Backend> {
-    Some(Backend { name: "sorry".into(), address: ip(last), weight: 1 })
+    Some(Backend {
+        name: "sorry".into(),
+        address: ip(last),
+        weight: 1,
+        check: crate::health::CheckOverride::default(),
+    })
 }
 
 pub(super) fn mac(last: u8) -> Mac {

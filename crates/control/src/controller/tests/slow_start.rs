@@ -75,7 +75,12 @@ fn down_ends_it_and_a_newcomer_is_late() {
     assert_eq!(controller.next_deadline(), None);
 
     let mut web = slowly();
-    web.backends.push(Backend { name: "rs13".into(), address: ip(13), weight: 5 });
+    web.backends.push(Backend {
+        name: "rs13".into(),
+        address: ip(13),
+        weight: 5,
+        check: crate::health::CheckOverride::default(),
+    });
     tell(&mut controller, reload(vec![web]));
     tell(&mut controller, resolved(13, Mac([2, 0, 0, 0, 1, 13])));
     let snapshot = published(&tell(&mut controller, health(13, Up)));

@@ -80,7 +80,7 @@ fn desired(address: SocketAddr, health: Vec<Check>) -> Desired {
 
 fn start(address: SocketAddr, health: Vec<Check>) -> Health {
     let mut health = Health::new(&desired(address, health), 1, clock::now());
-    health.set_egress("web", address.ip(), Some(loopback()), clock::now());
+    health.set_egress(address.ip(), Some(loopback()), clock::now());
     health
 }
 
@@ -92,9 +92,7 @@ fn start_many(address: SocketAddr, check: Check, count: usize) -> (Health, Vec<S
     let service = |name: &String| Service { name: name.clone(), ..one.clone() };
     desired.services.extend(names.iter().map(service));
     let mut health = Health::new(&desired, 1, clock::now());
-    for name in &names {
-        health.set_egress(name, address.ip(), Some(loopback()), clock::now());
-    }
+    health.set_egress(address.ip(), Some(loopback()), clock::now());
     (health, names)
 }
 
@@ -231,13 +229,13 @@ async fn without_a_way_a_probe_says_nothing_and_before_it_is_known_it_waits() {
     let slow = check(CheckKind::Http(get("/")), AMPLE);
     let mut health = Health::new(&desired(address, vec![slow]), 1, clock::now());
     drive(&mut health, Duration::from_millis(400)).await;
-    health.set_egress("web", address.ip(), Some(loopback()), clock::now());
+    health.set_egress(address.ip(), Some(loopback()), clock::now());
     let begin = Instant::now();
     assert_eq!(next(&mut health).await.transition.to, State::Up);
     assert!(begin.elapsed() < Duration::from_millis(50), "up after {:?}", begin.elapsed());
 
     // That this node has lost its link says nothing of the backend, however long it takes.
-    health.set_egress("web", address.ip(), None, clock::now());
+    health.set_egress(address.ip(), None, clock::now());
     drive(&mut health, Duration::from_millis(500)).await;
     let report = health.report("web", address.ip(), clock::now()).expect("a report");
     let failure = report.checks[0].tally.last_failure.as_ref().map(|(failure, _)| failure.name());
@@ -259,7 +257,7 @@ async fn a_probe_whose_way_goes_meanwhile_says_nothing() {
     let mut health = start(address, vec![once]);
     drive(&mut health, Duration::from_millis(300)).await;
     assert_eq!(asks.try_recv(), Ok(()), "the probe runs");
-    health.set_egress("web", address.ip(), None, clock::now());
+    health.set_egress(address.ip(), None, clock::now());
     drive(&mut health, Duration::from_millis(600)).await;
     assert_eq!(state(&health, address), State::Up);
 }

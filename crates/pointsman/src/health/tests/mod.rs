@@ -13,14 +13,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use control::health::{Check, CheckKind, Failure, HttpCheck, ProbeTarget, StatusSet};
+use control::health::{Asked, Check, CheckKind, Failure, HttpCheck, ProbeTarget, StatusSet};
 use control::{Backend, FailurePolicy, Service};
 use dataplane::{Protocol, SchedulerKind};
 use tokio::sync::watch;
 
-use super::detour::Detours;
 use super::outcome::Outcome;
-use super::prepared::{Egress, Plan, Prepared, Reachability};
+use super::prepared::{Egress, Prepared, Reachability};
 use super::tls::Contexts;
 use crate::clock;
 
@@ -61,7 +60,12 @@ fn get(path: &str) -> HttpCheck {
 }
 
 fn service(address: SocketAddr, health: Vec<Check>) -> Service {
-    let backend = Backend { name: "rs1".to_owned(), address: address.ip(), weight: 1 };
+    let backend = Backend {
+        name: "rs1".to_owned(),
+        address: address.ip(),
+        weight: 1,
+        check: control::health::CheckOverride::default(),
+    };
     Service {
         name: "web".to_owned(),
         vrrp: None,
@@ -86,8 +90,8 @@ fn loopback() -> Egress {
 /// Makes one probe, as the driver does; returns how long it took, too.
 async fn probe(check: &Check, address: SocketAddr, keep: bool) -> (Outcome, Duration) {
     let service = service(address, vec![check.clone()]);
-    let plan = Plan::new(check, &mut Contexts::default(), &Detours::default());
-    let prepared = Prepared::new(&service, &service.backends[0], check, &plan, None);
+    let asked = Asked::new(&service, &service.backends[0], check);
+    let prepared = Prepared::new(&asked, address.ip(), &mut Contexts::default(), None);
     let (_road, mut way) = watch::channel(Reachability::Via(loopback(), clock::now()));
     let begin = Instant::now();
     let deadline = tokio::time::Instant::now() + check.timeout;
