@@ -1,6 +1,7 @@
 mod failure;
 mod groups;
 mod leaving;
+mod reload;
 mod slow_start;
 mod suspicion;
 
