@@ -12,7 +12,8 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use tests::lifecycle::{processor_time, run};
 use tests::{measured, status};
 
-/// Ten services of a hundred backends each: addresses of one host, all with a real nginx.
+/// Ten services of a hundred backends each: addresses of one host, all with a real nginx. What they ask
+/// differs: else it would be asked once for all of them.
 const SERVICES: u16 = 10;
 const BACKENDS: u16 = 100;
 const LENGTH: Duration = Duration::from_secs(20);
@@ -77,7 +78,7 @@ fn config(lab: &Lab) -> String {
         let _ = write!(
             text,
             "\n[[service]]\nname = \"web{service}\"\nvip = \"{}\"\nport = {}\nvrrp = \"VI_1\"\n\
-             \n[[service.health]]\nhttp = {{ path = \"/health\" }}\ninterval = \"1s\"\nport = 80\n",
+             \n[[service.health]]\nhttp = {{ path = \"/health?{service}\" }}\ninterval = \"1s\"\nport = 80\n",
             lab.vip(),
             8000 + service
         );
