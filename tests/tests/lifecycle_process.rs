@@ -196,5 +196,14 @@ fn a_start_with_1024_services_takes_seconds() -> Result<()> {
         "1,024 services with 4 backends: ready after {took:?}, {cpu:?} of processor, {resident:?}"
     );
     fetch(&lab)?;
+    let changed = text.replacen("weight = 1", "weight = 2", 1);
+    std::fs::write(lb.config(), format!("{changed}\n[control]\nsocket = {:?}\n", lb.socket()))?;
+    let (binary, socket) = (pointsman_binary()?, lb.socket().display().to_string());
+    let argv = [&*binary.to_string_lossy(), "reload", "--socket", &socket];
+    let begin = Instant::now();
+    let output = lab.balancer(0).netns().run(&argv, Duration::from_secs(20))?;
+    println!("one weight of them changed by a reload in {:?}", begin.elapsed());
+    ensure!(output.status.success() && output.stdout.contains("weight 1 -> 2"), "{output:?}");
+    fetch(&lab)?;
     Ok(())
 }

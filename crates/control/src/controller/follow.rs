@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::service::ServiceRuntime;
 use super::{Controller, Due};
-use crate::desired::{self, Desired};
+use crate::desired::Desired;
+use crate::reload::renamed;
 
 impl Controller {
     pub(super) fn follow(&mut self, desired: Desired) {
@@ -13,8 +14,11 @@ impl Controller {
             .into_iter()
             .map(|service| (service.wanted.name.clone(), service))
             .collect();
+        let running = old.values().map(|service| &service.wanted);
+        for (to, from) in renamed(running, &desired.services) {
+            self.rename(&mut old, &from, &to);
+        }
         for wanted in &desired.services {
-            self.rename(&mut old, wanted, &desired);
             let service = match old.remove(&wanted.name) {
                 Some(mut service) => {
                     service.follow(wanted, generation, self.now);
@@ -29,28 +33,15 @@ impl Controller {
         self.judge_all(Due::Everything);
     }
 
-    /// A service of a new name in the place of one that is gone is the same one.
-    fn rename(
-        &mut self,
-        old: &mut BTreeMap<String, ServiceRuntime>,
-        wanted: &desired::Service,
-        desired: &Desired,
-    ) {
-        let gone = |name: &String| desired.services.iter().all(|service| service.name != *name);
-        let same = old
-            .iter()
-            .find(|(name, service)| gone(name) && service.wanted.endpoint() == wanted.endpoint());
-        let Some(from) =
-            same.map(|(name, _)| name.clone()).filter(|_| !old.contains_key(&wanted.name))
-        else {
-            return;
-        };
-        let Some(service) = old.remove(&from) else { return };
-        self.service_slots.rename(&from, wanted.name.clone());
+    /// A service has another name from now on.
+    fn rename(&mut self, old: &mut BTreeMap<String, ServiceRuntime>, from: &str, to: &str) {
+        let Some(service) = old.remove(from) else { return };
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.service_slots.rename(&from, to.clone());
         for backend in &service.backends {
             let address = backend.wanted.address;
-            self.backend_slots.rename(&(from.clone(), address), (wanted.name.clone(), address));
+            self.backend_slots.rename(&(from.clone(), address), (to.clone(), address));
         }
-        old.insert(wanted.name.clone(), service);
+        old.insert(to, service);
     }
 }

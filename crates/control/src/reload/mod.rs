@@ -5,6 +5,8 @@ mod service;
 
 use std::fmt;
 
+pub(crate) use service::renamed;
+
 use crate::desired::{Dataplane, Desired, Interface, Vrrp};
 
 /// The difference between the configuration in force and a new one.

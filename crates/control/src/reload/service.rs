@@ -1,6 +1,6 @@
 //! What changes of services.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Change, Kind};
@@ -13,25 +13,17 @@ pub(super) fn compare(changes: &mut Vec<Change>, running: &[Service], wanted: &[
     let new: BTreeMap<&str, &Service> =
         wanted.iter().map(|service| (service.name.as_str(), service)).collect();
     let what = |service: &Service| format!("service {}", service.name);
-    // A new name in the same place is the same service.
-    let renamed = |wanted: &Service| {
-        running
-            .iter()
-            .find(|old| old.endpoint() == wanted.endpoint() && !new.contains_key(old.name.as_str()))
-    };
+    let renamed = renamed(running, wanted);
     let stays = |old: &Service| {
-        new.contains_key(old.name.as_str())
-            || wanted.iter().any(|service| {
-                service.endpoint() == old.endpoint() && !known.contains_key(service.name.as_str())
-            })
+        new.contains_key(old.name.as_str()) || renamed.values().any(|from| *from == old.name)
     };
     for service in running.iter().filter(|service| !stays(service)) {
         let detail = "its connections end".to_owned();
         changes.push(Change { kind: Kind::Removed, what: what(service), detail });
     }
     for service in wanted {
-        let before = known.get(service.name.as_str()).copied().or_else(|| renamed(service));
-        let Some(before) = before else {
+        let name = renamed.get(&service.name).unwrap_or(&service.name);
+        let Some(before) = known.get(name.as_str()).copied() else {
             let detail = format!("{}, {} backends", endpoint(service), service.backends.len());
             changes.push(Change { kind: Kind::Added, what: what(service), detail });
             continue;
@@ -39,6 +31,24 @@ pub(super) fn compare(changes: &mut Vec<Change>, running: &[Service], wanted: &[
         let changed = |detail| Change { kind: Kind::Changed, what: what(service), detail };
         changes.extend(details(before, service).into_iter().map(changed));
     }
+}
+
+/// Services of a new name in the place of one that is gone, which are the same: their former names.
+pub(crate) fn renamed<'a>(
+    running: impl IntoIterator<Item = &'a Service>,
+    wanted: &[Service],
+) -> BTreeMap<String, String> {
+    let new: BTreeSet<&str> = wanted.iter().map(|service| service.name.as_str()).collect();
+    let (mut known, mut gone) = (BTreeSet::new(), BTreeMap::new());
+    for service in running {
+        known.insert(service.name.as_str());
+        if !new.contains(service.name.as_str()) {
+            gone.insert(service.endpoint(), service.name.as_str());
+        }
+    }
+    let unknown = wanted.iter().filter(|service| !known.contains(service.name.as_str()));
+    let found = unknown.filter_map(|service| Some((service, gone.get(&service.endpoint())?)));
+    found.map(|(service, from)| (service.name.clone(), (*from).to_owned())).collect()
 }
 
 fn details(old: &Service, new: &Service) -> Vec<String> {
