@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::sync::Notify;
@@ -15,6 +16,8 @@ use tracing::error;
 static PANICKED: AtomicBool = AtomicBool::new(false);
 static NOTICE: Notify = Notify::const_new();
 static COUNT: AtomicU64 = AtomicU64::new(0);
+/// By thread, not logged yet.
+static TRACES: Mutex<Vec<(String, Backtrace)>> = Mutex::new(Vec::new());
 
 thread_local! {
     static IS_CONTAINED: Cell<bool> = const { Cell::new(false) };
@@ -30,6 +33,18 @@ pub async fn noticed() {
     while !PANICKED.load(Relaxed) {
         NOTICE.notified().await;
     }
+}
+
+/// Logs the traces of panics, where `RUST_BACKTRACE` asks for them. To find the names in one takes some
+/// hundred milliseconds, in which the VIPs must not wait: so this comes after they were released.
+pub fn log_traces() {
+    for (thread, trace) in std::mem::take(&mut *lock_traces()) {
+        error!(thread, "where it panicked:\n{trace}");
+    }
+}
+
+fn lock_traces() -> MutexGuard<'static, Vec<(String, Backtrace)>> {
+    TRACES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Panics so far that were contained.
@@ -67,15 +82,14 @@ pub fn contain<T>(task: impl FnOnce() -> T) -> Option<T> {
 fn on_panic(info: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("without a name");
+    error!(thread, "{info}");
     let trace = Backtrace::capture();
-    let trace = if trace.status() == BacktraceStatus::Captured {
-        format!("\n{trace}")
-    } else {
-        String::new()
-    };
-    error!(thread, "{info}{trace}");
+    if trace.status() == BacktraceStatus::Captured {
+        lock_traces().push((thread.to_owned(), trace));
+    }
     if IS_CONTAINED.get() {
         COUNT.fetch_add(1, Relaxed);
+        log_traces();
     } else {
         PANICKED.store(true, Relaxed);
         // To one that waits, or to the next one that does.

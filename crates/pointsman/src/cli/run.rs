@@ -38,6 +38,7 @@ impl Run {
         // A panic of this thread drops the node, which releases the VIPs first; the hook has logged it.
         let result = catch_unwind(AssertUnwindSafe(|| run(loaded, file)))
             .unwrap_or_else(|_| Err(anyhow!("the control thread panicked; see the log above")));
+        panics::log_traces();
         match result {
             Ok(()) => {
                 log::end("");
