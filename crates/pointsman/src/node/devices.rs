@@ -23,7 +23,8 @@ use crate::clock;
 use crate::layers::{Kind, Layers};
 use crate::netlink::Picture;
 use crate::worker::WorkerId;
-use crate::worker::thread::{Binding, WorkerEvent};
+use crate::worker::bind::Binding;
+use crate::worker::thread::WorkerEvent;
 
 /// A configured interface and what is attached to it.
 #[derive(Debug)]

@@ -185,8 +185,8 @@ impl Node {
 
     async fn on_tick(&mut self) -> Result<()> {
         let now = clock::now();
-        if let Some(id) = self.pool.failed_worker() {
-            bail!("the worker of queue {} died; see the log above", id.queue);
+        if let Some(queue) = self.pool.failed_queue() {
+            bail!("the worker of queue {queue} died; see the log above");
         }
         if self.vrrp.as_ref().is_some_and(|vrrp| vrrp.thread.failed()) {
             bail!("the VRRP thread died; see the log above");

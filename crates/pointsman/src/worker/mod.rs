@@ -1,12 +1,16 @@
 //! The hot path, frames part: rings in, [`Forwarder`], rings out.
 //!
-//! One worker serves one RX queue with its own UMEM. [`Worker::turn`] is one burst; it runs over
-//! the kernel's rings and over their twin in plain memory alike. The thread around it, with its
-//! clock, its sleep and its re-binding, is [`thread`].
+//! One worker serves one RX queue of one interface with its own UMEM. [`Worker::turn`] is one burst; it
+//! runs over the kernel's rings and over their twin in plain memory alike. The workers of one queue
+//! number share a thread, with its clock and its sleep ([`thread`]): what comes in by one interface and
+//! leaves by another stays on that thread ([`relay`]).
 
+pub mod bind;
 mod fragments;
 mod local_senders;
 pub mod pool;
+pub mod relay;
+mod seat;
 pub mod shared;
 pub mod thread;
 
@@ -31,6 +35,8 @@ pub struct Worker {
     local_senders: Option<usize>,
     /// Fragments that came before the first one of their datagram.
     waiting: WaitingRoom<Frame>,
+    /// Rewritten in this turn, to leave by another port.
+    outbox: Outbox,
     /// Sent in this turn, by kind, until the flush tells how many were refused.
     sent: Sent,
 }
@@ -44,7 +50,12 @@ struct Sent {
     answers: u128,
 }
 
-const _: () = assert!(BURST + MESSAGES_PER_TURN + fragments::RELEASED_PER_TURN <= 128);
+/// What a turn sends at most, by whatever port.
+const SENT_PER_TURN: usize = BURST + MESSAGES_PER_TURN + fragments::RELEASED_PER_TURN;
+const _: () = assert!(SENT_PER_TURN <= u128::BITS as usize);
+
+/// Frames of this worker's port and the ports that they leave by, in order.
+type Outbox = ArrayVec<(PortId, Frame), SENT_PER_TURN>;
 
 /// Which queue a worker serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,11 +78,14 @@ impl Worker {
         mailbox: Arc<Mailbox>,
     ) -> Self {
         let (waiting, sent) = (WaitingRoom::default(), Sent::default());
-        Self { id, forwarder, counters, mailbox, local_senders: None, waiting, sent }
+        let (outbox, local_senders) = (Outbox::new(), None);
+        Self { id, forwarder, counters, mailbox, local_senders, waiting, outbox, sent }
     }
 
     /// One burst: takes what came, decides, sends. Returns how much it did: frames and messages, and
     /// what it looked at for resets to clients whose backend is lost.
+    ///
+    /// What leaves by other ports is kept for [`relay`](Self::relay), which must follow.
     pub fn turn<R: Rings>(
         &mut self,
         port: &mut Port<R>,
@@ -169,26 +183,19 @@ impl Worker {
                 port.send(frame);
                 return;
             }
-            Verdict::Forward(egress) => self.relay(snapshot, egress, port.bytes(&mut frame)),
+            Verdict::Forward(egress) => match self.outbox.try_push((egress, frame)) {
+                Ok(()) => return,
+                // There is room for all that a turn sends: nothing was relayed after the last turns.
+                Err(full) => {
+                    self.counters.dropped(DropReason::NoPort).add(1);
+                    frame = full.element().1;
+                }
+            },
             Verdict::HandOver => self.hand_over(snapshot, port.bytes(&mut frame)),
             // Only a burst's frames wait, and those do not come here.
             Verdict::Wait | Verdict::Drop(_) => {}
         }
         port.recycle(frame);
-    }
-
-    /// Copies a rewritten frame to a worker of the port it leaves by: the one of the same queue
-    /// number where there is one, so that a flow stays in order.
-    fn relay(&self, snapshot: &Snapshot, egress: PortId, bytes: &[u8]) {
-        let mut on_port = snapshot.workers.iter().filter(|worker| worker.port == egress);
-        let same_queue = on_port.clone().find(|worker| worker.queue == self.id.queue);
-        match same_queue.or_else(|| on_port.next()) {
-            Some(worker) if worker.mailbox.post_frame(bytes, Message::Transmit) => {
-                self.counters.totals.handed_over.add(1);
-            }
-            Some(_) => self.counters.dropped(DropReason::MailboxFull).add(1),
-            None => self.counters.dropped(DropReason::NoPort).add(1),
-        }
     }
 
     /// Copies a frame to all other workers: the one that knows its flow forwards it. The first does

@@ -1,4 +1,5 @@
-//! All workers of the node: starts them, tells them which queue to bind, stops them.
+//! All workers of the node: starts them, tells them which queue to bind, stops them. Those of one queue
+//! number share a thread, whatever their interface.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,8 +19,10 @@ use steer::{FastPath, FlowMap};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
 
+use super::bind::Binding;
+use super::seat::SocketSeat;
 use super::shared::WorkerShared;
-use super::thread::{Binding, WorkerCommand, WorkerEvent, WorkerThread};
+use super::thread::{WorkerCommand, WorkerEvent, WorkerThread};
 use super::{Worker, WorkerId};
 use crate::fast_path::SharedFlows;
 use crate::{clock, sys};
@@ -34,6 +37,17 @@ pub struct Pool {
     leases: steer::Leases,
     reports: UnboundedSender<WorkerEvent>,
     workers: BTreeMap<WorkerId, Handle>,
+    /// By queue number.
+    threads: BTreeMap<u32, Thread>,
+}
+
+/// A thread and the workers on it.
+#[derive(Debug)]
+struct Thread {
+    cpu: Option<u32>,
+    wake: Arc<OwnedFd>,
+    commands: Sender<WorkerCommand>,
+    handle: JoinHandle<()>,
 }
 
 /// One running worker.
@@ -43,12 +57,10 @@ pub struct Handle {
     pub shared: Arc<WorkerShared>,
     /// What it counts.
     pub counters: Arc<WorkerCounters>,
-    /// The CPU that it is pinned to.
+    /// The CPU that its thread is pinned to.
     pub cpu: Option<u32>,
     mac: Mac,
     mailbox: Arc<Mailbox>,
-    commands: Sender<WorkerCommand>,
-    thread: JoinHandle<()>,
     /// Its flows, once the XDP program is to see them.
     flows: Option<FlowMap>,
 }
@@ -68,7 +80,8 @@ impl Pool {
         reports: UnboundedSender<WorkerEvent>,
     ) -> Self {
         let cpus = settings.cpus.clone().unwrap_or_else(usable_cpus);
-        Self { settings, cpus, snapshots, tables, leases, reports, workers: BTreeMap::new() }
+        let (workers, threads) = (BTreeMap::new(), BTreeMap::new());
+        Self { settings, cpus, snapshots, tables, leases, reports, workers, threads }
     }
 
     /// Has a queue served, by its worker or a new one.
@@ -76,25 +89,20 @@ impl Pool {
     /// # Errors
     /// What thread creation returns.
     pub fn serve(&mut self, id: WorkerId, binding: Binding) -> Result<()> {
-        let mac = binding.mac;
         if !self.workers.contains_key(&id) {
-            let handle = self
-                .start(id, mac)
+            self.add(id, binding.mac)
                 .with_context(|| format!("cannot start the worker of queue {}", id.queue))?;
-            self.workers.insert(id, handle);
         }
         if let Some(handle) = self.workers.get_mut(&id) {
-            handle.mac = mac;
-            handle.tell(WorkerCommand::Open(binding));
+            handle.mac = binding.mac;
         }
+        self.tell(id.queue, WorkerCommand::Open(id, binding));
         Ok(())
     }
 
     /// Has a worker give its socket up; it keeps its flows for when the device comes back.
     pub fn close(&self, id: WorkerId) {
-        if let Some(handle) = self.workers.get(&id) {
-            handle.tell(WorkerCommand::Close);
-        }
+        self.tell(id.queue, WorkerCommand::Close(id));
     }
 
     /// The flows of a worker, in memory that the XDP program can read: from the first time on.
@@ -106,11 +114,14 @@ impl Pool {
         id: WorkerId,
         fast_path: &FastPath,
     ) -> Result<Option<&FlowMap>, steer::SteerError> {
-        let Some(handle) = self.workers.get_mut(&id) else { return Ok(None) };
+        let Self { workers, threads, .. } = self;
+        let Some(handle) = workers.get_mut(&id) else { return Ok(None) };
         if handle.flows.is_none() {
             let flows = fast_path.flow_map()?;
             let shared = Arc::new(SharedFlows(flows.memory.clone()));
-            handle.tell(WorkerCommand::ShareFlows(shared));
+            if let Some(thread) = threads.get(&id.queue) {
+                thread.tell(WorkerCommand::ShareFlows(id, shared));
+            }
             handle.flows = Some(flows);
         }
         Ok(handle.flows.as_ref())
@@ -153,32 +164,44 @@ impl Pool {
         }
     }
 
-    /// A worker whose thread ended without a command to.
-    pub fn failed_worker(&self) -> Option<WorkerId> {
-        self.workers.iter().find(|(_, handle)| handle.thread.is_finished()).map(|(id, _)| *id)
+    /// The queue number of workers whose thread ended without a command to.
+    pub fn failed_queue(&self) -> Option<u32> {
+        let failed =
+            |(queue, thread): (&u32, &Thread)| thread.handle.is_finished().then_some(*queue);
+        self.threads.iter().find_map(failed)
     }
 
     /// Stops all workers and waits for them.
     pub fn stop(&mut self) {
-        for handle in self.workers.values() {
-            handle.tell(WorkerCommand::Stop);
+        for thread in self.threads.values() {
+            thread.tell(WorkerCommand::Stop);
         }
-        for (id, handle) in std::mem::take(&mut self.workers) {
-            if handle.thread.join().is_err() {
-                warn!(queue = id.queue, "a worker had panicked");
+        for (queue, thread) in std::mem::take(&mut self.threads) {
+            if thread.handle.join().is_err() {
+                warn!(queue, "a worker had panicked");
             }
+        }
+        self.workers.clear();
+    }
+
+    fn tell(&self, queue: u32, order: WorkerCommand) {
+        if let Some(thread) = self.threads.get(&queue) {
+            thread.tell(order);
         }
     }
 
-    fn start(&self, id: WorkerId, mac: Mac) -> io::Result<Handle> {
-        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let mailbox = Arc::new(Mailbox::new(MAILBOX, PARCEL_BYTES, waker(&wake)));
+    /// Adds a worker to the thread of its queue number, or to a new one.
+    fn add(&mut self, id: WorkerId, mac: Mac) -> io::Result<()> {
+        if !self.threads.contains_key(&id.queue) {
+            let thread = self.start(id.queue)?;
+            self.threads.insert(id.queue, thread);
+        }
+        let Some(thread) = self.threads.get(&id.queue) else { return Ok(()) };
+        let mailbox = Arc::new(Mailbox::new(MAILBOX, PARCEL_BYTES, waker(&thread.wake)));
         let counters = Arc::new(WorkerCounters::default());
         let shared = Arc::new(WorkerShared::default());
         // Or it would seem to have been silent since the machine was booted.
         shared.beat(clock::now());
-        let (commands, received) = unbounded();
-        let cpu = self.cpus.get(self.workers.len() % self.cpus.len().max(1)).copied();
         let settings = &self.settings;
         let flows = FlowTable::new(settings.flow_capacity, seed(), &settings.timeouts);
         sys::prefer_huge_pages(&flows.memory());
@@ -190,40 +213,51 @@ impl Pool {
             Arc::clone(&self.tables),
             Arc::clone(&counters),
         );
+        let worker = Worker::new(id, forwarder, Arc::clone(&counters), Arc::clone(&mailbox));
+        let seat = SocketSeat::new(id, worker, Arc::clone(&shared), Arc::clone(&mailbox));
+        thread.tell(WorkerCommand::Add(Box::new(seat)));
+        let cpu = thread.cpu;
+        self.workers.insert(id, Handle { shared, counters, cpu, mac, mailbox, flows: None });
+        Ok(())
+    }
+
+    fn start(&self, queue: u32) -> io::Result<Thread> {
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let (commands, received) = unbounded();
+        let cpu = self.cpus.get(self.threads.len() % self.cpus.len().max(1)).copied();
         let thread = WorkerThread {
-            id,
             cpu,
-            poll: settings.poll,
-            worker: Worker::new(id, forwarder, Arc::clone(&counters), Arc::clone(&mailbox)),
+            poll: self.settings.poll,
+            seats: Vec::new(),
             snapshots: Arc::clone(&self.snapshots),
             leases: self.leases.clone(),
-            shared: Arc::clone(&shared),
-            mailbox: Arc::clone(&mailbox),
-            wake,
+            wake: Arc::clone(&wake),
             commands: received,
             reports: self.reports.clone(),
         };
-        let name = format!("worker-{}", self.workers.len());
-        let thread = Builder::new().name(name).spawn(move || thread.run())?;
-        Ok(Handle { shared, counters, cpu, mac, mailbox, commands, thread, flows: None })
+        let handle = Builder::new().name(format!("worker-{queue}")).spawn(move || thread.run())?;
+        Ok(Thread { cpu, wake, commands, handle })
     }
 }
 
-impl Handle {
+impl Thread {
     fn tell(&self, order: WorkerCommand) {
         if self.commands.send(order).is_err() {
             warn!("a worker thread is gone");
         }
-        self.mailbox.rouse();
+        wake_by(&self.wake);
     }
 }
 
 fn waker(wake: &Arc<OwnedFd>) -> impl Fn() + Send + Sync + 'static {
-    let wake = Arc::clone(wake);
-    move || {
-        // A counter that is full is readable already.
-        let _ = rustix::io::write(wake.as_fd(), &1u64.to_ne_bytes());
-    }
+    let fd = Arc::clone(wake);
+    move || wake_by(&fd)
+}
+
+/// Has the owner of an event counter wake up.
+pub(super) fn wake_by(counter: &OwnedFd) {
+    // One that is full is readable already.
+    let _ = rustix::io::write(counter.as_fd(), &1u64.to_ne_bytes());
 }
 
 /// The CPUs that this process may run on.

@@ -15,10 +15,12 @@ use etherparse::{
 use xsk::{Errno, MemoryConfig, MemoryKernel, MemoryRings, memory_port};
 
 use super::*;
+use crate::worker::relay;
 
 mod fragments;
 mod local_senders;
 mod mailbox;
+mod ports;
 mod properties;
 mod resets;
 mod rings;
@@ -61,11 +63,27 @@ struct Seat {
     kernel: MemoryKernel,
     counters: Arc<WorkerCounters>,
     mailbox: Arc<Mailbox>,
+    config: MemoryConfig,
+    /// Whether the port is there.
+    bound: bool,
+    /// Sent by ports that the seat had before.
+    sent_before: u64,
+}
+
+impl relay::Seat for &mut Seat {
+    type Rings = MemoryRings;
+
+    fn parts(&mut self) -> (&mut Worker, Option<&mut Port<MemoryRings>>) {
+        let Seat { worker, port, bound, .. } = &mut **self;
+        (worker, bound.then_some(port))
+    }
 }
 
 /// Workers 0 and 1 serve two queues of port 0, worker 2 the only queue of port 1.
 struct Rig {
     seats: Vec<Seat>,
+    /// Whether workers of the same queue number share a thread. If not, each has its own.
+    threads: bool,
     snapshot: Snapshot,
     leases: [AtomicU64; 1],
     now: Tick,
@@ -105,7 +123,8 @@ impl Rig {
             let config = MemoryConfig { frames: sizes.frames, ring: sizes.ring, capture: true };
             let (port, kernel) = memory_port(config);
             let worker = Worker::new(id, forwarder, Arc::clone(&counters), Arc::clone(&mailbox));
-            Seat { worker, port, kernel, counters, mailbox }
+            let (bound, sent_before) = (true, 0);
+            Seat { worker, port, kernel, counters, mailbox, config, bound, sent_before }
         };
         let seats: Vec<Seat> = ids.into_iter().map(seat).collect();
         let links = seats.iter().map(|seat| WorkerLink {
@@ -117,17 +136,32 @@ impl Rig {
         });
         let snapshot = snapshot(links.collect());
         let leases = [AtomicU64::new(u64::MAX)];
-        Self { seats, snapshot, leases, now: Tick::from_nanos(1_000_000_000) }
+        let now = Tick::from_nanos(1_000_000_000);
+        Self { seats, threads: false, snapshot, leases, now }
     }
 
     /// One turn of a worker, a millisecond later, and a look at the books.
     #[track_caller]
     fn turn(&mut self, at: usize) -> usize {
         self.now = self.now + Duration::from_millis(1);
-        let Self { seats, snapshot, leases, now } = self;
-        let Seat { worker, port, .. } = &mut seats[at];
-        let taken = worker.turn(port, *now, snapshot, leases.as_slice());
-        self.check(at);
+        let Self { seats, threads, snapshot, leases, now } = self;
+        let queue = seats[at].worker.id.queue;
+        let shared = |seat: &Seat| *threads && seat.worker.id.queue == queue;
+        let on_thread = |&(other, ref seat): &(usize, &mut Seat)| other == at || shared(seat);
+        let (numbers, mut thread): (Vec<usize>, Vec<&mut Seat>) =
+            seats.iter_mut().enumerate().filter(on_thread).unzip();
+        let place = numbers.iter().position(|number| *number == at).expect("it is there");
+        let taken = relay::turn(&mut thread, place, *now, snapshot, leases.as_slice());
+        for seat in thread {
+            if !seat.bound {
+                while let Some(message) = seat.mailbox.take() {
+                    seat.worker.refuse(message, *now);
+                }
+            }
+        }
+        for number in numbers {
+            self.check(number);
+        }
         taken
     }
 
@@ -146,7 +180,7 @@ impl Rig {
     /// The packet equation, the whereabouts of the frames, and that both sides agree on them.
     #[track_caller]
     fn check(&mut self, at: usize) {
-        let Seat { port, kernel, counters, mailbox: _, worker } = &mut self.seats[at];
+        let Seat { port, kernel, counters, worker, sent_before, .. } = &mut self.seats[at];
         let (came, went) = counters.equation();
         assert_eq!(came, went, "worker {at}: {:?}", counters.totals);
         let accounting = port.accounting();
@@ -158,7 +192,8 @@ impl Rig {
         assert_eq!(census.tx + census.wire, accounting.tx, "worker {at}");
         let Totals { forwarded, answered, originated, .. } = &*counters.totals;
         let sent = forwarded.value() + answered.value() + originated.value();
-        assert_eq!(sent, port.counters().transmitted, "worker {at}");
+        assert_eq!(sent, *sent_before + port.counters().transmitted, "worker {at}");
+        assert!(worker.outbox.is_empty(), "worker {at}");
     }
 
     /// Hands a worker frames of which each must find room.

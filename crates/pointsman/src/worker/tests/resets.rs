@@ -166,7 +166,7 @@ fn a_walk_through_a_million_entries_takes_well_below_a_second() {
     }
     let (begin, mut turns) = (Instant::now(), 0);
     while turns == 0 || rig.seats[0].worker.forwarder().is_resetting() {
-        let Rig { seats, snapshot, leases, now } = &mut rig;
+        let Rig { seats, snapshot, leases, now, .. } = &mut rig;
         let Seat { worker, port, .. } = &mut seats[0];
         worker.turn(port, *now, snapshot, leases.as_slice());
         turns += 1;
