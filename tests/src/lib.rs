@@ -15,6 +15,7 @@ pub mod health;
 pub mod lifecycle;
 pub mod raw;
 pub mod syn;
+pub mod two_armed;
 
 use std::{
     fmt::Display,
