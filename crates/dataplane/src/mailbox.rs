@@ -1,8 +1,8 @@
 //! How workers hand each other frames and requests: a bounded mailbox each, never blocking.
 //!
 //! Every worker has its own UMEM, so a frame crosses by copy, into a buffer of the receiver's pool.
-//! That is for the rare frame only: ICMP errors whose flow lives elsewhere, and frames that leave
-//! by another interface than the one they came in by.
+//! That is for few frames: ICMP errors whose flow lives elsewhere, and frames that leave by another
+//! interface which has no queue of the number that they came in by.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
