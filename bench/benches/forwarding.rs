@@ -9,7 +9,7 @@ use std::path::Path;
 use bench::harness::{self, Contestant};
 use bench::report::{self, Report};
 use bench::rig::Shape;
-use bench::subjects::{BytesPart, NewFlows, NullLoop, Parse, TemplateHits, Turns};
+use bench::subjects::{BytesPart, NewFlows, NullLoop, Parse, TemplateHits, Turns, TwoPorts};
 
 fn main() -> std::io::Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -39,10 +39,14 @@ fn bytes_part(name: &'static str, flows: u32) -> Contestant {
     Contestant::new(name, BytesPart::new(Shape { flows, vips: 1, backends: 10 }))
 }
 
+fn two_ports(name: &'static str, frame: usize) -> Contestant {
+    Contestant::new(name, TwoPorts::new(Shape { flows: 1_000, vips: 1, backends: 10 }, frame))
+}
+
 type Make = fn(&'static str) -> Contestant;
 
 /// Unless a name says otherwise: one VIP, ten backends.
-const OTHERS: [(&str, Make); 12] = [
+const OTHERS: [(&str, Make); 14] = [
     ("turn, 1 flow", |name| turns(name, 1, 1, 10)),
     ("turn, 1 k flows", |name| turns(name, 1_000, 1, 10).goal(25.0)),
     ("turn, 100 k flows", |name| turns(name, 100_000, 1, 10)),
@@ -50,6 +54,8 @@ const OTHERS: [(&str, Make); 12] = [
     ("turn, 100 k flows, 1 backend", |name| turns(name, 100_000, 1, 1)),
     ("turn, 100 k flows, 1000 backends", |name| turns(name, 100_000, 1, 1_000)),
     ("turn, 100 k flows, 1000 VIPs, 1 backend each", |name| turns(name, 100_000, 1_000, 1)),
+    ("turn to another port, 1 k flows", |name| two_ports(name, 60)),
+    ("turn to another port, 1 k flows, 1514 bytes", |name| two_ports(name, 1514)),
     ("parse alone", |name| Contestant::new(name, Parse::new())),
     ("bytes part alone, 1 k flows", |name| bytes_part(name, 1_000)),
     ("bytes part alone, 1 M flows", |name| bytes_part(name, 1_000_000)),

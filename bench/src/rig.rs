@@ -10,6 +10,7 @@ use dataplane::{
     Scheduler, SchedulerKind, Service, ServiceKey, ServiceSlot, SharedTables, Snapshot, Timeouts,
     Vip, WorkerCounters,
 };
+use pointsman::worker::relay::Seat;
 use pointsman::worker::{Worker, WorkerId};
 use pointsman::{clock, sys};
 use xsk::{BURST, MemoryConfig, MemoryKernel, MemoryRings, Port, memory_port};
@@ -52,6 +53,14 @@ impl Rig {
     /// # Panics
     /// If more than one flow in 10,000 found no room.
     pub fn new(shape: Shape) -> Self {
+        Self::at(PORT, shape)
+    }
+
+    /// The same on a port of this number.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn at(at: PortId, shape: Shape) -> Self {
         let tables = Arc::new(SharedTables {
             pending: PendingTable::new(PENDING_CAPACITY, SEED, Timeouts::default().half_open),
             persistence: PersistenceTable::new(PERSISTENCE_CAPACITY, SEED),
@@ -59,15 +68,15 @@ impl Rig {
         });
         let counters = Arc::new(WorkerCounters::default());
         let mailbox = Arc::new(Mailbox::new(16, 2048, || ()));
-        let forwarder = forwarder(&tables, &counters);
-        let id = WorkerId { port: PORT, queue: 0 };
+        let forwarder = forwarder(at, &tables, &counters);
+        let id = WorkerId { port: at, queue: 0 };
         let (port, kernel) = memory_port(MemoryConfig { capture: false, ..Default::default() });
         let mut rig = Self {
             shape,
             worker: Worker::new(id, forwarder, Arc::clone(&counters), mailbox),
             port,
             kernel,
-            snapshot: snapshot(shape),
+            snapshot: snapshot(at, shape),
             leases: leases(),
             counters,
             tables,
@@ -86,8 +95,16 @@ impl Rig {
     /// # Panics
     /// If the rings are full: no worker took a turn.
     pub fn inject(&self, flow: u32, flags: Flags) {
+        self.inject_long(flow, flags, FRAME);
+    }
+
+    /// The same with a frame of `len` bytes.
+    ///
+    /// # Panics
+    /// As [`inject`](Self::inject), or if `len` is less than [`FRAME`].
+    pub fn inject_long(&self, flow: u32, flags: Flags, len: usize) {
         let tuple = self.tuple(flow);
-        let taken = self.kernel.inject_with(FRAME, |frame| tuple.write(flags, frame));
+        let taken = self.kernel.inject_with(len, |frame| tuple.write(flags, &mut frame[..FRAME]));
         assert!(taken, "the rings are full");
     }
 
@@ -133,24 +150,38 @@ impl Rig {
     }
 }
 
-fn forwarder(tables: &Arc<SharedTables>, counters: &Arc<WorkerCounters>) -> Forwarder {
+impl Seat for &mut Rig {
+    type Rings = MemoryRings;
+
+    #[inline]
+    fn parts(&mut self) -> (&mut Worker, Option<&mut Port<MemoryRings>>) {
+        (&mut self.worker, Some(&mut self.port))
+    }
+}
+
+fn forwarder(
+    at: PortId,
+    tables: &Arc<SharedTables>,
+    counters: &Arc<WorkerCounters>,
+) -> Forwarder {
     let timeouts = Timeouts::default();
     let flows = FlowTable::new(FLOW_CAPACITY, SEED, &timeouts);
     sys::prefer_huge_pages(&flows.memory());
-    Forwarder::new(PORT, MAC, flows, &timeouts, Arc::clone(tables), Arc::clone(counters))
+    Forwarder::new(at, MAC, flows, &timeouts, Arc::clone(tables), Arc::clone(counters))
 }
 
-fn leases() -> Vec<AtomicU64> {
+pub(crate) fn leases() -> Vec<AtomicU64> {
     vec![AtomicU64::new(u64::MAX)]
 }
 
-/// The services of a shape: each with its own VIP, persistence and backends.
-fn snapshot(shape: Shape) -> Snapshot {
+/// The services of a shape: each with its own VIP, persistence and backends, which are reached by one
+/// port.
+pub(crate) fn snapshot(egress: PortId, shape: Shape) -> Snapshot {
     let next_hop = |slot: u16| {
         let [high, low] = slot.to_be_bytes();
         NextHop {
             macs: [2, 0, 0, 2, high, low, 2, 0, 0, 0, 0, 1],
-            port: PORT,
+            port: egress,
             service: ServiceSlot(slot / shape.backends),
             instance: INSTANCE,
             usable: true,

@@ -2,15 +2,17 @@
 //! measures nothing but the code that it is named after.
 
 use std::hint::black_box;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
-use dataplane::{Burst, Packet, Verdict, parse_into, rewrite_macs};
+use dataplane::{Burst, Packet, PortId, Snapshot, Verdict, parse_into, rewrite_macs};
 use pointsman::clock;
+use pointsman::worker::relay;
 use xsk::{BURST, Batch, MemoryConfig, MemoryKernel, MemoryRings, Port, memory_port};
 
 use crate::harness::Subject;
-use crate::rig::{Rig, Shape};
+use crate::rig::{self, Rig, Shape};
 use crate::traffic::{FLOWS_PER_CLIENT, FRAME, Flags, Order, Tuple};
 
 /// Bursts of one block, the first of which is not measured: long enough that reading the stopwatch
@@ -102,6 +104,57 @@ impl Subject for Turns {
 
     fn rest(&mut self) {
         self.rig.audit();
+    }
+}
+
+/// Whole turns over established flows whose backends are reached by another port of the same thread.
+#[derive(Debug)]
+pub struct TwoPorts {
+    near: Rig,
+    far: Rig,
+    snapshot: Snapshot,
+    leases: Vec<AtomicU64>,
+    flows: u32,
+    frame: usize,
+    order: Order,
+}
+
+impl TwoPorts {
+    /// Over a rig of this shape, with frames of so many bytes.
+    pub fn new(shape: Shape, frame: usize) -> Self {
+        let far = PortId(1);
+        Self {
+            near: Rig::new(shape),
+            far: Rig::at(far, Shape { flows: 0, ..shape }),
+            snapshot: rig::snapshot(far, shape),
+            leases: rig::leases(),
+            flows: shape.flows,
+            frame,
+            order: Order::new(),
+        }
+    }
+
+    fn turn(&mut self) {
+        let Self { near, far, snapshot, leases, .. } = self;
+        let mut seats = [near, far];
+        for at in 0..seats.len() {
+            relay::turn(&mut seats, at, clock::now(), snapshot, leases);
+        }
+    }
+}
+
+impl Subject for TwoPorts {
+    fn block(&mut self) -> (Duration, usize) {
+        for _ in 0..PACKETS {
+            self.near.inject_long(self.order.below(self.flows), Flags::Ack, self.frame);
+        }
+        measure(|| self.turn())
+    }
+
+    fn rest(&mut self) {
+        let [near, far] = [&self.near, &self.far].map(|rig| &rig.counters.totals);
+        assert_eq!(near.handed_over.value(), far.forwarded.value(), "not everything left");
+        assert!(self.far.port.accounting().is_balanced(), "frames were lost");
     }
 }
 

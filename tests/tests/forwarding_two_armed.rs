@@ -44,6 +44,28 @@ fn eight_uploads_lose_nothing_on_their_way_to_the_other_interface() -> Result<()
     Ok(())
 }
 
+/// Frames of queues that the other interface does not have go to another thread.
+#[test]
+fn with_fewer_queues_on_the_other_interface_eight_uploads_arrive() -> Result<()> {
+    let lab = Lab::builder().backends(2).queues(4).build()?;
+    add_second_arm(&lab)?;
+    set_queues(&lab, "1")?;
+    take_uploads(&lab)?;
+    let service = upload_service(&lab).service_toml();
+    let one = format!("{}{service}", two_interfaces());
+    let two = format!("{}{}", two_interfaces(), on_second_arm(&service));
+    let (single, single_lost) = under_load(&lab, &one, None)?;
+    let (paced, lost) = under_load(&lab, &two, Some(0.9 * single.rate))?;
+    for (name, uploads, lost) in
+        [("four_queues", single, single_lost), ("four_queues_to_one", paced, lost)]
+    {
+        measured(&format!("{name}_rate"), (uploads.rate / 1e6).round(), "MB/s", "beside");
+        measured(&format!("{name}_again"), uploads.again, "segments", "beside");
+        measured(&format!("{name}_lost"), format!("{lost:?}"), "frames", "beside");
+    }
+    Ok(())
+}
+
 fn under_load(lab: &Lab, config: &str, limit: Option<f64>) -> Result<(Uploads, Lost)> {
     let mut lb = lab.start_pointsman(0, config)?;
     let uploads = upload(lab, 8, 32 << 20, limit)?;

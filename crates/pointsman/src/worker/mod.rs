@@ -51,8 +51,7 @@ struct Sent {
 }
 
 /// What a turn sends at most, by whatever port.
-const SENT_PER_TURN: usize = BURST + MESSAGES_PER_TURN + fragments::RELEASED_PER_TURN;
-const _: () = assert!(SENT_PER_TURN <= u128::BITS as usize);
+const SENT_PER_TURN: usize = u128::BITS as usize;
 
 /// Frames of this worker's port and the ports that they leave by, in order.
 type Outbox = ArrayVec<(PortId, Frame), SENT_PER_TURN>;
@@ -66,8 +65,10 @@ pub struct WorkerId {
     pub queue: u32,
 }
 
-/// Messages taken from the mailbox per turn: a flood of them must not starve the ring.
-const MESSAGES_PER_TURN: usize = 32;
+/// Messages taken from the mailbox in a turn in which nothing was received: a flood of them must not
+/// starve the ring. What was received counts.
+const MESSAGES_PER_TURN: usize = SENT_PER_TURN - fragments::RELEASED_PER_TURN;
+const _: () = assert!(MESSAGES_PER_TURN > BURST);
 
 impl Worker {
     /// A worker that starts with no flows.
@@ -110,7 +111,8 @@ impl Worker {
                 self.dispatch(port, now, snapshot, &mut batch, &verdicts);
             }
         }
-        let messages = self.read_mailbox(port, now, snapshot, leases);
+        let most = MESSAGES_PER_TURN - received;
+        let messages = self.read_mailbox(port, now, snapshot, leases, most);
         if !self.waiting.is_empty() {
             self.release_fragments(port, now, snapshot, leases);
         }
@@ -219,8 +221,9 @@ impl Worker {
         now: Tick,
         snapshot: &Snapshot,
         leases: &[AtomicU64],
+        most: usize,
     ) -> usize {
-        for taken in 0..MESSAGES_PER_TURN {
+        for taken in 0..most {
             let Some(message) = self.mailbox.take() else { return taken };
             let last = matches!(message, Message::Place(_));
             let (parcel, adopt) = match message {
@@ -245,7 +248,7 @@ impl Worker {
             };
             self.carry_out(port, snapshot, frame, verdict);
         }
-        MESSAGES_PER_TURN
+        most
     }
 
     /// A message that cannot be served for want of a socket.

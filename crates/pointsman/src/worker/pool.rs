@@ -65,8 +65,8 @@ pub struct Handle {
     flows: Option<FlowMap>,
 }
 
-/// Messages and frame buffers of a mailbox.
-const MAILBOX: usize = 256;
+/// Messages and frame buffers of a mailbox: as many as a ring takes that has the fewest frames.
+const MAILBOX: usize = 1024;
 /// The longest frame that crosses between workers: as much as the largest UMEM frame.
 const PARCEL_BYTES: usize = 4096;
 

@@ -166,6 +166,10 @@ impl WorkerThread {
                 seat.refuse_messages(now);
                 continue;
             }
+            // Not in `rest`: another port may never let this thread come to it.
+            if taken == 0 {
+                seat.wake_rx();
+            }
             let after = clock::now();
             if taken > 0 {
                 seat.note_busy(after.saturating_since(now));
@@ -181,7 +185,6 @@ impl WorkerThread {
         let bound = self.seats.iter().any(SocketSeat::is_bound);
         let spin = self.poll == Poll::Busy || now.saturating_since(idle_since) < SPIN;
         if bound && spin {
-            self.seats.iter_mut().for_each(SocketSeat::wake_rx);
             std::hint::spin_loop();
             return self.is_called();
         }

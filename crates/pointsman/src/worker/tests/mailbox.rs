@@ -118,14 +118,15 @@ fn without_a_free_frame_a_message_is_dropped() {
 
 #[test]
 fn a_flood_of_messages_leaves_the_ring_its_turn() {
-    let mut rig = Rig::new(Sizes { mailbox: 100, ..Sizes::default() });
-    for _ in 0..2 {
+    let mut rig = Rig::new(Sizes { mailbox: 150, ..Sizes::default() });
+    for _ in 0..3 {
         rig.inject(0, many(50, |client| tcp(client, FAR, SYN)));
         rig.turn(0);
     }
-    rig.inject(2, many(3, echo));
-    assert_eq!(rig.turn(2), 3 + 32, "32 messages a turn");
-    assert_eq!(rig.answered(2), 3);
+    rig.inject(2, many(60, echo));
+    assert_eq!(rig.turn(2), 96, "frames and messages of a turn");
+    assert_eq!((rig.answered(2), rig.forwarded(2)), (60, 36));
+    assert_eq!(rig.turn(2), 96, "without frames more messages");
     rig.settle();
-    assert_eq!(rig.forwarded(2), 100);
+    assert_eq!(rig.forwarded(2), 150);
 }
