@@ -159,11 +159,7 @@ impl Seat for &mut Rig {
     }
 }
 
-fn forwarder(
-    at: PortId,
-    tables: &Arc<SharedTables>,
-    counters: &Arc<WorkerCounters>,
-) -> Forwarder {
+fn forwarder(at: PortId, tables: &Arc<SharedTables>, counters: &Arc<WorkerCounters>) -> Forwarder {
     let timeouts = Timeouts::default();
     let flows = FlowTable::new(FLOW_CAPACITY, SEED, &timeouts);
     sys::prefer_huge_pages(&flows.memory());

@@ -9,10 +9,11 @@ use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use api::status::{Count, SocketCounter, Status, Worker};
+use dataplane::DropReason;
 use lab::files::sha256;
 use lab::node::Role;
 use lab::{Lab, NetNs, Node, Pointsman, ServiceText};
-use pointsman::status::Status;
 
 use crate::lifecycle::SMALL;
 
@@ -197,14 +198,12 @@ pub struct Lost {
 #[must_use]
 pub fn lost(lb: &Pointsman) -> Lost {
     let Status { dropped, workers, .. } = crate::settled_status(lb);
-    let mailbox = dropped.iter().filter(|count| count.name == "mailbox_full");
-    let refusals = ["rx_ring_full", "fill_ring_empty", "rx_dropped"];
-    let counts = workers.iter().flat_map(|worker| &worker.socket);
-    let refused = counts.filter(|count| refusals.contains(&count.name.as_str()));
+    let refused = |counter| move |worker: &Worker| Count::of(&worker.socket, counter);
+    let sum = |counter| workers.iter().map(refused(counter)).sum::<u64>();
     Lost {
         dropped: dropped.iter().map(|count| count.value).sum(),
-        mailbox_full: mailbox.map(|count| count.value).sum(),
-        refused: refused.map(|count| count.value).sum(),
+        mailbox_full: Count::of(&dropped, DropReason::MailboxFull),
+        refused: sum(SocketCounter::RxRingFull) + sum(SocketCounter::FillRingEmpty),
         received: workers.iter().map(|worker| worker.counters.received).sum(),
     }
 }

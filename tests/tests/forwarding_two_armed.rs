@@ -63,6 +63,8 @@ fn with_fewer_queues_on_the_other_interface_eight_uploads_arrive() -> Result<()>
         measured(&format!("{name}_again"), uploads.again, "segments", "beside");
         measured(&format!("{name}_lost"), format!("{lost:?}"), "frames", "beside");
     }
+    // The mailbox holds as much as a ring does: only a thread that waits long for a CPU loses frames.
+    ensure!(lost.dropped * 50 <= lost.received, "{lost:?}");
     Ok(())
 }
 
