@@ -21,6 +21,9 @@
 
 #define NS_PER_MS 1000000
 
+/* Queues that there is room for in `queue_packets`, for each CPU. */
+const volatile __u32 queue_room = 1;
+
 /* `now` is the coarse clock, at most a tick late. */
 static __always_inline bool lease_runs(__u32 instance, __u64 now)
 {
@@ -99,11 +102,12 @@ static __always_inline bool is_raw(const struct frame *frame, __u64 len)
 static __always_inline bool forward(struct xdp_md *ctx, const struct frame *frame)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	__u32 queue = ctx->rx_queue_index, zero = 0, at;
+	__u32 queue = ctx->rx_queue_index, cpu = bpf_get_smp_processor_id(), zero = 0, at;
 	struct ethhdr *eth = data;
 	const struct next_hop *hop;
 	struct picture *picture;
 	struct traffic *count;
+	__u64 *of_queue;
 	struct found found;
 	void *table, *inner;
 	__u64 now, slot;
@@ -135,11 +139,14 @@ static __always_inline bool forward(struct xdp_md *ctx, const struct frame *fram
 		return false;
 	if (!is_vip_here(hop->vip, ctx->ingress_ifindex) || !lease_runs(hop->instance, now))
 		return false;
-	at = bpf_get_smp_processor_id() * BACKENDS + found.backend;
+	at = cpu * BACKENDS + found.backend;
 	count = bpf_map_lookup_elem(&traffic, &at);
-	if (!count)
+	at = cpu * queue_room + queue;
+	of_queue = bpf_map_lookup_elem(&queue_packets, &at);
+	if (!count || !of_queue)
 		return false;
 	note(&found, frame, now_ms);
+	(*of_queue)++;
 	count->packets++;
 	count->bytes += end - data;
 	__builtin_memcpy(eth, hop->macs, sizeof(hop->macs));

@@ -90,6 +90,15 @@ struct {
 	__type(value, struct traffic);
 } traffic SEC(".maps");
 
+/* CPU times `queue_room`, and RX queue -> what this CPU forwarded of it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u64);
+} queue_packets SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
 	__uint(max_entries, XSKS);

@@ -15,10 +15,10 @@ fn main() {
     clang_args.extend(multiarch_include().map(|dir| format!("-I{dir}")));
 
     let headers = ["abi.h", "flows.h", "forward.h", "maps.h", "parse.h"];
-    for file in headers.into_iter().chain(["steer.bpf.c", "steer_tags.bpf.c"]) {
+    for file in headers.into_iter().chain(["losses.bpf.c", "steer.bpf.c", "steer_tags.bpf.c"]) {
         println!("cargo::rerun-if-changed={}", bpf.join(file).display());
     }
-    for name in ["steer", "steer_tags"] {
+    for name in ["losses", "steer", "steer_tags"] {
         SkeletonBuilder::new()
             .source(bpf.join(format!("{name}.bpf.c")))
             .clang_args(clang_args.clone())

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arp;
+pub mod arrivals;
 pub mod flood;
 pub mod freezer;
 pub mod guest;
@@ -78,6 +79,16 @@ pub fn assert_books(status: &Status) {
         assert!(f.total > 0, "queue {} has no frames", worker.queue);
         assert_eq!(f.fill + f.tx + f.held, f.total, "frames of queue {}: {f:?}", worker.queue);
     }
+    for interface in &status.interfaces {
+        let workers = status.workers.iter().filter(|worker| worker.interface == interface.name);
+        let by_queue: u64 = workers.map(|worker| worker.fast_path).sum();
+        assert_eq!(
+            by_queue,
+            interface.forwarded(),
+            "forwarded by the program of {}",
+            interface.name
+        );
+    }
 }
 
 /// Waits for the end of the traffic and checks the books: the last step of every test.
@@ -122,16 +133,16 @@ fn counts<K: Display>(counts: &[Count<K>]) -> String {
     some.map(|count| format!(" {}={}", count.name, count.value)).collect()
 }
 
-/// Frames that each queue's worker took from its socket, by queue.
+/// Frames of each queue that were taken from its socket, and those that the XDP program forwarded.
 #[must_use]
 pub fn received(status: &Status) -> Vec<u64> {
-    status.workers.iter().map(|worker| worker.counters.received).collect()
+    status.workers.iter().map(|worker| worker.counters.received + worker.fast_path).collect()
 }
 
-/// Frames that all workers sent to backends.
+/// Frames that all workers and XDP programs sent to backends.
 #[must_use]
 pub fn forwarded(status: &Status) -> u64 {
-    status.workers.iter().map(|worker| worker.counters.forwarded).sum()
+    status.workers.iter().map(|worker| worker.counters.forwarded + worker.fast_path).sum()
 }
 
 /// Frames that all workers dropped.
@@ -147,10 +158,11 @@ pub fn measured(name: &str, value: impl Display, unit: &str, target: &str) {
 }
 
 /// What must stand still before the books are read. Flow counts, heartbeats and wake-ups go on.
-fn books(status: &Status) -> Vec<[u64; 12]> {
+fn books(status: &Status) -> Vec<[u64; 13]> {
     let of = |worker: &Worker| {
         let (c, f) = (&worker.counters, &worker.frames);
         [
+            worker.fast_path,
             c.received,
             c.adopted,
             c.forwarded,

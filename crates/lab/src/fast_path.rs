@@ -29,6 +29,14 @@ pub fn receive(ns: &NetNs, device: &str, dir: &Path) -> Result<()> {
     ns.run(&argv, STEP)?.ok().map(drop)
 }
 
+/// Takes it away again.
+///
+/// # Errors
+/// When `ip` fails.
+pub fn stop_receiving(ns: &NetNs, device: &str) -> Result<()> {
+    ns.run(&["ip", "link", "set", "dev", device, "xdpdrv", "off"], STEP)?.ok().map(drop)
+}
+
 /// Returns `XDP_PASS`.
 const PASS: &str = "__attribute__((section(\"xdp\"), used)) int pass(void *frame) { return 2; }\n\
     char terms[] __attribute__((section(\"license\"), used)) = \"GPL\";\n";

@@ -17,6 +17,7 @@ use crate::error::SteerError;
 use crate::fast_path::{FlowMap, Traffic};
 use crate::foreign;
 use crate::link;
+use crate::other_end::{self, OtherEnd};
 use crate::outcome::{Counters, Outcome};
 
 /// The steering program on one interface. Detached when this, or the `Steer` that it came from, is
@@ -99,6 +100,7 @@ pub(crate) struct OwnMaps {
     pub(crate) counters: MapHandle,
     pub(crate) flows: MapHandle,
     pub(crate) traffic: MapHandle,
+    pub(crate) queue_packets: MapHandle,
 }
 
 impl Attached {
@@ -199,6 +201,11 @@ impl Attached {
         self.traffic.as_ref()
     }
 
+    /// Whether the other end of the interface, a veth, receives what the program sends.
+    pub fn other_end(&self) -> OtherEnd {
+        other_end::ask(self.maps.port.as_fd(), self.ifindex)
+    }
+
     /// How many queues can have a socket: at least [`crate::abi::XSKS`], more than the interface
     /// had when it was attached.
     pub fn queues(&self) -> u32 {
@@ -224,7 +231,8 @@ impl Attached {
         link.as_ref().is_some_and(|link| link::target(link.as_fd()).is_ok_and(|index| index == 0))
     }
 
-    pub(crate) const fn ifindex(&self) -> u32 {
+    /// The index of the interface.
+    pub const fn ifindex(&self) -> u32 {
         self.ifindex
     }
 
@@ -265,13 +273,14 @@ impl OwnMaps {
     /// Makes another copy of the program use the maps of the first.
     pub(crate) fn share(
         &self,
-        [port, xsks, counters, flows, traffic]: [&mut OpenMapMut<'_>; 5],
+        [port, xsks, counters, flows, traffic, queue_packets]: [&mut OpenMapMut<'_>; 6],
     ) -> libbpf_rs::Result<()> {
         port.reuse_fd(self.port.as_fd())?;
         xsks.reuse_fd(self.xsks.as_fd())?;
         counters.reuse_fd(self.counters.as_fd())?;
         flows.reuse_fd(self.flows.as_fd())?;
-        traffic.reuse_fd(self.traffic.as_fd())
+        traffic.reuse_fd(self.traffic.as_fd())?;
+        queue_packets.reuse_fd(self.queue_packets.as_fd())
     }
 }
 

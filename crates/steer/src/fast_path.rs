@@ -43,9 +43,14 @@ pub struct FlowMap {
     pub memory: Mapped,
 }
 
-/// What the program of one interface sent, by backend.
+/// What the program of one interface sent, by backend and by RX queue.
 #[derive(Clone, Debug)]
-pub struct Traffic(Mapped);
+pub struct Traffic {
+    by_backend: Mapped,
+    by_queue: Mapped,
+    /// Queues that there is room for, for each CPU.
+    queues: usize,
+}
 
 impl FastPath {
     /// For flow tables of so many words, which are `like` this one.
@@ -170,11 +175,21 @@ impl std::fmt::Debug for Picture {
 }
 
 impl Traffic {
-    pub(crate) fn of(map: &MapHandle) -> Result<Self, SteerError> {
-        let words = map.max_entries() as usize * TRAFFIC_WORDS;
-        Mapped::new(map.as_fd(), words)
-            .map(Self)
-            .map_err(SteerError::system("map the traffic array"))
+    pub(crate) fn of([traffic, queue_packets]: [&MapHandle; 2]) -> Result<Self, SteerError> {
+        let view = |map: &MapHandle, words| {
+            Mapped::new(map.as_fd(), map.max_entries() as usize * words)
+                .map_err(SteerError::system("map the traffic arrays"))
+        };
+        let by_backend = view(traffic, TRAFFIC_WORDS)?;
+        let by_queue = view(queue_packets, 1)?;
+        let cpus = (traffic.max_entries() / BACKENDS).max(1) as usize;
+        Ok(Self { queues: by_queue.len() / cpus, by_backend, by_queue })
+    }
+
+    /// Packets of this RX queue that it sent, over all CPUs; 0 for a queue that there is no room for.
+    pub fn from(&self, queue: u32) -> u64 {
+        let cpus = self.by_queue.chunks_exact(self.queues.max(1));
+        cpus.filter_map(|cpu| cpu.get(queue as usize)).map(|word| word.load(Relaxed)).sum()
     }
 
     /// Packets and bytes (Ethernet header included) that went to the backend in this slot, over all
@@ -182,7 +197,7 @@ impl Traffic {
     pub fn to(&self, slot: u16) -> [u64; 2] {
         let cpu_words = BACKENDS as usize * TRAFFIC_WORDS;
         let mut sum = [0_u64; TRAFFIC_WORDS];
-        for cpu in self.0.chunks_exact(cpu_words) {
+        for cpu in self.by_backend.chunks_exact(cpu_words) {
             let words = cpu.iter().skip(usize::from(slot) * TRAFFIC_WORDS);
             for (sum, word) in sum.iter_mut().zip(words) {
                 *sum = sum.wrapping_add(word.load(Relaxed));
@@ -198,10 +213,9 @@ pub(crate) fn flow_map(words: usize) -> Result<MapHandle, SteerError> {
     array("flow_table", LINE_WORDS * 8, lines, libbpf_sys::BPF_F_MMAPABLE)
 }
 
-/// Entries of a traffic array.
-pub(crate) fn traffic_entries() -> libbpf_rs::Result<u32> {
-    let cpus = u32::try_from(libbpf_rs::num_possible_cpus()?).unwrap_or(u32::MAX);
-    Ok(BACKENDS.saturating_mul(cpus))
+/// CPUs that count for themselves.
+pub(crate) fn cpus() -> libbpf_rs::Result<u32> {
+    Ok(u32::try_from(libbpf_rs::num_possible_cpus()?).unwrap_or(u32::MAX))
 }
 
 fn array(name: &str, value: usize, entries: u32, flags: u32) -> Result<MapHandle, SteerError> {

@@ -8,6 +8,8 @@
 //! | `attach` | [`Attached`]: one interface's program, sockets and counters |
 //! | `leases` | [`Leases`]: the lease array, mapped |
 //! | `fast_path` | [`FastPath`]: what the program needs to forward known flows itself |
+//! | `losses` | [`Losses`]: frames that programs sent and drivers dropped |
+//! | `other_end` | [`OtherEnd`]: whether a veth loses what a program sends |
 //! | `mapping` | [`Mapped`]: a BPF array as memory of this process |
 //! | `clock` | that the program and this process read the same clock |
 //! | `kernel` | [`KernelVersion`]: which kernels are supported |
@@ -30,8 +32,10 @@ mod foreign;
 mod kernel;
 mod leases;
 mod link;
+mod losses;
 mod mapping;
 mod object;
+mod other_end;
 mod outcome;
 mod steer;
 #[cfg(any(test, feature = "trial"))]
@@ -43,7 +47,9 @@ pub use fast_path::{FastPath, FlowMap, Picture, Traffic};
 pub use foreign::{Foreign, ForeignLink, Process};
 pub use kernel::KernelVersion;
 pub use leases::Leases;
+pub use losses::Losses;
 pub use mapping::Mapped;
+pub use other_end::OtherEnd;
 pub use outcome::{Counters, Outcome};
 pub use steer::Steer;
 #[cfg(any(test, feature = "trial"))]

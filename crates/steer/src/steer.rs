@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapMut, OpenMapMut};
 
-use crate::abi::{INSTANCES, Octets, VIPS, Vip, XSKS};
+use crate::abi::{BACKENDS, INSTANCES, Octets, VIPS, Vip, XSKS};
 use crate::attach::{
     AttachMode, Attached, Interface, LinkSlot, Loaded, OwnMaps, TagPlace, check_interface,
 };
@@ -53,7 +53,7 @@ impl Steer {
         KernelVersion::check()?;
         let like = flow_words.map(fast_path::flow_map).transpose()?;
         let mut storage = MaybeUninit::uninit();
-        let object = object::load(&mut storage, |open| prepare(open, like.as_ref()))?;
+        let object = object::load(&mut storage, |open| prepare(open, like.as_ref(), XSKS))?;
         clock::check(&object.progs.clock)?;
         let vips = handle(&object.maps.vips)?;
         let lease_map = handle(&object.maps.leases)?;
@@ -95,7 +95,7 @@ impl Steer {
             open.progs.clock.set_autoload(false);
             open.maps.xsks.set_max_entries(room_for(queues))?;
             open.maps.flows.set_max_entries(room_for(queues))?;
-            prepare(open, self.fast_path.as_deref().map(FastPath::like))?;
+            prepare(open, self.fast_path.as_deref().map(FastPath::like), room_for(queues))?;
             let OpenSteerMaps { vips, leases, vip_states, pictures, .. } = &mut open.maps;
             self.share_maps([vips, leases, vip_states, pictures])
         })?;
@@ -105,8 +105,9 @@ impl Steer {
             counters: handle(&object.maps.counters)?,
             flows: handle(&object.maps.flows)?,
             traffic: handle(&object.maps.traffic)?,
+            queue_packets: handle(&object.maps.queue_packets)?,
         });
-        let traffic = self.traffic(&maps.traffic)?;
+        let traffic = self.traffic([&maps.traffic, &maps.queue_packets])?;
         let program = object.progs.steer.as_fd();
         let loaded = Loaded { program, reads_tags: false, maps, traffic };
         let attach = |mode, loaded: &Loaded<'_>| Attached::new(interface, mode, loaded);
@@ -148,9 +149,11 @@ impl Steer {
             open.progs.clock.set_autoload(false);
             if let Some(settings) = open.maps.rodata_data.as_deref_mut() {
                 settings.fast_path = self.fast_path.is_some().into();
+                settings.queue_room = attached.queues();
             }
-            let OpenSteerMaps { port, xsks, counters, flows, traffic, .. } = &mut open.maps;
-            attached.maps().share([port, xsks, counters, flows, traffic])?;
+            let OpenSteerMaps { port, xsks, counters, flows, traffic, queue_packets, .. } =
+                &mut open.maps;
+            attached.maps().share([port, xsks, counters, flows, traffic, queue_packets])?;
             let OpenSteerMaps { vips, leases, vip_states, pictures, .. } = &mut open.maps;
             self.share_maps([vips, leases, vip_states, pictures])
         })?;
@@ -168,9 +171,11 @@ impl Steer {
         let object = object::load_reading_tags(&mut storage, ifindex, |open| {
             if let Some(settings) = open.maps.rodata_data.as_deref_mut() {
                 settings.fast_path = self.fast_path.is_some().into();
+                settings.queue_room = maps.xsks.max_entries();
             }
-            let OpenSteerTagsMaps { port, xsks, counters, flows, traffic, .. } = &mut open.maps;
-            maps.share([port, xsks, counters, flows, traffic])?;
+            let OpenSteerTagsMaps { port, xsks, counters, flows, traffic, queue_packets, .. } =
+                &mut open.maps;
+            maps.share([port, xsks, counters, flows, traffic, queue_packets])?;
             let OpenSteerTagsMaps { vips, leases, vip_states, pictures, .. } = &mut open.maps;
             self.share_maps([vips, leases, vip_states, pictures])
         })?;
@@ -178,7 +183,7 @@ impl Steer {
             program: object.progs.steer.as_fd(),
             reads_tags: true,
             maps: Arc::clone(maps),
-            traffic: self.traffic(&maps.traffic)?,
+            traffic: self.traffic([&maps.traffic, &maps.queue_packets])?,
         })
     }
 
@@ -261,9 +266,9 @@ impl Steer {
         pictures.reuse_fd(self.pictures.as_fd())
     }
 
-    /// A view of an interface's traffic array, if it forwards known flows itself.
-    pub(crate) fn traffic(&self, map: &MapHandle) -> Result<Option<Traffic>, SteerError> {
-        self.fast_path.as_ref().map(|_| Traffic::of(map)).transpose()
+    /// A view of an interface's traffic arrays, if it forwards known flows itself.
+    pub(crate) fn traffic(&self, maps: [&MapHandle; 2]) -> Result<Option<Traffic>, SteerError> {
+        self.fast_path.as_ref().map(|_| Traffic::of(maps)).transpose()
     }
 
     #[cfg(test)]
@@ -282,16 +287,20 @@ impl Drop for Steer {
 }
 
 /// Turns the fast path on in a program with maps of its own if there is a flow table that those of
-/// the workers are `like`.
+/// the workers are `like`; it has room for so many RX queues.
 pub(crate) fn prepare(
     open: &mut OpenSteerSkel<'_>,
     like: Option<&MapHandle>,
+    queues: u32,
 ) -> libbpf_rs::Result<()> {
     let Some(like) = like else { return open.maps.traffic.set_max_entries(1) };
     if let Some(settings) = open.maps.rodata_data.as_deref_mut() {
         settings.fast_path = 1;
+        settings.queue_room = queues;
     }
-    open.maps.traffic.set_max_entries(fast_path::traffic_entries()?)?;
+    let cpus = fast_path::cpus()?;
+    open.maps.traffic.set_max_entries(cpus.saturating_mul(BACKENDS))?;
+    open.maps.queue_packets.set_max_entries(cpus.saturating_mul(queues))?;
     open.maps.flows.set_inner_map_fd(like.as_fd())
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, ProgramInput};
 use rustix::net::{AddressFamily, SocketType, socket};
 
-use crate::abi::{Mac, Port};
+use crate::abi::{Mac, Port, XSKS};
 use crate::attach::{read_counters, set_port};
 use crate::error::SteerError;
 use crate::fast_path::{FastPath, FlowMap, Traffic};
@@ -55,7 +55,7 @@ impl Trial {
     pub fn new(steer: &Steer, mac: Mac) -> Result<Self, SteerError> {
         let storage = Box::leak(Box::new(MaybeUninit::uninit()));
         let object = object::load(storage, |open| {
-            prepare(open, steer.fast_path().map(|fast_path| FastPath::like(fast_path)))?;
+            prepare(open, steer.fast_path().map(|fast_path| FastPath::like(fast_path)), XSKS)?;
             let OpenSteerMaps { vips, leases, vip_states, pictures, .. } = &mut open.maps;
             steer.share_maps([vips, leases, vip_states, pictures])
         })?;
@@ -64,7 +64,8 @@ impl Trial {
             .map_err(SteerError::system("open an AF_XDP socket"))?;
         let trial = Self {
             counters: handle(&object.maps.counters)?,
-            traffic: steer.traffic(&handle(&object.maps.traffic)?)?,
+            traffic: steer
+                .traffic([&handle(&object.maps.traffic)?, &handle(&object.maps.queue_packets)?])?,
             object,
             last: Cell::default(),
             socket,

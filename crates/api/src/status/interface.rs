@@ -38,6 +38,9 @@ pub struct Interface {
     /// Why, or why not.
     #[serde(default)]
     pub fast_path_reason: String,
+    /// Frames that the program forwarded and the driver dropped.
+    #[serde(default)]
+    pub fast_path_lost: u64,
     /// RX queues that the device uses.
     pub queues: u32,
     /// RX queues that should be served.

@@ -33,6 +33,9 @@ pub struct Worker {
     pub busy_ratio: f64,
     /// Flows remembered.
     pub flows: u64,
+    /// Packets of its queue that the XDP program forwarded itself, which it never saw.
+    #[serde(default)]
+    pub fast_path: u64,
     /// Its counters.
     pub counters: WorkerCounters,
     /// AF_XDP statistics and the port's own counters; every one is listed.

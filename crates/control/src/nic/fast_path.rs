@@ -1,5 +1,9 @@
 //! Whether the XDP program of an interface forwards the packets of known flows itself.
 
+use std::time::Duration;
+
+use dataplane::Tick;
+
 use crate::desired::FastPath;
 
 /// What is known of an interface.
@@ -7,11 +11,27 @@ use crate::desired::FastPath;
 pub struct FastPathFacts {
     /// Whether this kernel loaded the program with it.
     pub loaded: bool,
+    /// Whether frames that the program sends and the driver drops are counted.
+    pub watched: bool,
     /// Whether a queue's socket is zero-copy.
     pub zero_copy: bool,
-    /// Whether what the program sends may be lost without a trace: a veth whose other end has no XDP
-    /// program, which cannot be seen from here.
-    pub may_lose: bool,
+    /// Whether the program runs in generic mode.
+    pub generic: bool,
+    /// Of a veth.
+    pub other_end: Option<VethEnd>,
+    /// What [`LossWatch`] says.
+    pub losing: bool,
+}
+
+/// Whether the other end of a veth receives what the program sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VethEnd {
+    /// It does.
+    Receives,
+    /// It does not.
+    Loses,
+    /// The kernel does not say.
+    Unknown,
 }
 
 /// Whether it does, and why.
@@ -23,42 +43,198 @@ pub struct FastPathChoice {
     pub why: &'static str,
 }
 
-/// Decides.
+/// Decides. `auto` is on only where nothing is lost that the worker would not lose.
 pub const fn fast_path(wanted: FastPath, facts: FastPathFacts) -> FastPathChoice {
-    let FastPathFacts { loaded, zero_copy, may_lose } = facts;
     let (on, why) = match wanted {
         FastPath::Off => (false, "fast_path = \"off\""),
-        FastPath::Auto | FastPath::On if !loaded => (false, "this kernel does not load it"),
+        FastPath::Auto | FastPath::On if !facts.loaded => {
+            (false, "this kernel does not load it: see the log of the start")
+        }
         FastPath::On => (true, "fast_path = \"on\""),
-        FastPath::Auto if zero_copy => (false, "the socket is zero-copy"),
-        FastPath::Auto if may_lose => (
-            false,
-            "a veth, whose other end loses what the program sends unless it has an XDP program as \
-             well: say fast_path = \"on\" if it has",
-        ),
-        FastPath::Auto => (true, "frames are copied"),
+        FastPath::Auto => match reason_against(facts) {
+            Some(why) => (false, why),
+            None => (true, "frames are copied"),
+        },
     };
     FastPathChoice { on, why }
 }
+
+const fn reason_against(facts: FastPathFacts) -> Option<&'static str> {
+    match facts {
+        FastPathFacts { zero_copy: true, .. } => Some("the socket is zero-copy"),
+        FastPathFacts { generic: true, .. } => {
+            Some("XDP runs in generic mode: there a full transmit queue would lose frames")
+        }
+        FastPathFacts { watched: false, .. } => Some(
+            "this kernel does not tell which frames a driver drops: it has no BTF or refuses the \
+             program that counts them; see the log of the start",
+        ),
+        FastPathFacts { other_end: Some(VethEnd::Loses), .. } => Some(
+            "a veth whose other end has no XDP program: the kernel would lose what is sent to it",
+        ),
+        FastPathFacts { other_end: Some(VethEnd::Unknown), .. } => Some(
+            "a veth, and this kernel does not say whether the other end has an XDP program, without \
+             which it loses what is sent to it: say fast_path = \"on\" if it has",
+        ),
+        FastPathFacts { losing: true, .. } => {
+            Some("the driver dropped what the program sent: it is tried again later")
+        }
+        _ => None,
+    }
+}
+
+/// Finds out that a driver drops what the program sends: most of it, or some of it at a rate that
+/// overloads no card. A worker keeps such frames and tries again.
+#[derive(Debug, Default)]
+pub struct LossWatch {
+    /// Where the current window began.
+    window: Option<(Tick, LossReading)>,
+    paused_until: Option<Tick>,
+    pauses: u32,
+    last_loss: Option<Tick>,
+}
+
+/// Counters of one interface at one moment, which only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LossReading {
+    /// Frames that the program forwarded.
+    pub forwarded: u64,
+    /// Of these, frames that the driver dropped.
+    pub lost: u64,
+}
+
+impl LossWatch {
+    /// A reading; returns whether the program must not forward now. It is tried again after a minute,
+    /// and after twice as long each time that it fails again, up to an hour.
+    pub fn look(&mut self, now: Tick, reading: LossReading) -> bool {
+        if let Some(until) = self.paused_until {
+            if now < until {
+                return true;
+            }
+            self.paused_until = None;
+            self.window = None;
+        }
+        let (since, before) = *self.window.get_or_insert((now, reading));
+        let lost = reading.lost.saturating_sub(before.lost);
+        let elapsed = now.saturating_since(since);
+        if lost < FEW {
+            if elapsed >= WINDOW {
+                self.window = Some((now, reading));
+            }
+            return false;
+        }
+        self.window = Some((now, reading));
+        let forwarded = reading.forwarded.saturating_sub(before.forwarded);
+        if !is_fault(forwarded, lost, elapsed) {
+            return false;
+        }
+        if self.last_loss.is_some_and(|last| now.saturating_since(last) >= FORGET) {
+            self.pauses = 0;
+        }
+        let pause = (SHORTEST * 2_u32.saturating_pow(self.pauses)).min(LONGEST);
+        self.pauses = (self.pauses + 1).min(MOST_DOUBLINGS);
+        self.last_loss = Some(now);
+        self.paused_until = Some(now + pause);
+        true
+    }
+}
+
+fn is_fault(forwarded: u64, lost: u64, elapsed: Duration) -> bool {
+    let overload = u128::from(forwarded) * 1_000 > u128::from(OVERLOAD) * elapsed.as_millis();
+    lost.saturating_mul(2) >= forwarded || (!overload && lost.saturating_mul(100) >= forwarded)
+}
+
+/// Fewer lost frames prove nothing.
+const FEW: u64 = 16;
+const WINDOW: Duration = Duration::from_secs(10);
+/// Packets a second; more may be too much for a card.
+const OVERLOAD: u64 = 100_000;
+const SHORTEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(3_600);
+/// Enough for the longest pause.
+const MOST_DOUBLINGS: u32 = 6;
+const FORGET: Duration = Duration::from_secs(3 * 3_600);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const GOOD: FastPathFacts = FastPathFacts {
+        loaded: true,
+        watched: true,
+        zero_copy: false,
+        generic: false,
+        other_end: None,
+        losing: false,
+    };
+
     #[test]
-    fn on_where_frames_are_copied_and_nothing_is_lost() {
+    fn auto_is_on_where_frames_are_copied_and_none_is_lost_unseen() {
         use FastPath::{Auto, Off, On};
-        for (wanted, loaded, zero_copy, may_lose, on) in [
-            (Auto, true, false, false, true),
-            (Auto, true, true, false, false),
-            (Auto, true, false, true, false),
-            (Auto, false, false, false, false),
-            (On, true, true, true, true),
-            (On, false, false, false, false),
-            (Off, true, false, false, false),
+        let veth = |end| FastPathFacts { other_end: Some(end), ..GOOD };
+        for (facts, on) in [
+            (GOOD, true),
+            (veth(VethEnd::Receives), true),
+            (veth(VethEnd::Loses), false),
+            (veth(VethEnd::Unknown), false),
+            (FastPathFacts { loaded: false, ..GOOD }, false),
+            (FastPathFacts { watched: false, ..GOOD }, false),
+            (FastPathFacts { zero_copy: true, ..GOOD }, false),
+            (FastPathFacts { generic: true, ..GOOD }, false),
+            (FastPathFacts { losing: true, ..GOOD }, false),
         ] {
-            let choice = fast_path(wanted, FastPathFacts { loaded, zero_copy, may_lose });
-            assert_eq!(choice.on, on, "{wanted:?} {loaded} {zero_copy} {may_lose}: {}", choice.why);
+            assert_eq!(fast_path(Auto, facts).on, on, "{facts:?}");
+            assert_eq!(fast_path(On, facts).on, facts.loaded, "{facts:?}");
+            assert!(!fast_path(Off, facts).on, "{facts:?}");
         }
+    }
+
+    /// The seconds, of `seconds`, at which the program must not forward.
+    fn pauses(seconds: u64, mut reading: impl FnMut(u64) -> LossReading) -> Vec<u64> {
+        let mut watch = LossWatch::default();
+        let tick = |second| Tick::from_nanos((100 + second) * 1_000_000_000);
+        (0..seconds).filter(|second| watch.look(tick(*second), reading(*second))).collect()
+    }
+
+    #[test]
+    fn a_driver_that_drops_everything_is_noticed_and_tried_again_less_and_less_often() {
+        let pauses =
+            pauses(1_000, |second| LossReading { forwarded: second * 50, lost: second * 50 });
+        let begins = pauses.iter().filter(|second| !pauses.contains(&(*second - 1)));
+        // A second to notice, a minute, two, four, eight.
+        assert_eq!(begins.copied().collect::<Vec<_>>(), [1, 62, 183, 424, 905]);
+        assert_eq!(pauses[..60], (1..61).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_queue_of_eight_that_drops_is_noticed_below_overload() {
+        let reading = |second| LossReading { forwarded: second * 8_000, lost: second * 1_000 };
+        assert_eq!(pauses(3, reading), [1, 2]);
+    }
+
+    #[test]
+    fn what_overload_loses_is_no_fault() {
+        let reading =
+            |second| LossReading { forwarded: second * 2_000_000, lost: second * 700_000 };
+        assert_eq!(pauses(100, reading), [0; 0]);
+    }
+
+    #[test]
+    fn a_few_lost_frames_are_no_fault() {
+        let reading = |second| LossReading { forwarded: second * 20, lost: second };
+        assert_eq!(pauses(9, reading), [0; 0]);
+        let rare = |second| LossReading { forwarded: second * 90_000, lost: second * 100 };
+        assert_eq!(pauses(100, rare), [0; 0]);
+    }
+
+    #[test]
+    fn the_pause_never_exceeds_an_hour() {
+        let reading = |second| LossReading { forwarded: second * 50, lost: second * 50 };
+        let pauses = pauses(40_000, reading);
+        let begins: Vec<u64> =
+            pauses.iter().copied().filter(|second| !pauses.contains(&(second - 1))).collect();
+        let steps: Vec<u64> = begins.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(steps.iter().all(|step| *step <= 3_601), "{steps:?}");
+        assert!(steps.ends_with(&[3_601, 3_601]), "{steps:?}");
     }
 }

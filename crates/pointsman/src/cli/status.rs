@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use api::request::GetStatus;
-use api::status::{self, Backend, BackendState, OperatorChange, Service, XdpMode};
+use api::status::{self, Backend, BackendState, Interface, OperatorChange, Service, XdpMode};
 use clap::Args;
 
 use super::{Exit, default_socket, say};
@@ -103,21 +103,7 @@ fn write_troubles(out: &mut String, status: &status::Status) -> std::fmt::Result
 
 fn write_interfaces(out: &mut String, status: &status::Status) -> std::fmt::Result {
     for interface in &status.interfaces {
-        let zero_copy = status
-            .workers
-            .iter()
-            .any(|worker| worker.interface == interface.name && worker.zero_copy);
-        writeln!(
-            out,
-            "NIC  {}  {}/{}{}  {}/{} queues bound  link {}",
-            interface.name,
-            interface.xdp.map_or("-", XdpMode::name),
-            if zero_copy { "zero-copy" } else { "copy" },
-            if interface.fast_path { "/fast path" } else { "" },
-            interface.queues_bound,
-            interface.queues_wanted,
-            if interface.up { "up" } else { "DOWN" },
-        )?;
+        nic(out, status, interface)?;
     }
     Ok(())
 }
@@ -158,6 +144,26 @@ fn write_service(out: &mut String, service: &Service) -> std::fmt::Result {
         )?;
     }
     Ok(())
+}
+
+fn nic(out: &mut String, status: &status::Status, interface: &Interface) -> std::fmt::Result {
+    let mut workers = status.workers.iter().filter(|worker| worker.interface == interface.name);
+    writeln!(
+        out,
+        "NIC  {}  {}/{}  {}/{} queues bound  link {}",
+        interface.name,
+        interface.xdp.map_or("-", XdpMode::name),
+        if workers.any(|worker| worker.zero_copy) { "zero-copy" } else { "copy" },
+        interface.queues_bound,
+        interface.queues_wanted,
+        if interface.up { "up" } else { "DOWN" },
+    )?;
+    let (on, why) = (interface.fast_path, &interface.fast_path_reason);
+    write!(out, "     fast path {}: {why}", if on { "on" } else { "off" })?;
+    match interface.fast_path_lost {
+        0 => writeln!(out),
+        lost => writeln!(out, "; {lost} packets lost in the driver"),
+    }
 }
 
 /// The group that a service shares its templates with.

@@ -32,14 +32,14 @@ pub(super) fn add(page: &Page, status: &Status) -> prometheus::Result<()> {
         "interface_fast_path",
         "1 while the XDP program forwards the packets of known flows itself.",
     )?;
-    let fast_path_packets = page.counter(
-        "fast_path_packets_total",
-        "Frames that the XDP program forwarded itself, as the worker would have.",
+    let fast_path_lost = page.counter(
+        "fast_path_lost_total",
+        "Frames that the XDP program forwarded itself and the driver dropped.",
     )?;
     for interface in &status.interfaces {
         let at = OfInterface { interface: &interface.name };
         fast_path.set(&at, flag(interface.fast_path));
-        fast_path_packets.add(&at, interface.forwarded());
+        fast_path_lost.add(&at, interface.fast_path_lost);
         up.set(&at, flag(interface.up));
         for mode in XdpMode::ALL {
             modes.set(&OfMode { interface: at.interface, mode }, flag(interface.xdp == Some(mode)));

@@ -50,6 +50,11 @@ fn counters(page: &Page, workers: &[Worker]) -> prometheus::Result<()> {
         "worker_packets_total",
         "Frames by fate: received + adopted = forwarded + answered + handed_over + dropped, but for \
          fragments_waiting; originated (resets sent unasked) and originated_lost come on top.")?;
+    let fast_path = page.counter(
+        "fast_path_packets_total",
+        "Frames of the queue that the XDP program forwarded itself, as the worker would have: the worker \
+         never saw them.",
+    )?;
     let closed = page.counter(
         "closed_port_answers_total",
         "Answers that say that a port or protocol of a VIP is closed.",
@@ -82,6 +87,7 @@ fn counters(page: &Page, workers: &[Worker]) -> prometheus::Result<()> {
         for (fate, value) in fates {
             packets.add(&OfFate { interface: at.interface, queue: at.queue, fate }, value);
         }
+        fast_path.add(&at, worker.fast_path);
         closed.add(&at, counters.closed);
         waiting.set(&at, number(counters.waiting));
         for (kind, value) in [

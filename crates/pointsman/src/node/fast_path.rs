@@ -1,13 +1,13 @@
 //! Which interfaces' programs forward the packets of known flows themselves, and what they need for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use control::FastPath;
-use control::nic::{FastPathChoice, FastPathFacts, fast_path};
-use dataplane::{BackendSlot, FlowMemory, Snapshot, WorkerCounters};
-use steer::{Attached, Steer, SteerError, Traffic};
+use control::nic::{FastPathChoice, FastPathFacts, LossReading, LossWatch, VethEnd, fast_path};
+use dataplane::{BackendSlot, FlowMemory, Snapshot, Tick, WorkerCounters};
+use steer::{Attached, Losses, OtherEnd, Outcome, Steer, SteerError, Traffic};
 use tracing::{info, warn};
 
 use super::Node;
@@ -28,6 +28,13 @@ pub(super) struct DeviceFastPath {
     pub(super) counters: Option<Arc<WorkerCounters>>,
     /// What was taken into account already, by backend.
     counted: Vec<[u64; 2]>,
+    /// What earlier programs forwarded, by RX queue.
+    past: BTreeMap<u32, u64>,
+    /// Frames that it sent and the driver dropped, and the part of them on the device of this index.
+    lost: u64,
+    lost_on: (u32, u64),
+    watch: LossWatch,
+    losing: bool,
 }
 
 /// Loads the programs as the configuration asks; also why they cannot forward flows themselves.
@@ -46,6 +53,13 @@ pub(super) fn load(wanted: FastPath, flow_capacity: usize) -> Result<Steer, Stee
     }
 }
 
+/// Has the kernel count what programs send and drivers drop, if programs send anything.
+pub(super) fn watch_losses(steer: &Steer) -> Option<Losses> {
+    steer.fast_path()?;
+    let losses = Losses::watch();
+    losses.inspect_err(|error| warn!(%error, "frames that drivers drop are not counted")).ok()
+}
+
 /// The thread that keeps programs informed, if there is a use for it.
 pub(super) fn publisher(steer: &Steer) -> Result<Option<Publisher>> {
     let start = |fast_path: &Arc<steer::FastPath>| Publisher::start(Arc::clone(fast_path));
@@ -56,18 +70,17 @@ impl Node {
     /// To be called when a queue was bound: lets the program see the flows of its worker, or hides them.
     pub(super) fn follow_fast_path(&mut self, id: WorkerId) {
         let wanted = self.controller.desired().dataplane.fast_path;
+        let Some(device) = self.devices.get(id.port.index()) else { return };
+        let choice = fast_path(wanted, self.fast_path_facts(device));
         let Some(device) = self.devices.get_mut(id.port.index()) else { return };
         let Some(attached) = &device.attached else { return };
-        let facts = FastPathFacts {
-            loaded: self.steer.fast_path().is_some(),
-            zero_copy: self.pool.how(id).is_some_and(|how| how.zero_copy),
-            may_lose: device.kind == Kind::Veth,
-        };
-        let choice = fast_path(wanted, facts);
         if device.fast_path.choice.replace(choice) != Some(choice) {
             info!(interface = %device.wanted.name, on = choice.on, why = choice.why, "fast path");
         }
         let Some(fast_path) = self.steer.fast_path() else { return };
+        if let Some(Err(error)) = self.losses.as_ref().map(|all| all.follow(attached.ifindex())) {
+            warn!(interface = %device.wanted.name, %error, "frames that the driver drops are not counted");
+        }
         let longest = longest_of_local_senders(device);
         let result = attached.set_local_senders(longest).and_then(|()| {
             let flows = if choice.on { self.pool.share_flows(id, fast_path)? } else { None };
@@ -86,6 +99,61 @@ impl Node {
             }
             Err(error) => warn!(interface = %device.wanted.name, queue = id.queue, %error,
                 "the XDP program does not forward known flows"),
+        }
+    }
+
+    /// Whether what the choice was made from is still so: drivers begin to drop frames, and the other
+    /// end of a veth comes and goes.
+    pub(super) fn look_at_fast_path(&mut self, now: Tick) {
+        let wanted = self.controller.desired().dataplane.fast_path;
+        for index in 0..self.devices.len() {
+            self.look_at_losses(index, now);
+            let device = &self.devices[index];
+            let Some(before) = device.fast_path.choice else { continue };
+            if device.attached.is_none()
+                || fast_path(wanted, self.fast_path_facts(device)) == before
+            {
+                continue;
+            }
+            let queues = device.bound.clone();
+            let port = device.id;
+            queues.into_iter().for_each(|queue| self.follow_fast_path(WorkerId { port, queue }));
+        }
+    }
+
+    fn look_at_losses(&mut self, index: usize, now: Tick) {
+        let device = &mut self.devices[index];
+        let (Some(losses), Some(attached)) = (&self.losses, &device.attached) else { return };
+        let ifindex = attached.ifindex();
+        let Ok(lost) = losses.of(ifindex) else { return };
+        let forwarded = device.outcomes()[Outcome::Forwarded.index()];
+        let path = &mut device.fast_path;
+        let (before, counted) = std::mem::replace(&mut path.lost_on, (ifindex, lost));
+        let more = if before == ifindex { lost.saturating_sub(counted) } else { lost };
+        path.lost += more;
+        let losing = path.watch.look(now, LossReading { forwarded, lost: path.lost });
+        if losing && !std::mem::replace(&mut path.losing, losing) {
+            warn!(interface = %device.wanted.name, forwarded, lost = path.lost,
+                "the driver drops what the XDP program sends");
+        }
+        path.losing = losing;
+    }
+
+    fn fast_path_facts(&self, device: &Device) -> FastPathFacts {
+        let mut bound =
+            device.bound.iter().map(|queue| WorkerId { port: device.id, queue: *queue });
+        let veth = device.attached.as_ref().filter(|_| device.kind == Kind::Veth);
+        FastPathFacts {
+            loaded: self.steer.fast_path().is_some(),
+            watched: self.losses.is_some(),
+            zero_copy: bound.any(|id| self.pool.how(id).is_some_and(|how| how.zero_copy)),
+            generic: device.is_generic(),
+            other_end: veth.map(|attached| match attached.other_end() {
+                OtherEnd::Receives => VethEnd::Receives,
+                OtherEnd::Loses => VethEnd::Loses,
+                OtherEnd::Unknown => VethEnd::Unknown,
+            }),
+            losing: device.fast_path.losing,
         }
     }
 
@@ -121,8 +189,26 @@ impl Device {
     /// To be called when the program goes: its successor counts from 0 and sees no flows.
     pub(super) fn leave_fast_path(&mut self, snapshot: &Snapshot) {
         self.count_fast_path(snapshot);
+        for queue in 0..self.attached.as_ref().map_or(0, Attached::queues) {
+            let packets = self.fast_path_packets(queue);
+            if packets > 0 {
+                self.fast_path.past.insert(queue, packets);
+            }
+        }
         self.fast_path.counted.clear();
         self.fast_path.shown.clear();
+    }
+
+    /// Packets of this RX queue that the program forwarded, and programs before it.
+    pub(super) fn fast_path_packets(&self, queue: u32) -> u64 {
+        let traffic = self.attached.as_ref().and_then(Attached::traffic);
+        let past = self.fast_path.past.get(&queue).copied().unwrap_or(0);
+        past + traffic.map_or(0, |traffic| traffic.from(queue))
+    }
+
+    /// Frames that the program sent and the driver dropped.
+    pub(super) const fn fast_path_lost(&self) -> u64 {
+        self.fast_path.lost
     }
 
     /// Whether the program forwards known flows, and why or why not.

@@ -104,6 +104,8 @@ pub struct Node {
     next: Schedule,
     /// `None` if the XDP programs forward no flows.
     publisher: Option<Publisher>,
+    /// `None` if they do not, or this kernel does not count what drivers drop.
+    losses: Option<steer::Losses>,
     steer: Steer,
 }
 
@@ -200,6 +202,7 @@ impl Node {
         let doubtful = self.devices.iter().any(|device| device.receive.is_doubtful());
         if due(&mut self.next.nics, now, if doubtful { TICK } else { NICS_EVERY }) {
             self.look_at_nics(now);
+            self.look_at_fast_path(now);
         }
         if due(&mut self.next.reopen, now, REOPEN_EVERY) {
             self.reopen_failed();

@@ -63,6 +63,7 @@ impl Node {
         let settings = &desired.dataplane;
         let steer = super::fast_path::load(settings.fast_path, settings.flow_capacity)?;
         let publisher = super::fast_path::publisher(&steer)?;
+        let losses = super::fast_path::watch_losses(&steer);
         let (reports, news) = mpsc::unbounded_channel();
         let snapshots = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
         let half_open = settings.timeouts.half_open;
@@ -110,6 +111,7 @@ impl Node {
             next: Schedule::default(),
             vrrp: None,
             publisher,
+            losses,
             steer,
         };
         let mut inputs = Inputs { notices, news, queries, stop };

@@ -71,6 +71,10 @@ impl Node {
             heartbeat_age_seconds: now.saturating_since(handle.shared.last_beat()).as_secs_f64(),
             busy_ratio: Duration::from_micros(handle.shared.busy_ppm.load(Relaxed)).as_secs_f64(),
             flows: handle.shared.flows.load(Relaxed),
+            fast_path: self
+                .devices
+                .get(id.port.index())
+                .map_or(0, |device| device.fast_path_packets(id.queue)),
             counters: WorkerCounters {
                 received: totals.received.value(),
                 adopted: totals.adopted.value(),
@@ -225,6 +229,7 @@ fn interface(device: &Device) -> Interface {
         fallbacks: device.fallbacks,
         fast_path,
         fast_path_reason,
+        fast_path_lost: device.fast_path_lost(),
         queues: device.queues,
         queues_wanted: u32::try_from(device.queues_wanted().len()).unwrap_or(u32::MAX),
         queues_bound: u32::try_from(device.bound.len()).unwrap_or(u32::MAX),

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only
+/*
+ * Counts the frames that the steering program sent (XDP_TX) and the driver dropped: no counter of a
+ * device says that on all of them, but drivers report it to one of these two tracepoints. Both are
+ * silent while nothing is lost.
+ *
+ * Needs the kernel's BTF, and is therefore a program of its own.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+/* Interfaces that are watched. */
+#define WATCHED 256
+
+/* An interface index means nothing without its network namespace. */
+struct device {
+	__u32 netns; /* inode number of the namespace */
+	__u32 ifindex;
+};
+
+/* The kernel's structures, as far as they are read; where the fields are its BTF says. */
+struct ns_common {
+	unsigned int inum;
+} __attribute__((preserve_access_index));
+
+struct net {
+	struct ns_common ns;
+} __attribute__((preserve_access_index));
+
+typedef struct {
+	struct net *net;
+} __attribute__((preserve_access_index)) possible_net_t;
+
+struct net_device {
+	int ifindex;
+	possible_net_t nd_net;
+} __attribute__((preserve_access_index));
+
+/* User space enters the interfaces. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, WATCHED);
+	__type(key, struct device);
+	__type(value, __u64);
+} losses SEC(".maps");
+
+static __always_inline void add(const struct net_device *dev, __u64 frames)
+{
+	struct device device = {
+		.netns = BPF_CORE_READ(dev, nd_net.net, ns.inum),
+		.ifindex = BPF_CORE_READ(dev, ifindex),
+	};
+	__u64 *lost = bpf_map_lookup_elem(&losses, &device);
+
+	if (lost)
+		__sync_fetch_and_add(lost, frames);
+}
+
+/* Of cards, and in generic mode: device, program, action; one frame. */
+SEC("tp_btf/xdp_exception")
+int on_exception(__u64 *args)
+{
+	if ((__u32)args[2] == XDP_TX)
+		add((const void *)args[0], 1);
+	return 0;
+}
+
+/* Of veth: device, how many were sent, how many were dropped. */
+SEC("tp_btf/xdp_bulk_tx")
+int on_bulk_tx(__u64 *args)
+{
+	if ((int)args[2] > 0)
+		add((const void *)args[0], (int)args[2]);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
