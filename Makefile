@@ -14,7 +14,7 @@ MEASURING = $(basename $(notdir $(wildcard tests/tests/*.rs)))
 CARGO_DENY = 0.20.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lint test test-long test-kernels test-nic docs-nic docs-schema bench build packages packages-build
+.PHONY: help demo lint test test-fast-path test-long test-kernels test-nic docs-nic docs-schema bench build packages packages-build
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -39,10 +39,23 @@ test: packages ## all tests
 	$(CARGO) test --locked --workspace --exclude tests
 	failed=; $(CARGO) test --locked -p tests --test waiting -- --test-threads=5 || failed=1; \
 	$(CARGO) test --locked -p tests --no-fail-fast --lib $(MEASURING:%=--test %) \
-		-- --test-threads=1 && test -z "$$failed"
+		-- --test-threads=1 || failed=1; \
+	$(WITH_FAST_PATH) && test -z "$$failed"
+
+# Those whose packets the XDP program may forward instead of a worker, once more with that.
+FAST_PATH = forwarding_bytes forwarding_other_hosts health_kill health_reset health_silent interfaces lifecycle_nic \
+	persistence_burst persistence_queues vrrp_load
+
+WITH_FAST_PATH = POINTSMAN_FAST_PATH=on $(CARGO) test --locked -p tests --no-fail-fast \
+	$(FAST_PATH:%=--test %) -- --test-threads=1
+
+test-fast-path: packages ## the tests of the packet path with the XDP program forwarding known flows
+	$(CARGO) build --locked -p pointsman -p lab
+	$(WITH_FAST_PATH)
 
 # The same with 20 runs of every timing test, and the long soaks.
 test-long: export POINTSMAN_LONG = 1
+test-long: FAST_PATH = $(MEASURING) waiting
 test-long: test test-kernels test-nic ## timing tests 20 times, soaks, all kernels and network cards
 
 # Guests under QEMU, one after the other; a summary at the end. POINTSMAN_ROWS=igb: only rows with that

@@ -127,7 +127,10 @@ fn transmissions_that_never_complete_are_noticed() -> Result<()> {
     let lab = Lab::builder().backends(1).build()?;
     let echo = echo_everywhere(&lab)?;
     let node = lab.balancer(0);
-    let lb = lab.start_pointsman(0, &on_macvlan(&lab, 1)?)?;
+    // What is watched is what workers send.
+    let own = "[dataplane]\nfast_path = \"off\"\n";
+    let config = on_macvlan(&lab, 1)?.replacen("[dataplane]\n", own, 1);
+    let lb = lab.start_pointsman(0, &config)?;
     ensure!(packet_sockets(&lb)? == [false], "{}", lb.log());
     let slow = ["tbf", "rate", "8bit", "burst", "1600", "limit", "10000000"];
     let qdisc = |what, more: &[&str]| {
