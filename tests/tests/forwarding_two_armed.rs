@@ -44,7 +44,8 @@ fn eight_uploads_lose_nothing_on_their_way_to_the_other_interface() -> Result<()
     Ok(())
 }
 
-/// Frames of queues that the other interface does not have go to another thread.
+/// Frames of queues that the other interface does not have go to another thread, which may be slower
+/// than they come in.
 #[test]
 fn with_fewer_queues_on_the_other_interface_eight_uploads_arrive() -> Result<()> {
     let lab = Lab::builder().backends(2).queues(4).build()?;
@@ -63,8 +64,10 @@ fn with_fewer_queues_on_the_other_interface_eight_uploads_arrive() -> Result<()>
         measured(&format!("{name}_again"), uploads.again, "segments", "beside");
         measured(&format!("{name}_lost"), format!("{lost:?}"), "frames", "beside");
     }
-    // The mailbox holds as much as a ring does: only a thread that waits long for a CPU loses frames.
-    ensure!(lost.dropped * 50 <= lost.received, "{lost:?}");
+    // One thread sends what four receive: what it cannot is dropped at its mailbox, counted, and sent
+    // again by the clients.
+    ensure!(lost.dropped == lost.mailbox_full, "{lost:?}");
+    ensure!(lost.dropped * 4 <= lost.received, "{lost:?}");
     Ok(())
 }
 
