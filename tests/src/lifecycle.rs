@@ -111,6 +111,18 @@ pub fn fetch(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// Gives the first balancer's `eth0` an MTU that no frame of an AF_XDP socket holds.
+///
+/// # Errors
+/// When `ip` fails.
+pub fn make_mtu_too_large(lab: &Lab) -> Result<()> {
+    if lab::fast_path::is_on() {
+        // With an XDP program at the other end the kernel would not allow it.
+        lab::fast_path::stop_receiving(lab.switch(), "lb1")?;
+    }
+    Ok(lab.balancer(0).netns().ip("link set eth0 mtu 9000\n")?)
+}
+
 /// What a balancer left in its namespace: XDP programs and AF_XDP sockets, by description. Both go
 /// a moment after the process, so they are looked for until `limit`.
 ///

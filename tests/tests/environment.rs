@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use lab::pointsman::write_config;
 use lab::process::Output;
 use lab::{Lab, Node, ServiceText, pointsman_binary};
-use tests::lifecycle::{attached, config, detach, run, wait_for};
+use tests::lifecycle::{attached, config, detach, make_mtu_too_large, run, wait_for};
 
 #[test]
 fn files_with_mistakes() -> Result<()> {
@@ -61,7 +61,7 @@ fn interfaces_that_cannot_be_used() -> Result<()> {
     )?;
 
     let netns = lab.balancer(0).netns();
-    netns.ip("link set eth0 mtu 9000\n")?;
+    make_mtu_too_large(&lab)?;
     refused(&lab, "mtu_larger_than_a_frame", &good, &[])?;
     // Fits into a frame, but not into what the driver gives a native program.
     netns.ip("link set eth0 mtu 3800\n")?;

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use lab::{Lab, Metrics, Pointsman, ProbeClient, ServiceText};
 use serde_json::Value;
 use tests::close_books;
-use tests::lifecycle::{config, echo_everywhere, fetch, status, udp, wait_for};
+use tests::lifecycle::{config, echo_everywhere, fetch, make_mtu_too_large, status, udp, wait_for};
 
 #[test]
 fn metrics_are_complete_from_the_start_and_well_formed() -> Result<()> {
@@ -54,7 +54,7 @@ fn health_and_readiness_are_different_questions() -> Result<()> {
     ensure!(lb.http("/readyz")? == (200, "ready\n".into()), "not ready");
     ensure!(lb.http("/no-such-page")?.0 == 404, "found what does not exist");
     // Frames longer than a frame of the UMEM: the queues cannot be bound.
-    lab.balancer(0).netns().ip("link set eth0 mtu 9000\n")?;
+    make_mtu_too_large(&lab)?;
     wait_for("queues unbound", Duration::from_secs(3), || Ok(lb.http("/readyz")?.0 == 503))?;
     wait_for("the reason is told", Duration::from_secs(3), || {
         let (_, why) = lb.http("/readyz")?;

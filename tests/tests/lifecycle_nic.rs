@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result, ensure};
 use lab::{EchoResponder, Lab, Node, Pointsman, ProbeClient};
 use tests::close_books;
 use tests::lifecycle::{
-    attached, config, detach, echo_everywhere, named, number, outcome, run, runs, status, udp,
-    wait_for,
+    attached, config, detach, echo_everywhere, make_mtu_too_large, named, number, outcome, run,
+    runs, status, udp, wait_for,
 };
 
 #[test]
@@ -256,7 +256,7 @@ fn what_cannot_be_used_is_named_once() -> Result<()> {
     let lab = Lab::builder().backends(1).build()?;
     let node = lab.balancer(0);
     let lb = lab.start_pointsman(0, &config(&udp(&lab)))?;
-    node.netns().ip("link set eth0 mtu 9000\n")?;
+    make_mtu_too_large(&lab)?;
     wait_for("not ready", Duration::from_secs(3), || Ok(!lb.ready()?))?;
     sleep(Duration::from_secs(3));
     ensure!(lb.log().matches("cannot bind the queue").count() == 1, "{}", lb.log());
