@@ -8,7 +8,7 @@ use crate::error::SteerError;
 use crate::object;
 use crate::steer::handle;
 
-/// Counts them, of the interfaces that it is told of. Ends when dropped.
+/// Counts them, of the watched interfaces. Ends when dropped.
 #[derive(Debug)]
 pub struct Losses {
     losses: MapHandle,

@@ -220,7 +220,7 @@ impl RawCheck {
     }
 }
 
-/// `icmp_ratelimit` of Linux, per host that is told; the first six come without delay.
+/// `icmp_ratelimit` of Linux, per destination host; the first six come without delay.
 const ICMP_PACE: Duration = Duration::from_secs(1);
 
 /// Reads every kind that is written, so that the mistakes of all are reported; returns the first

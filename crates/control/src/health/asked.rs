@@ -17,7 +17,7 @@ pub struct Asked {
     label: String,
 }
 
-/// What a script is told of a backend.
+/// What a script learns of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
     /// Name of the service.

@@ -57,7 +57,7 @@ pub struct Verdict {
 }
 
 impl Host {
-    /// An address that nobody asks anything of yet; `seed` is to differ from address to address.
+    /// An address without checks yet; `seed` is to differ from address to address.
     pub fn new(seed: u64) -> Self {
         Self {
             asked: Vec::new(),

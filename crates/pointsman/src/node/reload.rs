@@ -123,7 +123,7 @@ impl Node {
         Confirmed { confirmed }
     }
 
-    /// Goes back when nobody confirmed in time.
+    /// Goes back when no confirmation came in time.
     pub(super) async fn roll_back_if_due(&mut self, now: Tick) {
         if self.configurations.rollback.is_none_or(|at| at > now) {
             return;
