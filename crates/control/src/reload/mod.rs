@@ -1,10 +1,12 @@
 //! What a new configuration changes, before it is taken over: one line for people each, and what of
 //! it cannot change while the node runs.
 
+mod history;
 mod service;
 
 use std::fmt;
 
+pub use history::History;
 pub(crate) use service::renamed;
 
 use crate::desired::{Dataplane, Desired, Interface, Vrrp};

@@ -7,7 +7,7 @@ use api::request::{Confirmed, Reload, Reloaded};
 use api::status;
 use config::{Desired, Diagnostic, Parsed, SpanIndex};
 use control::Event;
-use control::reload::{Fixed, Plan, Setting};
+use control::reload::{Fixed, History, Plan, Setting};
 use dataplane::Tick;
 use tracing::{error, info, warn};
 
@@ -19,27 +19,18 @@ use crate::configuration::Loaded;
 /// The configuration in force, and how it came to be.
 #[derive(Debug)]
 pub(super) struct Configurations {
-    current: Loaded,
-    /// What `undo` goes back to.
-    previous: Option<Loaded>,
+    history: History<Loaded>,
     since: Tick,
-    /// When it is rolled back.
-    rollback: Option<Tick>,
     reloads: u64,
     refused: u64,
     last_refused: bool,
 }
 
-/// The longest time for a confirmation.
-const LONGEST_WAIT: Duration = Duration::from_secs(7 * 24 * 3600);
-
 impl Configurations {
     pub(super) fn new(current: Loaded, now: Tick) -> Self {
         Self {
-            current,
-            previous: None,
+            history: History::new(current),
             since: now,
-            rollback: None,
             reloads: 0,
             refused: 0,
             last_refused: false,
@@ -48,25 +39,27 @@ impl Configurations {
 
     pub(super) fn status(&self, now: Tick) -> status::Configuration {
         status::Configuration {
-            hash: format!("{:016x}", self.current.hash),
+            hash: format!("{:016x}", self.history.current().hash),
             age_seconds: now.saturating_since(self.since).as_secs_f64(),
             reloads: self.reloads,
             refused: self.refused,
             last_refused: self.last_refused,
-            rollback_seconds: self.rollback.map(|at| at.saturating_since(now).as_secs_f64()),
+            rollback_seconds: self
+                .history
+                .rollback()
+                .map(|at| at.saturating_since(now).as_secs_f64()),
         }
     }
 
     /// As in the file.
     pub(super) fn desired(&self) -> &Desired {
-        &self.current.parsed.desired
+        &self.history.current().parsed.desired
     }
 
     /// Makes `next` the current one.
-    fn replace(&mut self, next: Loaded, now: Tick) {
-        self.previous = Some(std::mem::replace(&mut self.current, next));
+    fn replace(&mut self, next: Loaded, confirm_within: Option<Duration>, now: Tick) {
+        self.history.replace(next, confirm_within, now);
         self.since = now;
-        self.rollback = None;
         self.reloads += 1;
         self.last_refused = false;
     }
@@ -93,30 +86,22 @@ impl Node {
         let changes = plan.changes.iter().map(ToString::to_string).collect();
         let applied = !reload.dry_run;
         if applied {
-            // What waits for its confirmation is not what a further roll-back goes to.
-            let waiting = self.configurations.rollback;
-            let before = self.configurations.previous.take().filter(|_| waiting.is_some());
-            self.take_over(loaded, &plan).await;
-            if let Some(time) = reload.confirm_within_ms {
-                let time = Duration::from_millis(time).min(LONGEST_WAIT);
-                self.configurations.rollback = Some(clock::now() + time);
-                self.configurations.previous =
-                    before.or_else(|| self.configurations.previous.take());
-            }
+            let confirm_within = reload.confirm_within_ms.map(Duration::from_millis);
+            self.take_over(loaded, &plan, confirm_within).await;
         }
         Ok(Reloaded { changes, applied, warnings })
     }
 
     /// Goes back to the configuration before the last one.
     pub(super) async fn undo(&mut self) -> Result<Reloaded, String> {
-        let Some(previous) = self.configurations.previous.clone() else {
+        let Some(previous) = self.configurations.history.previous().cloned() else {
             return Err("error: there is no configuration before this one".to_owned());
         };
         self.reload(previous, Reload::default()).await
     }
 
     pub(super) fn confirm(&mut self) -> Confirmed {
-        let confirmed = self.configurations.rollback.take().is_some();
+        let confirmed = self.configurations.history.confirm();
         if confirmed {
             info!("the configuration is confirmed");
         }
@@ -125,10 +110,9 @@ impl Node {
 
     /// Goes back when no confirmation came in time.
     pub(super) async fn roll_back_if_due(&mut self, now: Tick) {
-        if self.configurations.rollback.is_none_or(|at| at > now) {
+        if !self.configurations.history.roll_back_if_due(now) {
             return;
         }
-        self.configurations.rollback = None;
         warn!("the configuration was not confirmed in time: going back to the one before");
         // Why it could not is in the log; there is nothing else to go back to.
         let _ = self.undo().await;
@@ -161,7 +145,7 @@ impl Node {
     }
 
     /// Nothing can go wrong any more.
-    async fn take_over(&mut self, loaded: Loaded, plan: &Plan) {
+    async fn take_over(&mut self, loaded: Loaded, plan: &Plan, confirm_within: Option<Duration>) {
         let now = clock::now();
         for change in &plan.changes {
             info!("reload: {change}");
@@ -185,7 +169,7 @@ impl Node {
         if let Some(vrrp) = &mut self.vrrp {
             vrrp.reconfigure(self.controller.desired(), now);
         }
-        self.configurations.replace(loaded, now);
+        self.configurations.replace(loaded, confirm_within, now);
     }
 }
 
