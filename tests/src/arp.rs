@@ -1,7 +1,6 @@
 //! ARP requests of forged senders, many a second: each makes the host that it asks enter or change a
 //! neighbour.
 
-use std::io::IoSlice;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -10,8 +9,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use lab::Node;
-use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
 use socket2::{Domain, Socket, Type};
+
+use crate::syn::burst;
 
 /// Asks until it is dropped.
 #[derive(Debug)]
@@ -86,19 +86,6 @@ fn flood(socket: &Socket, own: [u8; 6], asking: Asking, shared: &Shared) {
         let frames: [_; BURST] = std::array::from_fn(|_| request(own, asking, next(&mut random)));
         shared.sent.fetch_add(burst(socket, &frames), Relaxed);
     }
-}
-
-/// Sends what the queue takes; returns how many that were.
-fn burst(socket: &Socket, frames: &[[u8; LENGTH]; BURST]) -> u64 {
-    let slices = frames.each_ref().map(|frame| [IoSlice::new(frame)]);
-    let mut controls: [SendAncillaryBuffer<'_, '_, '_>; BURST] =
-        std::array::from_fn(|_| SendAncillaryBuffer::default());
-    let mut messages: Vec<MMsgHdr<'_>> = slices
-        .iter()
-        .zip(&mut controls)
-        .map(|(slice, control)| MMsgHdr::new(slice, control))
-        .collect();
-    sendmmsg(socket, &mut messages, SendFlags::empty()).map_or(0, |sent| sent as u64)
 }
 
 /// RFC 826. The frame itself comes from the node's own MAC, so that the switch learns no other.

@@ -38,7 +38,10 @@ pub fn flood(ns: &NetNs, target: (Ipv4Addr, u16), rate: f64, length: Duration) -
 }
 
 /// Sends what the queue takes; returns how many that were.
-fn burst(socket: &Socket, packets: &[[u8; LENGTH]; BURST]) -> u64 {
+pub(crate) fn burst<const BURST: usize, const LENGTH: usize>(
+    socket: &Socket,
+    packets: &[[u8; LENGTH]; BURST],
+) -> u64 {
     let slices = packets.each_ref().map(|packet| [IoSlice::new(packet)]);
     let mut controls: [SendAncillaryBuffer<'_, '_, '_>; BURST] =
         std::array::from_fn(|_| SendAncillaryBuffer::default());

@@ -70,19 +70,34 @@ pub trait Call: Into<Verb> {
     type Answer: Serialize + DeserializeOwned + JsonSchema;
 }
 
+macro_rules! calls {
+    ($($call:ident($name:ident) => $verb:expr, $answer:ty;)+) => {$(
+        impl From<$call> for Verb {
+            fn from($name: $call) -> Self {
+                $verb
+            }
+        }
+
+        impl Call for $call {
+            type Answer = $answer;
+        }
+    )+};
+}
+
+calls! {
+    GetStatus(_call) => Self::Status, Status;
+    Resign(call) => Self::VrrpResign(call), Resigned;
+    Reload(call) => Self::Reload(call), Reloaded;
+    Undo(_call) => Self::Undo, Reloaded;
+    Confirm(_call) => Self::Confirm, Confirmed;
+    Drain(call) => Self::Drain(call), Changed;
+    Enable(call) => Self::Enable(call), Changed;
+    SetWeight(call) => Self::SetWeight(call), Changed;
+}
+
 /// The verb `status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GetStatus;
-
-impl From<GetStatus> for Verb {
-    fn from(_: GetStatus) -> Self {
-        Self::Status
-    }
-}
-
-impl Call for GetStatus {
-    type Answer = Status;
-}
 
 /// The verb `vrrp-resign`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -100,16 +115,6 @@ impl Resign {
     pub const fn time(&self) -> Duration {
         Duration::from_millis(self.for_ms)
     }
-}
-
-impl From<Resign> for Verb {
-    fn from(resign: Resign) -> Self {
-        Self::VrrpResign(resign)
-    }
-}
-
-impl Call for Resign {
-    type Answer = Resigned;
 }
 
 /// The answer to [`Resign`].
@@ -131,102 +136,39 @@ pub struct Reload {
     pub confirm_within_ms: Option<u64>,
 }
 
-impl From<Reload> for Verb {
-    fn from(reload: Reload) -> Self {
-        Self::Reload(reload)
-    }
-}
-
-impl Call for Reload {
-    type Answer = Reloaded;
-}
-
 /// The verb `undo`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Undo;
-
-impl From<Undo> for Verb {
-    fn from(_: Undo) -> Self {
-        Self::Undo
-    }
-}
-
-impl Call for Undo {
-    type Answer = Reloaded;
-}
 
 /// The verb `confirm`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Confirm;
 
-impl From<Confirm> for Verb {
-    fn from(_: Confirm) -> Self {
-        Self::Confirm
-    }
-}
-
-impl Call for Confirm {
-    type Answer = Confirmed;
-}
-
-/// The verb `drain`. `target`: `service/backend`, a backend's name (in every service), or a service's name (all
-/// its backends).
+/// The verb `drain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Drain {
-    /// What it is about.
+    /// `service/backend`, a backend's name (in every service), or a service's name (all its backends).
     pub target: String,
 }
 
-impl From<Drain> for Verb {
-    fn from(call: Drain) -> Self {
-        Self::Drain(call)
-    }
-}
-
-impl Call for Drain {
-    type Answer = Changed;
-}
-
-/// The verb `enable`. `target`: `service/backend`, a backend's name (in every service), or a service's name (all
-/// its backends).
+/// The verb `enable`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Enable {
-    /// What it is about.
+    /// `service/backend`, a backend's name (in every service), or a service's name (all its backends).
     pub target: String,
 }
 
-impl From<Enable> for Verb {
-    fn from(call: Enable) -> Self {
-        Self::Enable(call)
-    }
-}
-
-impl Call for Enable {
-    type Answer = Changed;
-}
-
-/// The verb `set-weight`. `target`: `service/backend`, a backend's name (in every service), or a service's name (all
-/// its backends).
+/// The verb `set-weight`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetWeight {
-    /// What it is about.
+    /// `service/backend`, a backend's name (in every service), or a service's name (all its backends).
     pub target: String,
     /// Share of new sources, 0–65,535; 0 takes none.
     #[schemars(range(max = 65_535))]
     pub weight: u32,
-}
-
-impl From<SetWeight> for Verb {
-    fn from(call: SetWeight) -> Self {
-        Self::SetWeight(call)
-    }
-}
-
-impl Call for SetWeight {
-    type Answer = Changed;
 }
 
 /// The answer to [`Drain`], [`Enable`] and [`SetWeight`].
