@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use control::vrrp::{
-    Action, Block, ChecksumStyle, Config, Event, Heard, Router, StateName, Version, Vrid,
+    Action, AddressList, Block, ChecksumStyle, Config, Event, Heard, Router, StateName, Version,
+    Vrid,
 };
 use proptest::prelude::*;
 
@@ -27,7 +28,13 @@ fn any_event() -> impl Strategy<Value = Event> {
         .prop_map(|(source, priority, centis)| {
             let interval = Duration::from_millis(10) * centis;
             let checksum = ChecksumStyle::Plain;
-            Event::Heard(Heard { source: ip(source), priority, interval, checksum })
+            Event::Heard(Heard {
+                source: ip(source),
+                priority,
+                interval,
+                checksum,
+                list: AddressList::Same,
+            })
         });
     prop_oneof![
         6 => heard,

@@ -18,7 +18,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use control::vrrp::{
-    Action, Block, ChecksumStyle, Config, Event, Group, Handover, Heard, Router, Version, Vrid,
+    Action, AddressList, Block, ChecksumStyle, Config, Event, Group, Handover, Heard, Router,
+    Version, Vrid,
 };
 
 /// One router, or several in a sync group.
@@ -181,6 +182,7 @@ fn heard(source: &str, priority: &str, interval: &str) -> Event {
         priority: priority.parse().expect("priority"),
         interval: Duration::from_millis(interval.parse().expect("interval")),
         checksum: ChecksumStyle::Plain,
+        list: AddressList::Same,
     })
 }
 

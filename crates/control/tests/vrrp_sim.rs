@@ -34,6 +34,7 @@ fn no_promise_is_broken_in_ten_thousand_hours() {
     assert!(stats.rejected > 5 * count, "{stats:?}");
     assert!(stats.lies > 100 * count, "{stats:?}");
     assert!(stats.faults > 100 * count, "{stats:?}");
+    assert!(stats.reloads > 10 * count, "{stats:?}");
     assert!(stats.quiet_ns / SECOND > 900 * count, "{stats:?}");
 }
 
@@ -91,6 +92,11 @@ fn a_lease_clock_that_stops_is_noticed() {
 #[test]
 fn preempting_without_waiting_is_noticed() {
     assert_eq!(caught(Sabotage::HastyHandover), BrokenPromise::TwoOwners);
+}
+
+#[test]
+fn leases_that_are_not_shortened_with_the_interval_are_noticed() {
+    assert_eq!(caught(Sabotage::NeverShortens), BrokenPromise::TwoOwners);
 }
 
 #[test]

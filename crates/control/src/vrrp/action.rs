@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::packet::ChecksumStyle;
+use super::rollout::AddressList;
 use super::state::StateName;
 
 /// One thing that happened. Each is followed by a complete drain of the actions.
@@ -36,6 +37,8 @@ pub struct Heard {
     pub interval: Duration,
     /// Its checksum style.
     pub checksum: ChecksumStyle,
+    /// Its list of addresses, compared with the configured one.
+    pub list: AddressList,
 }
 
 /// What the driver must do, in this order.
@@ -86,6 +89,7 @@ label::labels! {
         Goodbye => "goodbye", "The Active said that it leaves (priority 0).";
         Preempt => "preempt", "The Active's priority is lower.";
         HigherPriority => "higher_priority", "An Active with a higher priority was heard.";
+        FormerList => "former_list", "An Active with the former list of addresses was heard, which may discard ours.";
         HigherAddress => "higher_address", "An Active with equal priority and higher address was heard.";
         Stalled => "stalled", "This thread did not run for so long that the lease was over.";
         SendFailed => "send_failed", "No advert could be sent until the lease was over.";

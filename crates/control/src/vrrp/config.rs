@@ -187,6 +187,9 @@ pub enum ConfigError {
     /// A node is not its own peer.
     #[error("{0} is this node's own address, not a peer's")]
     OwnPeer(IpAddr),
+    /// What cannot change while the router runs.
+    #[error("{0} cannot change while the router runs")]
+    Fixed(&'static str),
     /// Unicast without peers.
     #[error("unicast mode needs at least one peer")]
     NoPeers,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::action::{Action, Announce, Heard, Reason};
 use super::config::Handover;
 use super::foreign::{Foreign, Goodbye};
+use super::rollout::AddressList;
 use super::router::Router;
 use super::state::{Active, Backup, State};
 use super::timers;
@@ -56,7 +57,7 @@ impl Router {
     pub(super) fn listen(&mut self, reason: Reason, now: Instant) {
         self.listening_since = Some(now);
         self.foreign = Foreign::default();
-        self.active_interval = self.config.interval;
+        self.active_interval = self.longest_interval(now);
         let backup = self.backup(now);
         self.transition(State::Backup(backup), reason, now);
     }
@@ -115,7 +116,7 @@ impl Router {
             (State::Backup(backup), _) => self.heard_in_backup(backup, heard, now),
             (State::Active(_), 0) => {
                 if self.dismiss(heard.source) == Goodbye::Vacant {
-                    self.plan_activation();
+                    self.plan_activation(now);
                 }
                 // §6.4.3: answer, so that no other router thinks the VIPs are free.
                 self.reply(now);
@@ -159,11 +160,11 @@ impl Router {
     /// the timer runs on. `at` is when the Active was heard. Returns whether it is followed.
     fn follow(&mut self, mut backup: Backup, heard: Heard, (at, now): (Instant, Instant)) -> bool {
         let worse = heard.priority < self.effective();
-        if worse && self.may_preempt(&mut backup, now) {
+        if worse && !self.may_be_deaf(&heard) && self.may_preempt(&mut backup, now) {
             self.state = State::Backup(backup);
             return false;
         }
-        self.active_interval = heard.interval;
+        self.learn_interval(heard, at);
         let preempt_at = backup.preempt_at.filter(|_| worse);
         self.state = State::Backup(Backup { preempt_at, ..self.backup(at) });
         true
@@ -177,12 +178,14 @@ impl Router {
         } else if heard.priority == own && heard.source > self.config.primary {
             // §6.4.3: as unsigned integers in network byte order.
             Reason::HigherAddress
+        } else if self.may_be_deaf(&heard) {
+            Reason::FormerList
         } else {
             // Before the own advert is out, each router that advertises may hold a lease.
             let silent = active.heralded_at.is_none();
             if !active.activated && (silent || self.is_predecessor(&heard)) {
                 self.accept_active(heard, now);
-                self.plan_activation();
+                self.plan_activation(now);
             }
             // The answer must be one that the sender can read.
             self.learn_style(heard.checksum);
@@ -192,9 +195,25 @@ impl Router {
         };
         self.accept_active(heard, now);
         self.learn_style(heard.checksum);
-        self.active_interval = heard.interval;
+        self.learn_interval(heard, now);
         let backup = self.backup(now);
         self.leave(State::Backup(backup), reason, now);
+    }
+
+    /// §6.4.2: a Backup has the interval of the Active that it follows.
+    fn learn_interval(&mut self, heard: Heard, at: Instant) {
+        self.active_interval = heard.interval;
+        self.rollout.lease = Some((heard.source, at + self.foreign_lease(heard.interval)));
+    }
+
+    /// Whether the sender may discard what this router sends, for its list of addresses: it would not
+    /// yield.
+    fn may_be_deaf(&self, heard: &Heard) -> bool {
+        match heard.list {
+            AddressList::Same => false,
+            AddressList::Former => true,
+            AddressList::Other => self.rollout.followed == Some(heard.source),
+        }
     }
 
     /// `Event::Resign`.
@@ -207,7 +226,7 @@ impl Router {
 
     /// From Active to Backup of own accord.
     pub(super) fn step_back(&mut self, reason: Reason, now: Instant) {
-        self.active_interval = self.config.interval;
+        self.active_interval = self.longest_interval(now);
         let backup = self.backup(now);
         self.leave(State::Backup(backup), reason, now);
     }
@@ -250,7 +269,7 @@ impl Router {
 
     /// §6.4.3: `Adver_Timer` fires. Late wake-ups do not slow the rhythm down.
     pub(super) fn advertise_if_due(&mut self, now: Instant) {
-        let interval = self.config.interval;
+        let interval = self.pace();
         let priority = self.effective();
         let State::Active(active) = &mut self.state else { return };
         if active.advert_at > now {
@@ -339,29 +358,34 @@ impl Router {
     /// When the lease is over of an Active whose last advert came before this thread listened. An
     /// owner need not mind.
     fn unheard_until(&self) -> Option<Instant> {
-        self.listening_since.map(|since| since + self.foreign_lease(self.config.interval))
+        let since = self.listening_since?;
+        Some(since + self.foreign_lease(self.longest_interval(since)))
     }
 
     /// When the VIPs may become active: when every other Active had the time to object to the first
     /// advert, and no lease of a predecessor can be running. An Active that has this advert renews its
     /// lease no more, so a lease after it none is left.
-    pub(super) fn plan_activation(&mut self) {
-        let claimed = match self.config.handover {
-            Handover::Lease => self.claimed_until().max(self.unheard_until()),
-            Handover::AtOnce => None,
+    pub(super) fn plan_activation(&mut self, now: Instant) {
+        let (claimed, followed) = match self.config.handover {
+            Handover::Lease => (
+                self.claimed_until(now).max(self.unheard_until()).max(self.rollout.stranger_until),
+                self.rollout.lease.map(|(_, until)| until),
+            ),
+            Handover::AtOnce => (None, None),
         };
         let settle = timers::settle(self.config.interval);
-        let longest = self.foreign_lease(self.config.interval);
+        let longest = self.longest_foreign_lease(now);
         if let State::Active(active) = &mut self.state {
             active.activate_at = active.heralded_at.map(|at| {
                 let free = claimed.map_or(at, |until| until.min(at + longest));
-                free.max(at + settle)
+                free.max(at + settle).max(followed.unwrap_or(at))
             });
         }
     }
 
     fn transition(&mut self, to: State, reason: Reason, now: Instant) {
         let from = self.state.name();
+        self.easing = None;
         self.state = to;
         self.since = Some(now);
         self.reason = reason;

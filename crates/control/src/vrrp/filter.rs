@@ -15,6 +15,21 @@ pub fn accept<'a>(
     message: &'a [u8],
     from: &Envelope,
 ) -> Result<Advert<'a>, Reject> {
+    let advert = accept_any_list(config, message, from)?;
+    // Another virtual router that has our number by mistake, or a node that was configured
+    // differently: followed, it would take VIPs away that it does not serve. keepalived discards too.
+    if !advert.addresses.same_as(&config.vips) {
+        return Err(Reject::Addresses);
+    }
+    Ok(advert)
+}
+
+/// The same without the list of addresses.
+pub(super) fn accept_any_list<'a>(
+    config: &Config,
+    message: &'a [u8],
+    from: &Envelope,
+) -> Result<Advert<'a>, Reject> {
     let advert = decode(message, from)?;
     if advert.version != config.version {
         return Err(Reject::Version);
@@ -34,11 +49,6 @@ pub fn accept<'a>(
     // RFC 3768 §7.1: the interval must be the configured one. RFC 9568 §6.4.2 learns it instead.
     if advert.version == Version::V2 && advert.interval != config.interval {
         return Err(Reject::Interval);
-    }
-    // Another virtual router that has our number by mistake, or a node that was configured
-    // differently: followed, it would take VIPs away that it does not serve. keepalived discards too.
-    if !advert.addresses.same_as(&config.vips) {
-        return Err(Reject::Addresses);
     }
     Ok(advert)
 }

@@ -12,6 +12,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::action::Heard;
+use super::packet::Advert;
+use super::rollout::overlaps;
 use super::router::Router;
 use super::timers;
 
@@ -78,15 +80,16 @@ impl Router {
         if let Some(contender) = self.foreign.contender.take()
             && contender.last.source != heard.source
         {
-            let interval = contender.last.interval.max(self.config.interval);
+            let interval = contender.last.interval.max(self.longest_interval(now));
             self.peers.ignore(contender.last.source, now + self.foreign_lease(interval));
         }
         let other = self.foreign.active.filter(|active| active.last.source != heard.source);
-        if let Some(other) = other.filter(|active| self.lease_of(active) > now) {
+        if let Some(other) = other.filter(|active| self.lease_of(active, now) > now) {
             let earlier = self.foreign.replaced.filter(|replaced| now < replaced.until);
             let source = Some(other.last.source).filter(|_| earlier.is_none());
             // It yields when it hears of this one, and renews no lease after that.
-            let until = now + self.foreign_lease(self.config.interval);
+            let longest = self.longest_interval(now).max(self.believed(&other.last, now));
+            let until = now + self.foreign_lease(longest);
             self.foreign.replaced = Some(Replaced { source, until });
         }
         self.foreign.active = Some(Sighting { last: heard, at: now });
@@ -102,6 +105,7 @@ impl Router {
 
     /// Notes an advert of priority 0.
     pub(super) fn dismiss(&mut self, source: IpAddr) -> Goodbye {
+        self.rollout.lease = self.rollout.lease.filter(|(of, _)| *of != source);
         if self.foreign.replaced.is_some_and(|replaced| replaced.source == Some(source)) {
             self.foreign.replaced = None;
         }
@@ -124,7 +128,10 @@ impl Router {
     /// have succeeded it, which is the Active now, and when it was heard.
     pub(super) fn succeed(&mut self, now: Instant) -> Option<(Heard, Instant)> {
         let contender = self.foreign.contender.take()?;
-        if self.foreign_is_active(now) || self.lease_of(&contender) <= now {
+        // Before the Active fell silent, nobody can have succeeded it.
+        let interval = contender.last.interval.min(self.active_interval);
+        let lease_until = contender.at + self.foreign_lease(interval);
+        if self.foreign_is_active(now) || lease_until <= now {
             return None;
         }
         self.foreign.active = Some(contender);
@@ -133,12 +140,12 @@ impl Router {
 
     /// Whether an Active was heard whose lease may be running.
     pub(super) fn foreign_is_active(&self, now: Instant) -> bool {
-        self.foreign.active.is_some_and(|active| self.lease_of(&active) > now)
+        self.foreign.active.is_some_and(|active| self.lease_of(&active, now) > now)
     }
 
     /// When the leases of all Actives that were heard are over.
-    pub(super) fn claimed_until(&self) -> Option<Instant> {
-        let active = self.foreign.active.map(|active| self.lease_of(&active));
+    pub(super) fn claimed_until(&self, now: Instant) -> Option<Instant> {
+        let active = self.foreign.active.map(|active| self.lease_of(&active, now));
         active.max(self.foreign.replaced.map(|replaced| replaced.until))
     }
 
@@ -147,9 +154,51 @@ impl Router {
         timers::foreign_lease(interval, self.config.down_adverts)
     }
 
-    /// Nodes of one virtual router have one interval: a longer one than ours buys no longer lease.
-    fn lease_of(&self, active: &Sighting) -> Instant {
-        active.at + self.foreign_lease(active.last.interval.min(self.config.interval))
+    fn lease_of(&self, active: &Sighting, now: Instant) -> Instant {
+        active.at + self.foreign_lease(self.believed(&active.last, now))
+    }
+
+    /// Nodes of one virtual router have one interval, or lately had: a longer one buys no longer lease,
+    /// except for a listed peer, which may have been reloaded before this node.
+    fn believed(&self, heard: &Heard, now: Instant) -> Duration {
+        self.believed_interval(heard.source, heard.interval, now)
+    }
+
+    fn believed_interval(&self, source: IpAddr, interval: Duration, now: Instant) -> Duration {
+        let listed = self.config.peers.contains(&source);
+        if listed { interval } else { interval.min(self.longest_interval(now)) }
+    }
+
+    /// An advert with another list of addresses was discarded. If a VIP of ours is in it, its sender may
+    /// have a lease of it.
+    pub(super) fn note_stranger(&mut self, advert: &Advert<'_>, source: IpAddr, now: Instant) {
+        if overlaps(&advert.addresses, &self.config.vips) {
+            let interval = self.believed_interval(source, advert.interval, now);
+            let until = now + self.foreign_lease(interval);
+            let goodbye = advert.priority == 0;
+            self.rollout.stranger_until = Some(until).filter(|_| !goodbye);
+        }
+    }
+
+    /// The longest lease that an Active may have which has just heard of this router.
+    pub(super) fn longest_foreign_lease(&self, now: Instant) -> Duration {
+        let active = self.foreign.active.map(|active| self.believed(&active.last, now));
+        self.foreign_lease(self.longest_interval(now).max(active.unwrap_or_default()))
+    }
+
+    /// The longest interval that a peer may be configured with.
+    pub(super) fn longest_interval(&self, now: Instant) -> Duration {
+        self.rollout.longest_interval(self.config.interval, now)
+    }
+
+    /// Whether this sender is the Active that is followed or to be preempted.
+    pub(super) fn follows(&self, source: IpAddr) -> bool {
+        self.foreign.active.is_some_and(|active| active.last.source == source)
+    }
+
+    /// That Active.
+    pub(super) fn followed(&self) -> Option<IpAddr> {
+        self.foreign.active.map(|active| active.last.source)
     }
 
     /// Whether an Active's lease runs for certain, so that no other Backup can have replaced it.

@@ -10,6 +10,7 @@
 //! | `config` | one instance, checked |
 //! | `router`, `state`, `action` | the machine and its contract |
 //! | `election`, `timers` | its rules: RFC 9568 §6.4 and the lease |
+//! | `reconfigure`, `rollout` | another configuration while it runs, and peers that have not got it yet |
 //! | `foreign`, `peers` | which senders may move it; who was heard |
 //! | `group` | instances that are Active together or not at all |
 //! | `track`, `script` | effective priority and its reasons |
@@ -89,7 +90,9 @@ mod group;
 pub mod guard;
 mod packet;
 mod peers;
+mod reconfigure;
 mod reject;
+mod rollout;
 mod router;
 mod script;
 mod state;
@@ -112,6 +115,7 @@ pub use packet::{
 };
 pub use peers::Peer;
 pub use reject::Reject;
+pub use rollout::AddressList;
 pub use router::{Router, Status};
 pub use script::{Script, ScriptAction, ScriptTimes};
 pub use state::StateName;

@@ -51,6 +51,11 @@ impl Peers {
         peer.and_then(|peer| peer.ignored_until).is_some_and(|until| now < until)
     }
 
+    /// Whether an advert of this source was accepted.
+    pub(super) fn knows(&self, source: IpAddr) -> bool {
+        self.iter().any(|peer| peer.last.source == source)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
         self.0.iter().flatten()
     }
@@ -65,8 +70,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::vrrp::ChecksumStyle;
     use crate::vrrp::tests::origin;
+    use crate::vrrp::{AddressList, ChecksumStyle};
 
     #[test]
     fn the_least_recently_heard_makes_room() {
@@ -78,6 +83,7 @@ mod tests {
                 priority: 1,
                 interval: Duration::from_secs(1),
                 checksum: ChecksumStyle::Plain,
+                list: AddressList::Same,
             };
             peers.note(heard, start + Duration::from_secs(u64::from(last)));
             peers.note(heard, start + Duration::from_secs(u64::from(last)));

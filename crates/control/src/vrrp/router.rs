@@ -10,9 +10,13 @@ use super::action::{Action, Announce, Block, Event, Heard, Queue, Reason};
 use super::config::{ChecksumMode, Config, ConfigError};
 use super::filter;
 use super::foreign::Foreign;
-use super::packet::{ChecksumStyle, EncodeError, Envelope, MAX_MESSAGE_LEN, Outgoing, encode};
+use super::packet::{
+    Addresses, ChecksumStyle, EncodeError, Envelope, MAX_MESSAGE_LEN, Outgoing, encode,
+};
 use super::peers::{Peer, Peers};
+use super::reconfigure::Easing;
 use super::reject::Reject;
+use super::rollout::{AddressList, Rollout, overlaps};
 use super::state::{Active, State, StateName};
 use super::timers;
 
@@ -46,7 +50,10 @@ pub struct Router {
     pub(super) actions: Queue,
     pub(super) foreign: Foreign,
     pub(super) peers: Peers,
-    style: ChecksumStyle,
+    pub(super) rollout: Rollout,
+    /// While a longer interval is introduced.
+    pub(super) easing: Option<Easing>,
+    pub(super) style: ChecksumStyle,
 }
 
 /// What `pointsman vrrp` shows.
@@ -99,6 +106,8 @@ impl Router {
             },
             foreign: Foreign::default(),
             peers: Peers::default(),
+            rollout: Rollout::default(),
+            easing: None,
             config,
         })
     }
@@ -143,7 +152,7 @@ impl Router {
         }
     }
 
-    /// A message from the socket. A rejected one changes nothing at all.
+    /// A message from the socket. A rejected one moves nothing.
     ///
     /// Drain the socket before looking at timers: what waited there was sent before they ended.
     pub fn receive(
@@ -152,8 +161,13 @@ impl Router {
         from: &Envelope,
         now: Instant,
     ) -> Result<Heard, Reject> {
-        let advert = filter::accept(&self.config, message, from)?;
+        let advert = filter::accept_any_list(&self.config, message, from)?;
+        let Some(list) = self.classify(&advert.addresses, from.source, now) else {
+            self.note_stranger(&advert, from.source, now);
+            return Err(Reject::Addresses);
+        };
         let heard = Heard {
+            list,
             source: from.source,
             priority: advert.priority,
             interval: advert.interval,
@@ -161,6 +175,22 @@ impl Router {
         };
         self.handle(Event::Heard(heard), now);
         Ok(heard)
+    }
+
+    /// What a list of addresses says of its sender; `None`: it is another virtual router's.
+    fn classify(&self, list: &Addresses<'_>, source: IpAddr, now: Instant) -> Option<AddressList> {
+        if list.same_as(&self.config.vips) {
+            return Some(AddressList::Same);
+        }
+        // With no address in common, neither can take a VIP from the other.
+        if !overlaps(list, &self.config.vips) {
+            return None;
+        }
+        if self.rollout.had(list, now) {
+            return Some(AddressList::Former);
+        }
+        let known = self.follows(source) || self.peers.knows(source);
+        known.then_some(AddressList::Other)
     }
 
     /// One thing that happened.
@@ -227,11 +257,11 @@ impl Router {
     /// The result of a [`SendAdvert`](Action::SendAdvert): `t` was read before the send, `now` after
     /// it; `ok` is whether the kernel took the packet (in unicast mode, for at least one peer).
     ///
-    /// A successful advert extends the lease to `t + (down_adverts - 0.5) * interval`, unless the
+    /// A successful advert extends the lease to `t + (down_adverts - 0.5) * interval` (while a longer
+    /// interval is introduced, the former one), unless the
     /// lease ran out while it was being sent: a thread that stalls between clock and socket sends
     /// an advert that no router heard in time.
     pub fn advert_sent(&mut self, t: Instant, now: Instant, ok: bool) {
-        let span = timers::lease(self.config.interval, self.config.down_adverts);
         let State::Active(active) = &mut self.state else { return };
         active.failing = !ok;
         if now >= active.lease_until {
@@ -243,6 +273,9 @@ impl Router {
         if !ok {
             return;
         }
+        self.ease();
+        let span = timers::lease(self.pace(), self.config.down_adverts);
+        let State::Active(active) = &mut self.state else { return };
         active.lease_until = active.lease_until.max(t + span);
         if active.activated {
             let until = active.lease_until;
@@ -255,7 +288,7 @@ impl Router {
             {
                 self.listening_since = Some(now);
             }
-            self.plan_activation();
+            self.plan_activation(now);
         }
     }
 

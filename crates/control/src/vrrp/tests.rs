@@ -52,7 +52,13 @@ fn config() -> Config {
 
 fn heard(source: IpAddr, priority: u8, interval_ms: u64) -> Event {
     let interval = Duration::from_millis(interval_ms);
-    Event::Heard(Heard { source, priority, interval, checksum: ChecksumStyle::Plain })
+    Event::Heard(Heard {
+        source,
+        priority,
+        interval,
+        checksum: ChecksumStyle::Plain,
+        list: AddressList::Same,
+    })
 }
 
 /// A router with a clock.
@@ -230,6 +236,7 @@ fn checksum_auto_follows_the_peer() {
         priority: 200,
         interval: Duration::from_secs(1),
         checksum: ChecksumStyle::PseudoHeader,
+        list: AddressList::Same,
     };
     bench.event(Event::Heard(pseudo));
     assert_eq!(bench.router.status().checksum, ChecksumStyle::PseudoHeader);

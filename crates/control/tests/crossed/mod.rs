@@ -4,7 +4,9 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use control::vrrp::{Action, ChecksumStyle, Config, Event, Group, Heard, Router, StateName, Vrid};
+use control::vrrp::{
+    Action, AddressList, ChecksumStyle, Config, Event, Group, Heard, Router, StateName, Vrid,
+};
 
 use crate::seeds::rng::Rng;
 
@@ -120,6 +122,7 @@ impl World {
                         priority,
                         interval: self.nodes[node].members()[link].config().interval,
                         checksum: ChecksumStyle::Plain,
+                        list: AddressList::Same,
                     };
                     let shortest = if self.even { self.delay } else { 1 };
                     let at =

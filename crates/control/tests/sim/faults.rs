@@ -5,7 +5,7 @@ use std::time::Duration;
 use control::vrrp::Event;
 
 use super::link::Weather;
-use super::node::Condition;
+use super::node::{Condition, Setup};
 use super::{Due, MS, SECOND, Sabotage, World};
 
 /// What kind of bad luck a run has.
@@ -54,7 +54,8 @@ impl World {
     /// One fault to one node.
     fn strike(&mut self) {
         let at = self.rng.index(self.nodes.len());
-        match self.rng.range(0, 8) {
+        match self.rng.range(0, 9) {
+            8 => self.roll_out(),
             0 => self.crash(at),
             1 | 2 => {
                 let length = self.rng.range(50 * MS, 10 * SECOND);
@@ -70,6 +71,19 @@ impl World {
             5 => self.fail_sends(at),
             6 => self.command(at),
             _ => self.crash_the_active(),
+        }
+    }
+
+    /// Another configuration, for one node after the other.
+    fn roll_out(&mut self) {
+        if !self.unreloaded.is_empty() {
+            return;
+        }
+        self.setup = Setup::any(&mut self.rng);
+        self.unreloaded = (0..self.nodes.len()).collect();
+        for at in 0..self.nodes.len() {
+            let delay = self.rng.range(0, 20 * SECOND);
+            self.trouble(delay, Due::Reload(at));
         }
     }
 

@@ -22,7 +22,8 @@ impl World {
     /// Perhaps lies to a node that has just heard a true advert.
     pub(super) fn lie(&mut self, at: usize, heard: &Heard) {
         let node = &self.nodes[at];
-        if !node.config.peers.is_empty() || self.liar == Liar::None || !self.lies.chance(200) {
+        let deaf = !node.config.peers.is_empty() || !node.is_up();
+        if deaf || self.liar == Liar::None || !self.lies.chance(200) {
             return;
         }
         let status = node.router.status();
@@ -41,12 +42,12 @@ impl World {
 
     /// A lie at a random time: a node that may follow a lower priority would have to follow it.
     pub(super) fn lie_now(&mut self, at: usize) {
+        self.turn(at);
         let node = &self.nodes[at];
         let status = node.router.status();
         let preempts = node.config.preempt && node.config.preempt_delay.is_zero();
         let free = preempts && status.resigned_until.is_none() && status.effective_priority > 1;
         if node.is_up() && (free || status.state == StateName::Active) {
-            self.turn(at);
             self.say(at);
             self.arm(at);
         }
@@ -57,7 +58,7 @@ impl World {
         let before = Situation::of(&self.nodes[at]);
         let centis = self.lies.pick(&[1, 100, 4095]);
         let node = &mut self.nodes[at];
-        let config = &node.config;
+        let config = node.router.config().clone();
         let (source, destination) = (address(0, config.primary.is_ipv6()), config.group());
         let interval = match config.version {
             Version::V2 => config.interval,

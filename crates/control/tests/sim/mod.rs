@@ -13,7 +13,7 @@ use control::vrrp::{Action, Block, Event, Reject};
 use faults::Profile;
 use invariants::{Broken, UNABLE_LIMIT, Watch};
 use link::{Links, Weather};
-use node::{Condition, Node, Packet};
+use node::{Condition, LONGEST_MESSAGE, Node, Packet, Setup};
 
 use crate::seeds::rng::{self, Rng};
 
@@ -47,6 +47,8 @@ pub(crate) enum Sabotage {
     HidesFailure,
     /// Preempts without waiting for the predecessor.
     HastyHandover,
+    /// Makes leases longer, never shorter.
+    NeverShortens,
 }
 
 /// What a run went through.
@@ -60,6 +62,9 @@ pub(crate) struct Stats {
     pub(crate) rejected: u64,
     pub(crate) faults: u64,
     pub(crate) lies: u64,
+    pub(crate) reloads: u64,
+    /// Adverts with another list of a sender that was not known.
+    pub(crate) unknown: u64,
     pub(crate) quiet_ns: u64,
 }
 
@@ -73,6 +78,8 @@ impl Stats {
         self.rejected += other.rejected;
         self.faults += other.faults;
         self.lies += other.lies;
+        self.reloads += other.reloads;
+        self.unknown += other.unknown;
         self.quiet_ns += other.quiet_ns;
     }
 }
@@ -87,6 +94,7 @@ enum Due {
     TellUnable(usize),
     Able(usize),
     SendsWork(usize),
+    Reload(usize),
     Lie(usize),
 }
 
@@ -103,6 +111,10 @@ struct World {
     /// Faults that have not ended.
     troubles: u32,
     quiet_since: u64,
+    /// What is in the configuration files.
+    setup: Setup,
+    /// Nodes that have not taken it over.
+    unreloaded: Vec<usize>,
     actives: Watch,
     owners: Watch,
     sabotage: Sabotage,
@@ -155,6 +167,8 @@ impl World {
             sequence: 0,
             troubles: 0,
             quiet_since: 0,
+            setup: Setup::FIRST,
+            unreloaded: Vec::new(),
             actives: Watch::actives(),
             owners: Watch::owners(),
             sabotage,
@@ -249,6 +263,7 @@ impl World {
                 return;
             }
             Due::Lie(at) => return self.lie_now(at),
+            Due::Reload(at) => self.reload(at),
             Due::Start(at) => self.start(at),
             Due::Thaw(at) => self.thaw(at),
             Due::TellUnable(at) => {
@@ -270,6 +285,15 @@ impl World {
 
     fn start(&mut self, at: usize) {
         if self.nodes[at].condition != Condition::Down {
+            return;
+        }
+        // A node that starts with another list or interval than the others is a foreign router to them:
+        // whoever changes the files reloads all before starting one.
+        for other in self.unreloaded.clone() {
+            self.reload(other);
+        }
+        if self.nodes.iter().any(|node| node.reload_waits) {
+            self.trouble(SECOND, Due::Start(at));
             return;
         }
         self.log(at, || "starts".into());
@@ -297,10 +321,39 @@ impl World {
             self.send(at, priority, t);
             self.drain(at);
         }
+        if self.nodes[at].reload_waits {
+            self.turn(at);
+            self.take_over(at);
+        }
         // What it was told while it could not listen waits in its queue.
         let unable = self.nodes[at].unable_since.is_some();
         let block = (unable && self.sabotage != Sabotage::HidesFailure).then_some(Block::Worker);
         self.tell(at, Event::SetForwarding(block));
+    }
+
+    /// A node takes over what is in its file.
+    fn reload(&mut self, at: usize) {
+        if !self.unreloaded.contains(&at) {
+            return;
+        }
+        self.unreloaded.retain(|other| *other != at);
+        self.turn(at);
+        let (setup, now) = (self.setup, self.now);
+        self.log(at, || format!("reloads {setup:?}"));
+        self.stats.reloads += 1;
+        self.nodes[at].reload(&setup, now);
+        self.drain(at);
+        self.arm(at);
+    }
+
+    fn take_over(&mut self, at: usize) {
+        if self.nodes[at].is_up() {
+            self.log(at, || "takes over what it was told while frozen".into());
+            let now = self.now;
+            self.nodes[at].take_over(now);
+            self.drain(at);
+            self.arm(at);
+        }
     }
 
     /// One event of the driver's command queue; its turn drains the socket first.
@@ -369,6 +422,11 @@ impl World {
                 self.log(at, || format!("hears {} from {}", heard.priority, heard.source));
                 self.drain(at);
                 self.lie(at, &heard);
+            }
+            // A node that it does not know yet was reloaded earlier.
+            Err(Reject::Addresses) if packet.setup != self.nodes[at].setup => {
+                self.stats.unknown += 1;
+                self.log(at, || format!("discards another list from {}", packet.from));
             }
             Err(reject) => {
                 let detail = format!("a good packet was rejected: {}", reject.name());
@@ -455,8 +513,9 @@ impl World {
         let ok = !self.nodes[at].sends_fail;
         if ok {
             self.stats.adverts += 1;
-            let mut packet = Packet { from: at, len: 0, bytes: [0; 24] };
             let node = &self.nodes[at];
+            let mut packet =
+                Packet { from: at, len: 0, bytes: [0; LONGEST_MESSAGE], setup: node.setup };
             let group = node.config.group();
             packet.len = node.router.encode(priority, group, &mut packet.bytes).expect("fits");
             for to in (0..self.nodes.len()).filter(|&to| to != at) {
@@ -473,7 +532,9 @@ impl World {
 
     fn lease(&mut self, at: usize, until: Instant) {
         let node = &mut self.nodes[at];
-        node.lease_end = node.clock.real(until);
+        let end = node.clock.real(until);
+        let kept = if self.sabotage == Sabotage::NeverShortens { node.lease_end } else { 0 };
+        node.lease_end = end.max(kept);
         if self.sabotage == Sabotage::LongLease {
             node.lease_end += 2 * SECOND;
         }

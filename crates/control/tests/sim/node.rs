@@ -15,7 +15,8 @@ use super::{MAX_NODES, Sabotage};
 pub(crate) struct Packet {
     pub(crate) from: usize,
     pub(crate) len: usize,
-    pub(crate) bytes: [u8; 24],
+    pub(crate) bytes: [u8; LONGEST_MESSAGE],
+    pub(crate) setup: Setup,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,11 @@ pub(crate) struct Node {
     pub(crate) sends_fail: bool,
     /// Since when it cannot forward although its driver ran.
     pub(crate) unable_since: Option<u64>,
+    /// It will be told of the configuration in its file when it runs again.
+    pub(crate) reload_waits: bool,
+    /// What it runs with.
+    pub(crate) setup: Setup,
+    file: Setup,
 }
 
 impl Node {
@@ -62,6 +68,9 @@ impl Node {
             freeze_in_next_send: None,
             sends_fail: false,
             unable_since: None,
+            reload_waits: false,
+            setup: Setup::FIRST,
+            file: Setup::FIRST,
         }
     }
 
@@ -73,7 +82,30 @@ impl Node {
         self.lease_end = 0;
         self.in_send = None;
         self.freeze_in_next_send = None;
+        self.reload_waits = false;
+        self.setup = self.file;
         self.router = Router::new(self.config.clone()).expect("valid configuration");
+    }
+
+    /// Takes the configuration over, or will when it can.
+    pub(crate) fn reload(&mut self, setup: &Setup, now: u64) {
+        self.config = setup.apply(&self.config);
+        self.file = *setup;
+        match self.condition {
+            Condition::Up => self.take_over(now),
+            Condition::Frozen => self.reload_waits = true,
+            Condition::Down => {
+                self.setup = self.file;
+                self.router = Router::new(self.config.clone()).expect("valid configuration");
+            }
+        }
+    }
+
+    pub(crate) fn take_over(&mut self, now: u64) {
+        self.reload_waits = false;
+        self.setup = self.file;
+        let now = self.clock.local(now);
+        self.router.reconfigure(self.config.clone(), now).expect("valid configuration");
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -106,6 +138,34 @@ impl Node {
 
     pub(crate) fn envelope(&self, source: IpAddr) -> Envelope {
         Envelope { source, destination: self.config.group(), ttl: 255 }
+    }
+}
+
+/// What changes during a run, on one node after the other.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Setup {
+    /// Bits of a set of addresses.
+    addresses: u8,
+    interval: Duration,
+}
+
+impl Setup {
+    pub(crate) const FIRST: Self = Self { addresses: 1, interval: Duration::from_secs(1) };
+
+    /// Any other; the first address is in all lists.
+    pub(crate) fn any(rng: &mut Rng) -> Self {
+        let addresses = rng.pick(&[1, 3, 5, 7]);
+        Self { addresses, interval: Duration::from_millis(rng.pick(&[250, 500, 1000, 1000])) }
+    }
+
+    fn apply(self, config: &Config) -> Config {
+        let v6 = config.primary.is_ipv6();
+        let vips = (0..3).filter(|bit| self.addresses >> bit & 1 == 1);
+        let vips = vips.map(|bit| address(100 + bit, v6)).collect();
+        // A longer interval is believed of listed peers only.
+        let fixed = config.version == Version::V2 || config.peers.is_empty();
+        let interval = if fixed { config.interval } else { self.interval };
+        Config { vips, interval, ..config.clone() }
     }
 }
 
@@ -149,3 +209,5 @@ pub(crate) fn address(last: u8, v6: bool) -> IpAddr {
 }
 
 const SOCKET_BUFFER: usize = 64;
+/// Three IPv6 addresses.
+pub(crate) const LONGEST_MESSAGE: usize = 56;
