@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 use super::*;
 
 mod cells;
+mod reconfigured;
 
 /// Any instant will do: tests only add to it.
 #[expect(clippy::disallowed_methods, reason = "an Instant has no other constructor")]
