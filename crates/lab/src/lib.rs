@@ -52,7 +52,7 @@ pub use capture::{Capture, Direction};
 pub use config_text::{ServiceText, VrrpText};
 pub use error::{LabError, Result};
 pub use files::{Files, Served};
-pub use guest::{Card, Guest, GuestSpec, Kernel};
+pub use guest::{Card, Contents, Guest, GuestSpec, Kernel};
 pub use load::{LoadClient, LoadReport, Outcome, Record, RunningLoad, Stretch, Timeline};
 pub use log::Transition;
 pub use metrics::Metrics;

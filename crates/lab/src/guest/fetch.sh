@@ -4,6 +4,10 @@
 #   fetch CACHE busybox                a static busybox, as CACHE/busybox
 #   fetch CACHE kernel NAME SUITE      the newest Debian kernel of SUITE whose version begins with
 #                                      NAME, as CACHE/kernel-NAME-SUITE/{vmlinuz,version,lib}
+#   fetch CACHE kernel NAME SUITE SET MODULE…
+#                                      the same with more modules, as CACHE/kernel-NAME-SUITE-SET
+#   fetch CACHE packages SUITE SET PACKAGE…
+#                                      the files of these packages, as CACHE/packages-SUITE-SET
 #   fetch CACHE qemu SUITE             QEMU of SUITE, as CACHE/qemu-SUITE
 #
 # Packages come from Debian's archive only, as this machine's apt sources name it, with an apt state
@@ -26,7 +30,21 @@ main() {
     trap 'rm -rf "$work"' EXIT
     case $what in
     busybox) [ -x "$cache/busybox" ] || busybox ;;
-    kernel) [ -d "$cache/kernel-$1-$2" ] || kernel "$1" "$2" ;;
+    kernel)
+        suite=$1-$2
+        if [ $# -gt 2 ]; then
+            name=$1 of=$2 suite=$suite-$3
+            shift 3
+            modules="$modules $*"
+            set -- "$name" "$of"
+        fi
+        [ -d "$cache/kernel-$suite" ] || kernel "$1" "$2" "$cache/kernel-$suite"
+        ;;
+    packages)
+        suite=$1 to=$cache/packages-$1-$2
+        shift 2
+        [ -d "$to" ] || packages "$suite" "$to" "$@"
+        ;;
     qemu) [ -d "$cache/qemu-$1" ] || qemu "$1" ;;
     *) die "what is $what?" ;;
     esac
@@ -60,7 +78,15 @@ kernel() {
     echo "$version" >"$out/version"
     copy_modules
     depmod -b "$out" "$version"
-    mv "$out" "$cache/kernel-$1-$2"
+    mv "$out" "$3"
+}
+
+packages() {
+    update "$1"
+    to=$2
+    shift 2
+    unpack "$@"
+    mv "$work/root" "$to"
 }
 
 # Uncompressed, as busybox takes them.

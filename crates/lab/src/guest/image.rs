@@ -9,7 +9,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::spec::GuestSpec;
+use super::{
+    contents::{Contents, PACKAGES},
+    spec::{GuestSpec, Kernel},
+};
 use crate::{
     error::{Doing as _, LabError, Result},
     pointsman::pointsman_binary,
@@ -25,11 +28,9 @@ pub(super) struct Image {
 }
 
 /// Makes the image of a guest in `dir`.
-pub(super) fn build(spec: &GuestSpec, dir: &Path) -> Result<Image> {
-    let kernel = spec.kernel;
+pub(super) fn build(spec: &GuestSpec, contents: &Contents, dir: &Path) -> Result<Image> {
     let busybox = fetch(&["busybox"], "busybox")?;
-    let name = format!("kernel-{}-{}", kernel.version, kernel.suite);
-    let cached = fetch(&["kernel", kernel.version, kernel.suite], &name)?;
+    let cached = fetch_kernel(spec.kernel, contents)?;
     let release = cached.join("version");
     let release = fs::read_to_string(&release).doing(|| format!("read {}", release.display()))?;
     let root = dir.join("root");
@@ -43,6 +44,7 @@ pub(super) fn build(spec: &GuestSpec, dir: &Path) -> Result<Image> {
     if spec.systemd {
         add_systemd(&root)?;
     }
+    add_contents(contents, spec.kernel.suite, &root)?;
     let init = root.join("init");
     fs::write(&init, INIT).doing(|| format!("write {}", init.display()))?;
     tool("chmod", &[Path::new("755"), &init])?;
@@ -50,6 +52,42 @@ pub(super) fn build(spec: &GuestSpec, dir: &Path) -> Result<Image> {
     pack(&busybox, &root, &initramfs)?;
     fs::remove_dir_all(&root).doing(|| format!("remove {}", root.display()))?;
     Ok(Image { kernel: cached.join("vmlinuz"), initramfs, release: release.trim().to_owned() })
+}
+
+/// The kernel with the modules that a guest may load, and those of `contents`.
+fn fetch_kernel(kernel: Kernel, contents: &Contents) -> Result<PathBuf> {
+    let Kernel { version, suite } = kernel;
+    let Contents { name, modules, .. } = contents;
+    if modules.is_empty() {
+        return fetch(&["kernel", version, suite], &format!("kernel-{version}-{suite}"));
+    }
+    let what = [&["kernel", version, suite, name], &modules[..]].concat();
+    fetch(&what, &format!("kernel-{version}-{suite}-{name}"))
+}
+
+/// Copies what a guest holds beside the product.
+fn add_contents(contents: &Contents, suite: &str, root: &Path) -> Result<()> {
+    let Contents { name, packages, tools, programs, files, .. } = contents;
+    if !packages.is_empty() {
+        let what = [&["packages", suite, name], &packages[..]].concat();
+        let from = fetch(&what, &format!("packages-{suite}-{name}"))?;
+        tool("cp", &[Path::new("-rT"), &from, &root.join(PACKAGES)])?;
+    }
+    let mut libraries = BTreeSet::new();
+    for name in tools {
+        let path = crate::host::find_tool(name)?;
+        libraries.extend(loaded_by(&path)?);
+        copy(&path, &root.join("bin").join(name))?;
+    }
+    for path in programs {
+        libraries.extend(loaded_by(path)?);
+        let name = path.file_name().unwrap_or_default();
+        tool("strip", &[path, Path::new("-o"), &root.join("bin").join(name)])?;
+    }
+    for (from, to) in files {
+        copy(from, &root.join(to))?;
+    }
+    add_files(&libraries, root)
 }
 
 /// Makes sure that a thing is in the cache; its path there.

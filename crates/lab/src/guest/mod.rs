@@ -27,6 +27,7 @@
 //! Dropping a guest ends it. What an aborted test left is found by [`crate::clean`], because QEMU runs
 //! in the switch's namespace.
 
+mod contents;
 mod image;
 mod qemu;
 mod qmp;
@@ -43,7 +44,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-pub use self::spec::{Card, GuestSpec, Kernel};
+pub use self::{
+    contents::{Contents, PACKAGES},
+    spec::{Card, GuestSpec, Kernel},
+};
 use self::{qemu::CARD, qmp::Qmp, shell::Shell};
 use crate::{
     error::{Doing as _, LabError, Result},
@@ -76,11 +80,19 @@ impl Guest {
     /// When kernel or QEMU cannot be fetched, the number is a balancer's of the lab, or the guest's
     /// shell does not answer within 2 minutes: with the end of the kernel's log.
     pub fn boot(lab: &Lab, spec: &GuestSpec) -> Result<Self> {
+        Self::boot_with(lab, spec, &Contents::default())
+    }
+
+    /// The same with more programs, kernel modules and files.
+    ///
+    /// # Errors
+    /// As [`boot`](Self::boot), and when something of it is not there.
+    pub fn boot_with(lab: &Lab, spec: &GuestSpec, contents: &Contents) -> Result<Self> {
         require_tools(&["qemu-system-x86_64", "ldd", "strip"])?;
         let name = node_name(Role::Balancer, spec.number);
         let dir = lab.dir().join(format!("{name}-guest"));
         fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
-        let image = image::build(spec, &dir)?;
+        let image = image::build(spec, contents, &dir)?;
         // Gone with the guest of the same number before this one, or new.
         let _ = lab.switch().ip(&format!("link del {name}\n"));
         let many = if spec.queues > 1 { " multi_queue" } else { "" };
