@@ -14,7 +14,7 @@ MEASURING = $(basename $(notdir $(wildcard tests/tests/*.rs)))
 CARGO_DENY = 0.20.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lint test test-fast-path test-long test-kernels test-nic docs-nic docs-schema bench build packages packages-build
+.PHONY: help demo lint test test-fast-path test-long test-kernels test-nic docs-nic docs-schema bench bench-lvs build packages packages-build
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -79,6 +79,11 @@ docs-schema: packages-build ## write the JSON Schemas in docs/
 
 bench: packages-build ## the packet path in memory
 	$(CARGO) bench --locked -p bench
+
+# Boots one of Debian's kernels under QEMU, about 15 minutes; some of its tests: ONLY="--only httpd".
+bench-lvs: packages ## Pointsman and LVS with keepalived in one guest; writes bench/results/lvs.md
+	$(CARGO) build --release --locked -p pointsman -p bench-lvs
+	target/release/bench-lvs $(ONLY)
 
 build: packages-build ## the release binary
 	$(CARGO) build --release --locked -p pointsman
