@@ -44,7 +44,7 @@ enum kind {
 };
 
 /*
- * Who sent a whole packet in which nothing is unusual: TCP with ACK and without RST, SYN and FIN, or
+ * The source of a whole, usual packet: TCP with ACK and without RST, SYN and FIN, or
  * UDP; no IPv4 options, no IPv6 extension headers.
  */
 struct client {

@@ -1,4 +1,4 @@
-//! Checks between services: who claims what, and packets that would go in circles.
+//! Checks between services: VIPs and ports that overlap, and packets that would loop.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

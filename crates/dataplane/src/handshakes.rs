@@ -67,7 +67,7 @@ impl HandshakeWatch {
     }
 }
 
-/// Who waits and since when, in one word, so that a reader never mixes two of them: a tag of 24
+/// The source that waits and since when, in one word, so that no reader mixes two: a tag of 24
 /// bits that is not 0, and 40 bits of 2^18 ns, which last nine years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Waiting(u64);
@@ -125,7 +125,7 @@ mod tests {
     fn the_two_oldest_wait() {
         let watch = HandshakeWatch::default();
         assert_eq!(watch.handshakes(), Handshakes::default());
-        // When, whose SYN, whether it is noted, who waits.
+        // When, source of the SYN, whether it is noted, sources that wait.
         let table = [
             (0, A, true, [Some(A), None]),
             (100, A, false, [Some(A), None]),

@@ -138,7 +138,7 @@ impl PendingTable {
         for way in &self.set(key)?.words {
             let word = Word(way.load(Acquire));
             if word.tag() == key.tag() {
-                // Who is faster refreshed or moved it: it is forgotten when it expires.
+                // Lost the race: another worker refreshed or moved it, and it expires by itself.
                 let _ = way.compare_exchange(word.0, Word::EMPTY.0, AcqRel, Relaxed);
             }
         }
@@ -156,7 +156,7 @@ impl PendingTable {
         for way in after.iter().chain(before).take(sets).flat_map(|set| &set.words) {
             let word = Word(way.load(Relaxed));
             if word != Word::EMPTY && !clock.is_good(word) {
-                // Who is faster put a younger choice there.
+                // Lost the race: another worker put a younger choice there.
                 let _ = way.compare_exchange(word.0, Word::EMPTY.0, AcqRel, Relaxed);
             }
         }
@@ -360,7 +360,7 @@ impl Clock {
         let stamp = self.stamp(key);
         if stamp.wrapping_sub(word.time()).cast_signed() > 0 {
             let fresh = Word::new(word.tag(), word.backend(), stamp);
-            // Who is faster refreshed it, moved it or replaced it; all of that may stand.
+            // Lost the race: another worker refreshed, moved or replaced it, which may stand.
             let _ = way.compare_exchange(word.0, fresh.0, AcqRel, Relaxed);
         }
     }
@@ -387,7 +387,7 @@ const fn low16(bits: u64) -> u16 {
 
 const UNIT_SHIFT: u32 = 27;
 
-/// A quarter of the coarse clock's range, 36 minutes: half of it tells past from future, and what
+/// A quarter of the coarse clock's range, 36 minutes: half of it parts past from future, and what
 /// is left is the time in which a sweep must come by.
 const MAX_UNITS: u16 = 1 << 14;
 

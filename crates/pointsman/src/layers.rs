@@ -44,7 +44,7 @@ pub enum Kind {
     Bond,
     /// Several devices as one.
     Team,
-    /// A switch; whether it tells VLANs apart (`vlan_filtering`).
+    /// A bridge; whether it keeps VLANs apart (`vlan_filtering`).
     Bridge {
         /// Whether its ports' VLANs are configured.
         vlan_filtering: bool,

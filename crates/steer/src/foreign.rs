@@ -1,4 +1,4 @@
-//! Who else has an XDP program on an interface. Looks only; replaces and removes nothing.
+//! Other XDP programs on an interface. Looks only; replaces and removes nothing.
 
 use std::fmt;
 use std::fs;

@@ -23,7 +23,7 @@ impl KernelVersion {
         Self::parse(&release())
     }
 
-    /// Fails if the running kernel is older than [`Self::MINIMUM`]. One that does not tell its
+    /// Fails if the running kernel is older than [`Self::MINIMUM`]. One that does not say its
     /// version is given the benefit of the doubt: loading the programs has the last word.
     ///
     /// # Errors

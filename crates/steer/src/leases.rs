@@ -1,6 +1,6 @@
 //! The lease array as memory: `active_until` per instance slot, shared with the XDP programs.
 //!
-//! A map view and nothing else: who may write what, and when a lease is good, is its user's.
+//! A view of the map and nothing else: its user decides who may write and how long a lease runs.
 
 use std::fmt;
 use std::io;

@@ -15,7 +15,7 @@
 //! | `kernel` | [`KernelVersion`]: which kernels are supported |
 //! | `object` | the compiled program and libbpf's log |
 //! | `link` | the system calls that libbpf-rs does not offer |
-//! | `foreign` | who else has a program on the interface |
+//! | `foreign` | other XDP programs on the interface |
 //! | `trial` | `Trial`: the program without an interface, for tests |
 //! | `error` | [`SteerError`] |
 //!

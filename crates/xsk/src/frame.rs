@@ -111,7 +111,7 @@ const LEN: u32 = (1 << LEN_BITS) - 1;
 
 const FOREIGN: &str = "a frame was given to a port of another UMEM";
 
-/// Tells the tokens of one UMEM from those of others.
+/// Distinguishes the tokens of one UMEM from those of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UmemId(NonZeroU32);
 

@@ -34,14 +34,14 @@ pub(super) struct Kind {
 /// Whether a kind of check asks a port.
 #[derive(Debug)]
 pub(super) enum PortUse {
-    /// It does.
+    /// It has a port.
     Asked {
         /// A usual one, for help texts.
         usual: u16,
     },
-    /// It does, and where the service has every port, one that the protocol has.
+    /// It has a port, and where the service has every port, the protocol's own one.
     WellKnown,
-    /// It does not.
+    /// It has no port.
     Portless {
         /// What to do about a `port` that is written.
         help: &'static str,

@@ -9,7 +9,7 @@ use crate::section::Section;
 use crate::source::{Span, WithSpan, Written};
 use crate::value;
 
-/// As far as it could be read.
+/// The overrides, as far as they could be read.
 #[derive(Debug)]
 pub(crate) struct RawOverride {
     header: Span,
@@ -46,7 +46,7 @@ impl RawOverride {
         })
     }
 
-    /// What does not fit to the checks of its service.
+    /// Reports what does not fit to the checks of its service.
     pub(crate) fn misfits(&self, checks: &[&RawCheck]) -> Vec<Diagnostic> {
         if self.is_empty() {
             return Vec::new();

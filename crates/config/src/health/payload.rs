@@ -24,14 +24,14 @@ pub(super) const UDP: Kind = Kind {
     read: |section| section.table_or_true("udp", udp).map(CheckKind::Udp),
 };
 
-/// `tcp`.
+/// Reads the `tcp` key.
 fn tcp(section: &mut Section<'_>) -> Option<TcpCheck> {
     let send = bytes(section, &["send"], &["send_hex"]);
     let expect = bytes(section, &["expect"], &["expect_hex"]);
     Some(TcpCheck { send: send?, expect: expect? })
 }
 
-/// `udp`.
+/// Reads the `udp` key.
 fn udp(section: &mut Section<'_>) -> Option<UdpCheck> {
     let payload = bytes(section, &["payload", "send"], &["payload_hex", "send_hex"]);
     let expect = bytes(section, &["expect"], &["expect_hex"]);
@@ -44,7 +44,7 @@ fn udp(section: &mut Section<'_>) -> Option<UdpCheck> {
     Some(UdpCheck { payload: payload?, expect: expect?, refusal_window: window.if_right()? })
 }
 
-/// What one of these keys says, as text or in hex digits; empty if none is there. `None`: reported.
+/// The bytes of one of these keys, text or hex digits; empty if none is there. `None`: reported.
 fn bytes(
     section: &mut Section<'_>,
     texts: &[&'static str],

@@ -34,7 +34,7 @@ impl<'a> ByName<'a> {
         Self(shared.iter().filter_map(named).collect())
     }
 
-    /// `None`: there is none, which [`check`] reports.
+    /// `None`: it does not exist, which [`check`] reports.
     pub(crate) fn get(&self, name: &str) -> Option<&'a RawCheck> {
         self.0.get(name).copied()
     }

@@ -8,7 +8,7 @@ use dataplane::{BackendSlot, Group, MAX_BACKENDS, MAX_SERVICES, ServiceSlot};
 use super::{Controller, slots};
 
 impl Controller {
-    /// Gives slots to groups and their members, retires those of what is gone, and tells each service
+    /// Gives slots to groups and their members, retires those of what is gone, gives each service
     /// of its group. Backends have their slots by now.
     pub(super) fn assign_groups(&mut self, generation: u64) {
         let Self { services, group_slots, member_slots, .. } = self;

@@ -1,4 +1,4 @@
-//! Who took new sources of a service when somebody last could.
+//! The backends that took new sources of a service when any last could.
 //!
 //! What all backends depend on takes all of them down when it fails, but their checks find that one
 //! after the other. So a backend that goes down stays one of the last until others have been up without
@@ -23,8 +23,8 @@ struct Known {
 }
 
 impl LastUp {
-    /// Takes note of who is `able` to take new sources from `now` on. Who has been missing for more
-    /// than `patience` is none of the last any more. While none is able nothing is forgotten.
+    /// Notes the backends that are `able` to take new sources from `now` on. One that has been
+    /// missing for more than `patience` is forgotten, unless none is able.
     pub(super) fn note(&mut self, able: &[IpAddr], patience: Duration, now: Tick) {
         let missed = |known: &Known| known.missing.map(|since| now.saturating_since(since));
         self.0.retain(|known| missed(known).is_none_or(|time| time <= patience));
@@ -39,7 +39,7 @@ impl LastUp {
         }
     }
 
-    /// Whether it is one of them.
+    /// Whether the backend is among the last that were up.
     pub(super) fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|known| known.address == address)
     }

@@ -97,7 +97,7 @@ pub enum Event {
     /// The addresses of a configured interface, without the ones being checked for duplicates.
     Networks(PortId, Vec<Network>),
     /// The interface by which the kernel reaches each backend on-link (`None`: by none that is
-    /// configured), for all of [`Controller::addresses`]. To be told at the
+    /// configured), for all of [`Controller::addresses`]. Due at the
     /// start, after each new configuration, and when links, addresses or routes changed.
     Routes(BTreeMap<IpAddr, Option<PortId>>),
     /// What the kernel knows of a backend's MAC.
@@ -123,7 +123,7 @@ pub enum Command {
     Watch(PortId, IpAddr),
     /// This neighbour is not needed any more.
     Unwatch(PortId, IpAddr),
-    /// Tell people what changed.
+    /// Log a change and start its hooks.
     Report(Report),
 }
 
@@ -227,7 +227,7 @@ impl Controller {
     }
 
     /// When something changes by itself: the weight of a backend that came up lately, the patience
-    /// with a link that is down, or with a backend that does not tell its MAC.
+    /// with a link that is down, or with a backend whose MAC is not resolved.
     pub fn next_deadline(&self) -> Option<Tick> {
         let steps = self.services.iter().filter_map(|service| service.next_step);
         steps.chain(self.reach.next_deadline()).min()
@@ -242,8 +242,8 @@ impl Controller {
         self.commands.pop_front().or_else(|| report(&mut self.reports))
     }
 
-    /// Lets backends go that were removed from the configuration, and frees slots that nobody means
-    /// any more; `named` tells whether a template names a backend. Drain [`Self::poll_command`]
+    /// Forgets backends that were removed from the configuration, and frees unreferenced slots;
+    /// `named` says whether a template names a backend. Drain [`Self::poll_command`]
     /// afterwards.
     pub fn reclaim_slots(&mut self, named: impl Fn(BackendSlot) -> bool) {
         let Self { workers, services, acknowledged, now, reports, .. } = self;

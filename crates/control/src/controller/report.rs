@@ -28,7 +28,8 @@ pub struct BackendChange {
     pub service: String,
     /// The backend.
     pub backend: String,
-    /// Its state before; up if it was suspected and is now down: one line tells the whole.
+    /// Its state before; up if it was suspected and is now down, so that one line has the whole
+    /// change.
     pub from: BackendState,
     /// Its state now.
     pub to: BackendState,
@@ -52,7 +53,7 @@ pub struct ServiceChange {
     pub healthy: u32,
     /// All weight.
     pub total: u32,
-    /// Who takes new sources.
+    /// Which backends take new sources.
     pub takers: Takers,
 }
 

@@ -28,7 +28,7 @@ pub(super) struct ServiceRuntime {
     /// As last worked out.
     pub(super) weights: Weights,
     pub(super) fallback_active: bool,
-    /// Who took new sources when somebody last could.
+    /// The backends that took new sources when any last could.
     last: LastUp,
     /// When a weight differs from the published one.
     pub(super) next_step: Option<Tick>,
@@ -93,7 +93,7 @@ impl ServiceRuntime {
         self.dirty = true;
     }
 
-    /// Works out who takes new sources; returns the change of its quorum, if there is one.
+    /// Works out which backends take new sources; returns the change of its quorum, if any.
     pub(super) fn settle(&mut self, now: Tick) -> Option<ServiceChange> {
         let first = !self.quorum.is_held() && !self.quorum.is_lost();
         self.weights = self.weigh();
@@ -190,7 +190,7 @@ impl ServiceRuntime {
         let ramping = self.wanted.scheduler.weighs()
             && self.backends.iter_mut().any(|backend| backend.eligible && backend.is_ramping(now));
         let weight = |backend: &BackendRuntime| match backend.role {
-            // Alone; its weight is in relation to nobody's.
+            // It is the only member.
             Role::Fallback => 1,
             Role::Member | Role::Leaving(_) if ramping => backend.scaled_weight(now),
             Role::Member | Role::Leaving(_) => backend.wanted.weight,

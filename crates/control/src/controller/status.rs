@@ -1,4 +1,4 @@
-//! What the controller tells an operator.
+//! What the controller reports to an operator.
 
 use std::net::IpAddr;
 

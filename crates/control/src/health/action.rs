@@ -10,7 +10,7 @@ use super::{Condition, Failure};
 pub struct Probe {
     /// Index of the check.
     pub check: usize,
-    /// Tells it from earlier probes of the same check.
+    /// Distinguishes it from earlier probes of the same check.
     pub serial: u32,
 }
 
@@ -84,9 +84,10 @@ impl fmt::Display for State {
 /// A change of state. Displayed as `UP -> DOWN after 2.1 ms: sentinel closed, connect refused`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// What it was; [`State::Up`] if it was suspected and is now down: one line tells the whole.
+    /// The state before; [`State::Up`] if it was suspected and is now down: one line has the
+    /// whole change.
     pub from: State,
-    /// What it is.
+    /// The state now.
     pub to: State,
     /// Why.
     pub reason: Reason,

@@ -10,9 +10,9 @@ use crate::desired::{Backend, Service};
 pub struct Asked {
     /// The check, with what the backend has of its own.
     pub check: Check,
-    /// What is asked; port 0 where there is none.
+    /// Address and port of the probe; port 0 for kinds without one.
     pub address: SocketAddr,
-    /// For whom, where the answer may depend on it.
+    /// The service and backend, for kinds whose result may depend on them (scripts).
     pub scope: Option<Scope>,
     label: String,
 }

@@ -37,7 +37,7 @@ pub struct Check {
     pub target: ProbeTarget,
     /// The address of this node that probes come from. `None`: the kernel chooses.
     pub source: Option<IpAddr>,
-    /// Whether a kept connection tells at once that the server went away; `http`, `https`, `tcp`.
+    /// Whether a kept connection shows at once that the server went away; `http`, `https`, `tcp`.
     pub sentinel: bool,
 }
 
@@ -52,7 +52,7 @@ impl Check {
         }
     }
 
-    /// What usually tells it from other checks of a backend: `http /health`, `tcp :8080`, `ping`.
+    /// Names it among the checks of a backend: `http /health`, `tcp :8080`, `ping`.
     pub(super) fn label(&self) -> String {
         let mut label = self.kind.name().to_owned();
         if let Some(port) = self.port {
@@ -72,8 +72,8 @@ impl Check {
     }
 }
 
-/// The labels of a backend's checks, in their order, none of them twice: whoever would have that of
-/// an earlier check has a number behind it, ` #2`, ` #3`, …
+/// The labels of a backend's checks, in their order, each unique: a label that an earlier check has
+/// gets a number, ` #2`, ` #3`, …
 pub(super) fn labels(plain: impl Iterator<Item = String>) -> Vec<String> {
     let mut labels: Vec<String> = Vec::new();
     for plain in plain {

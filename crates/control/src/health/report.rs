@@ -30,7 +30,7 @@ pub struct Report {
 pub struct CheckReport {
     /// `http`, `https`, `tcp`, `udp`, `ping` or `script`.
     pub kind: &'static str,
-    /// The kind and what tells it from all others of the backend.
+    /// The kind and what distinguishes it from all others of the backend.
     pub label: String,
     /// What it says.
     pub state: CheckState,

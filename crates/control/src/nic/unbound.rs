@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use dataplane::Tick;
 
-/// Tells frames that bypass the workers for good from frames that came while a socket was bound anew.
+/// Distinguishes frames that bypass the workers for good from those that came while a socket was
+/// bound anew.
 #[derive(Debug, Default)]
 pub struct UnboundWatch {
     window: Option<(Tick, u64)>,

@@ -1,6 +1,5 @@
-//! Frames that tell a link where a VIP now is (gratuitous ARP, unsolicited neighbour
-//! advertisements) or ask who has it, as bytes. When they are sent is the business of router and
-//! guard.
+//! Frames that announce a VIP on a link (gratuitous ARP, unsolicited neighbour advertisements) or
+//! ask for its owner, as bytes. Router and guard decide when they are sent.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -32,7 +31,7 @@ pub fn announcement(mac: Mac, vip: IpAddr, router: bool) -> Frame {
     }
 }
 
-/// The question who has a VIP, in a form that changes no host's entry for it.
+/// A request for the owner of a VIP, in a form that changes no host's entry for it.
 ///
 /// IPv4: an ARP probe, whose sender is 0.0.0.0 (RFC 5227 §2.1.1). IPv6: a neighbour solicitation to
 /// the VIP's multicast group (RFC 4861 §4.3) from `own`, which must then be an IPv6 address of this
@@ -87,7 +86,7 @@ fn arp_request(mac: Mac, sender: Ipv4Addr, target: Ipv4Addr) -> Frame {
     frame
 }
 
-/// What tells one neighbour discovery message from the other.
+/// What differs between the two neighbour discovery messages.
 #[derive(Clone, Copy)]
 struct Kind {
     message: u8,

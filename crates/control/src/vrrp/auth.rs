@@ -23,7 +23,7 @@ impl AuthPass {
         &self.0
     }
 
-    /// Whether received data is this password, in a time that does not tell how much of it is right.
+    /// Whether received data is this password, compared in constant time.
     pub fn matches(&self, data: &[u8; AUTH_DATA_LEN]) -> bool {
         let differ = self.0.iter().zip(data).fold(0, |differ, (own, other)| differ | (own ^ other));
         std::hint::black_box(differ) == 0

@@ -5,9 +5,9 @@
 //! takes clients away; it is answered by announcing the VIPs again, which the router limits to once
 //! a second: two stations that both defend an address do not storm each other.
 //!
-//! Answers to somebody else's question are unicast, and a switch keeps them from us. So the guard
-//! asks too: soon after the VIPs became active, and every minute. The question is one that changes
-//! nobody's table ([`announce::question`](super::announce::question)). It finds the classic mistake
+//! Answers to another host's request are unicast, and a switch does not deliver them here. So the
+//! guard asks too: soon after the VIPs became active, and every minute. Its request changes no
+//! host's table ([`announce::question`](super::announce::question)). It finds the classic mistake
 //! of direct routing: a backend without `arp_ignore`, which answers for the VIP that it has.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use dataplane::Mac;
 
-/// Somebody says that a VIP is at a MAC address.
+/// A host says that a VIP is at a MAC address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The VIP.
@@ -39,7 +39,7 @@ pub struct Sighting {
 pub struct Guard {
     own: Mac,
     vips: Vec<IpAddr>,
-    /// When to ask who else has the VIPs; `None` while they are not active here.
+    /// When to ask for other owners of the VIPs; `None` while they are not active here.
     ask_at: Option<Instant>,
     told: Option<(Claim, Instant)>,
     last: Option<(Claim, Instant)>,
@@ -67,7 +67,7 @@ impl Guard {
     }
 
     /// A frame that came in. `lease_until` is the end of the lease, if it is held: without one,
-    /// somebody else has every right to the VIPs.
+    /// another node has every right to the VIPs.
     pub fn see(
         &mut self,
         frame: &[u8],
@@ -100,7 +100,7 @@ impl Guard {
         self.ask_at
     }
 
-    /// Whether to ask now who else has the VIPs.
+    /// Whether to ask now for other owners of the VIPs.
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
         let due = self.ask_at.is_some_and(|at| at <= now);
         if due {

@@ -72,7 +72,7 @@ label::labels! {
 }
 
 impl StateName {
-    /// As logs print it; the old word is there for people who grep.
+    /// As logs print it; with the former word (MASTER), for searches in logs.
     pub const fn shown(self) -> &'static str {
         match self {
             Self::Initialize => "INITIALIZE",

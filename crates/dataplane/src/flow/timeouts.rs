@@ -93,7 +93,7 @@ fn millis(timeout: Duration) -> u32 {
     u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).min(MAX_MILLIS)
 }
 
-/// A quarter of the clock's range: half of it tells past from future, and what is left between a
+/// A quarter of the clock's range: half of it parts past from future, and what is left between a
 /// timeout and that half is the time in which a sweep must come by.
 const MAX_MILLIS: u32 = 1 << 30;
 

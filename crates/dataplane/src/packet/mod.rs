@@ -60,7 +60,7 @@ pub enum Packet {
     IcmpError(FlowKey),
     /// ICMP or ICMPv6 echo request to `dst`, unfragmented.
     EchoRequest {
-        /// Who is asked.
+        /// The address that is pinged.
         dst: Addr,
     },
     /// ARP request or IPv6 neighbour solicitation for `target`.

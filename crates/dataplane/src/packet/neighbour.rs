@@ -66,7 +66,7 @@ fn source_option(mut options: &[u8]) -> Option<Option<Mac>> {
     options.is_empty().then_some(source)
 }
 
-/// The multicast group of those who own an address ending like this one (RFC 4291 §2.7.1).
+/// The solicited-node multicast address of `target` (RFC 4291 §2.7.1).
 const fn solicited_node(target: Addr) -> Addr {
     const PREFIX: u128 = 0xff02_0000_0000_0000_0000_0001_ff00_0000;
     Addr::from_v6((PREFIX | (target.bits() & 0xff_ffff)).to_be_bytes())

@@ -34,7 +34,8 @@ pub fn source_mac(frame: &[u8]) -> Option<Mac> {
     Some(ethernet_source(frame)?.mac())
 }
 
-/// Who sent a frame, and how: the eight bytes from its Ethernet source on. All zero for no frame.
+/// Source MAC and EtherType of a frame: the eight bytes from its Ethernet source on. All zero for
+/// no frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EthernetSource([u8; 8]);
 
@@ -54,7 +55,7 @@ impl EthernetSource {
     }
 }
 
-/// Who sent the frame; `None` when it is shorter than an Ethernet header.
+/// Source MAC and EtherType of the frame; `None` when it is shorter than an Ethernet header.
 #[inline]
 pub fn ethernet_source(frame: &[u8]) -> Option<EthernetSource> {
     let header = frame.first_chunk::<{ ethernet::HEADER }>()?;

@@ -1,8 +1,8 @@
 //! The hashes that all workers and all nodes share.
 //!
-//! SipHash-1-3 with keys that are published here: two nodes must agree without talking. Whoever
-//! knows the keys can pick sources that share a backend, which hashing of addresses cannot prevent
-//! anyway; no sender can make them collide in a table, as those are keyed per start.
+//! SipHash-1-3 with keys that are published here: two nodes must agree without talking. A
+//! sender that knows the keys can pick sources that share a backend, which hashing of addresses
+//! cannot prevent anyway; no sender can make them collide in a table, as those are keyed per start.
 
 use std::hash::Hasher;
 

@@ -18,7 +18,7 @@ pub(super) struct Restricted {
     table: MaglevTable,
     /// `None`: all members of the table.
     stays: Option<Membership>,
-    /// Of those that may be chosen alone, where they are few.
+    /// A table of the members that may be chosen alone, where they are few.
     rest: Option<MaglevTable>,
 }
 

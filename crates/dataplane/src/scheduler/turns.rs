@@ -1,4 +1,4 @@
-//! Who is next, when everyone has turns in proportion to a weight.
+//! The order of turns in proportion to a weight: weighted round robin.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;

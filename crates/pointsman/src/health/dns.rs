@@ -23,7 +23,7 @@ pub(super) async fn probe(
     deadline: Instant,
 ) -> Result<(), Failure> {
     let failed = |error: io::Error| failure_of(&error);
-    // Unpredictable, as the source port: who does not see the query cannot answer it.
+    // Unpredictable, as the source port: a host that does not see the query cannot answer it.
     let [first, second, ..] = RandomState::new().hash_one(0).to_be_bytes();
     let id = u16::from_be_bytes([first, second]);
     let query = query(check, id).map_err(|error| Failure::Local(printable(error)))?;
@@ -56,7 +56,7 @@ fn question(check: &DnsCheck) -> simple_dns::Result<Question<'_>> {
     Ok(Question::new(Name::new(&check.name)?, kind, QCLASS::CLASS(CLASS::IN), false))
 }
 
-/// The code of a response to this query. `None`: it is none.
+/// The code of a response to this query; `None` if the message is no response to it.
 fn rcode(check: &DnsCheck, id: u16, message: &[u8]) -> Option<u8> {
     let counts = message.get(4..12)?.chunks_exact(2).map(|two| match two {
         [high, low] => usize::from(u16::from_be_bytes([*high, *low])),

@@ -19,7 +19,7 @@ use super::sentinel;
 use super::statistics::Durations;
 use crate::clock;
 
-/// Tells members apart, also from former ones.
+/// Distinguishes members, also from former ones.
 pub(super) type Id = u64;
 
 /// A backend.

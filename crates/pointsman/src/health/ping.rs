@@ -37,7 +37,7 @@ pub(super) async fn probe(target: &Target) -> Result<(), Failure> {
     }
 }
 
-/// What tells one echo from another: of this process by its number, of others by the time.
+/// Identifier of an echo: by number among those of this process, by time among others'.
 #[derive(Clone, Copy, Debug)]
 struct Echo {
     header: IcmpEchoHeader,

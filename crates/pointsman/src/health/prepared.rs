@@ -154,7 +154,7 @@ impl Prepared {
     }
 }
 
-/// The way, as soon as somebody says whether there is one.
+/// The path of probes to the VIP, once it is set up or failed.
 async fn way(reachability: &mut watch::Receiver<Reachability>) -> Result<(Egress, Tick), Failure> {
     match reachability
         .wait_for(|reachability| *reachability != Reachability::Unknown)

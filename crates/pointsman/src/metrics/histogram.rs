@@ -1,4 +1,4 @@
-//! Histograms that were filled elsewhere: who fills them calls no library that locks.
+//! Histograms that are filled elsewhere, by threads that must not call a library that locks.
 
 use std::marker::PhantomData;
 

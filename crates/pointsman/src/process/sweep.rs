@@ -1,7 +1,7 @@
 //! Ends what programs leave behind: a child that left its process group (setsid(1), a double fork).
 //!
 //! This process is the parent of all orphans among its descendants, so whatever a program started is
-//! found below it in `/proc`; the mark in its environment, or in an ancestor's, tells which program
+//! found below it in `/proc`; the mark in its environment, or in an ancestor's, says which program
 //! that was. An orphan without one has hidden where it comes from, and is ended with the next.
 
 use std::collections::{BTreeMap, BTreeSet};

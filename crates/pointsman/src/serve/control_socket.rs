@@ -125,7 +125,7 @@ fn clear(path: &Path) -> Result<(), BindError> {
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Somebody answers there.
+    /// Another daemon answers there.
     #[error("another pointsman answers on the control socket {0}")]
     Taken(PathBuf),
     /// There is a file, and it is no socket.

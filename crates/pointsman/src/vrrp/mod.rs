@@ -1,7 +1,7 @@
 //! The VRRP thread: adverts in and out, leases, gratuitous ARP, the VIP guard, and the standalone
 //! lease.
 //!
-//! It decides nothing: [`control::vrrp`] does. It shares no lock that anybody can block it with,
+//! It decides nothing: [`control::vrrp`] does. It shares no lock that can be held for long,
 //! writes no log (the control thread does, from [`InstanceEvent`]), and takes what it needs by commands: the
 //! sockets, which the control thread opens, and what that knows of links and priorities.
 //! Whether this node forwards it finds out by itself, from the workers' heartbeats.

@@ -87,7 +87,7 @@ impl NeighbourSocket {
         sent
     }
 
-    /// Asks who else has the VIPs. A question that gets lost is asked again in a minute.
+    /// Asks for other owners of the VIPs. A request that gets lost is sent again in a minute.
     pub(super) fn ask(&self) {
         for vip in &self.vips {
             let frame = announce::question(self.mac, self.primary, *vip);

@@ -9,7 +9,7 @@ use control::vrrp::{Claim, DiscardedPeer, Peer, Reason, Reject, Router, StateNam
 pub struct Report {
     /// State and reasons; `None` while its interface or address is missing.
     pub status: Option<Status>,
-    /// Who was heard.
+    /// The peers that were heard.
     pub peers: [Option<Peer>; PEERS],
     /// The last time that another station claimed a VIP while it was active here.
     pub claim: Option<(Claim, Instant)>,

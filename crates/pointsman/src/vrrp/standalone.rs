@@ -13,7 +13,7 @@ use super::neighbour_socket::NeighbourSocket;
 #[derive(Debug)]
 pub struct Standalone {
     socket: NeighbourSocket,
-    /// When they are announced next: at once, and again after `delay` for who missed it.
+    /// When they are announced next: at once, and again after `delay` for hosts that missed it.
     next: Option<Instant>,
     again: Option<Duration>,
     count: u8,

@@ -195,7 +195,7 @@ impl Rings for KernelRings {
         for (desc, frame) in self.scratch.iter_mut().zip(from.top(count)) {
             *desc = self.homes[frame.slot(self.id)];
         }
-        // SAFETY: each descriptor is that of a token of this UMEM (`slot` checked it), so nobody
+        // SAFETY: each descriptor is that of a token of this UMEM (`slot` checked it), so nothing
         // else uses the chunk, and the tokens are given up below.
         let filled = unsafe { self.fill.produce(&self.scratch[..count]) };
         from.surrender(filled);
@@ -220,7 +220,7 @@ impl Rings for KernelRings {
         for (desc, frame) in self.scratch.iter_mut().zip(from.iter().take(count)) {
             *desc = self.descs[frame.slot(self.id)];
         }
-        // SAFETY: each descriptor is that of a token of this UMEM (`slot` checked it), so nobody
+        // SAFETY: each descriptor is that of a token of this UMEM (`slot` checked it), so nothing
         // else uses the chunk, and the tokens are given up below.
         let sent = unsafe { self.tx.produce(&self.scratch[..count]) };
         from.surrender(sent);

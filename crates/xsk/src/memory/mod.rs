@@ -2,7 +2,7 @@
 //!
 //! [`MemoryRings`] is what a port holds; [`MemoryKernel`] plays the other side, from the same or
 //! another thread: it receives packets into fill frames, takes packets from the TX ring when it is
-//! kicked, completes them at once or later, and fails as it is told to. Frames lie in memory as the
+//! kicked, completes them at once or later, and fails as it is set to. Frames lie in memory as the
 //! kernel's do (2 KiB chunks, the packet 256 bytes in), so that benches meet the same cache lines,
 //! and the rings are read and written without a lock, as the kernel's are.
 

@@ -48,7 +48,7 @@ proptest! {
             prop_assert!(new == home || !among(&after)(home), "a source away from home");
             moved += u32::from(old != lost && old != new);
         }
-        // But for those that were away from home already, and found none of the few that are left.
+        // Except sources that were moved before, whose second choice is not among the few left.
         prop_assert!(moved <= 30 * u32::try_from(all.len() - after.len()).unwrap(), "{moved}");
     }
 
