@@ -1,7 +1,7 @@
 //! Another configuration while the balancer runs: what changed is taken over, what did not is left
 //! alone, and a mistake changes nothing.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,20 @@ use tests::{close_books, measured};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A sub-command on the first balancer: exit code, standard output, standard error.
-fn command(lab: &Lab, lb: &Pointsman, words: &[&str]) -> Result<(Option<i32>, String, String)> {
+/// What a command answered: exit code, standard output, standard error.
+type Answer = (Option<i32>, String, String);
+
+/// A sub-command on the first balancer.
+fn command(lab: &Lab, lb: &Pointsman, words: &[&str]) -> Result<Answer> {
+    command_on(lab, 0, lb, words)
+}
+
+/// The same on any.
+fn command_on(lab: &Lab, number: usize, lb: &Pointsman, words: &[&str]) -> Result<Answer> {
     let binary = pointsman_binary()?;
     let (binary, socket) = (binary.to_string_lossy(), lb.socket().display().to_string());
     let argv = [&[&*binary], words, &["--socket", &socket]].concat();
-    let output = lab.balancer(0).netns().run(&argv, Duration::from_secs(20))?;
+    let output = lab.balancer(number).netns().run(&argv, Duration::from_secs(20))?;
     Ok((output.status.code(), output.stdout, output.stderr))
 }
 
@@ -403,5 +411,56 @@ fn a_backend_is_drained_and_enabled_by_command() -> Result<()> {
     ensure!(report.failed() == 0 && report.per_backend().keys().eq(["rs1"]), "{report}");
     let (code, _, errors) = command(&lab, &lb, &["drain", "rs9"])?;
     ensure!(code == Some(1) && errors.contains("no backend or service `rs9`"), "{code:?} {errors}");
+    Ok(())
+}
+
+/// A priority, an interval, an added and a removed VIP on a pair that runs, one node after the other, each
+/// first once: no transition, no datagram lost, and the VIPs are never at two nodes.
+#[test]
+fn a_running_pair_takes_over_vips_and_intervals() -> Result<()> {
+    let lab = Lab::builder().balancers(2).backends(2).build()?;
+    let _echo = echo_everywhere(&lab)?;
+    let config = |number: usize, (interval, second): (u64, bool)| {
+        let (priority, peer) = if number == 0 { (150, 1) } else { (100, 0) };
+        let peers = format!("peers = [\"{}\"]", lab.balancer(peer).address());
+        let instance = VrrpText::new("VI_1", priority, Duration::from_millis(interval));
+        let instance = instance.with(&peers).to_toml();
+        let mut services = udp(&lab).with("vrrp = \"VI_1\"").service_toml();
+        if second {
+            let other = ServiceText::web(&lab).udp().port(7007).name("second");
+            let other = other.vip(IpAddr::from([10, 77, 0, 101])).with("vrrp = \"VI_1\"");
+            services += &other.service_toml();
+        }
+        format!("{SMALL}\n[[interface]]\nname = \"eth0\"\n{services}{instance}")
+    };
+    let plain = (200, false);
+    let nodes =
+        [lab.start_pointsman(0, &config(0, plain))?, lab.start_pointsman(1, &config(1, plain))?];
+    let states = || [0, 1].map(|at: usize| nodes[at].vrrp(0)["state"].clone());
+    wait_for("active", 5 * SECOND, || Ok(states() == ["active", "backup"]))?;
+    let transitions = || nodes.each_ref().map(|node| node.vrrp(0)["transitions"].clone());
+    let (before, probe) = (transitions(), probe(&lab)?);
+    let steps = [(1000, false), (1000, true), (100, true), (100, false), (200, true), (200, false)];
+    for (step, what) in steps.into_iter().enumerate() {
+        for number in if step % 2 == 0 { [0, 1] } else { [1, 0] } {
+            write_config(lab.balancer(number), &config(number, what))?;
+            let (code, said, errors) = command_on(&lab, number, &nodes[number], &["reload"])?;
+            ensure!(code == Some(0) && said.contains("~ vrrp VI_1"), "{said}{errors}");
+            // Longer than a Backup with the shorter interval waits.
+            sleep(Duration::from_millis(1500));
+            ensure!(states() == ["active", "backup"], "{what:?}: {:?}", states());
+        }
+        for node in &nodes {
+            let shown = node.vrrp(0);
+            let vips = if what.1 { 2 } else { 1 };
+            ensure!(shown["vips"].as_array().map(Vec::len) == Some(vips), "{shown}");
+            ensure!(shown["advert_interval_seconds"] == what.0 as f64 / 1000.0, "{shown}");
+        }
+    }
+    ensure!(transitions() == before, "{:?}", transitions());
+    for node in &nodes {
+        ensure!(!node.log().contains("two owners"), "{}", node.log());
+    }
+    none_lost(probe)?;
     Ok(())
 }

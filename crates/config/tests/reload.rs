@@ -84,6 +84,14 @@ fn what_can_change_has_a_line_that_says_what() {
                name = \"rs3\"\naddress = \"192.0.2.13\"\nweight = 5";
     for (from, to, expected) in [
         ("priority = 150", "priority = 90", "~ vrrp vi1: priority 150 -> 90"),
+        ("interval = \"1s\"", "interval = \"2s\"", "~ vrrp vi1: advert_interval 1 s -> 2 s"),
+        ("vrid = 7", "vrid = 7\npreempt = false", "~ vrrp vi1: preempt true -> false"),
+        ("vrid = 7", "vrid = 7\npreempt_delay = \"5s\"", "~ vrrp vi1: preempt_delay 0 s -> 5 s"),
+        (
+            "peers = [\"192.0.2.3\"]",
+            "peers = [\"192.0.2.3\", \"192.0.2.4\"]",
+            "~ vrrp vi1: + peer 192.0.2.4",
+        ),
         ("scheduler = \"rr\"", "scheduler = \"wlc\"", "~ service web: scheduler rr -> wlc"),
         ("timeout = \"50s\"", "timeout = \"5m\"", "~ service web: persistence 50 s -> 300 s"),
         ("path = \"/health\"", "path = \"/ok\"", "~ service web: health checks"),
@@ -120,6 +128,14 @@ fn what_can_change_has_a_line_that_says_what() {
 }
 
 #[test]
+fn a_service_that_joins_an_instance_brings_its_vip() {
+    assert_eq!(
+        changes("port = 53", "port = 53\nvrrp = \"vi1\""),
+        ["~ vrrp vi1: + VIP 192.0.2.20", "~ service dns: vrrp none -> vi1"]
+    );
+}
+
+#[test]
 fn services_come_and_go() {
     let at = BASE.find("[[service]]\nname = \"dns\"").expect("the second service");
     let without = &BASE[..at];
@@ -152,12 +168,7 @@ fn what_is_read_at_the_start_only_is_refused_with_its_place() {
             "Interface(\"eth1\", \"name\")",
         ),
         ("vrid = 7", "vrid = 8", "Vrrp(\"vi1\", \"vrid\")"),
-        (
-            "advert_interval = \"1s\"",
-            "advert_interval = \"2s\"",
-            "Vrrp(\"vi1\", \"advert_interval\")",
-        ),
-        ("peers = [\"192.0.2.3\"]", "peers = [\"192.0.2.4\"]", "Vrrp(\"vi1\", \"peers\")"),
+        ("vrid = 7", "vrid = 7\ndown_adverts = 5", "Vrrp(\"vi1\", \"down_adverts\")"),
         ("vip = \"192.0.2.10\"", "vip = \"192.0.2.30\"", "Vrrp(\"vi1\", \"name\")"),
     ] {
         assert_eq!(BASE.matches(from).count(), 1, "{from:?} must stand there once");

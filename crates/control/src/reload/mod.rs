@@ -3,13 +3,14 @@
 
 mod history;
 mod service;
+mod vrrp;
 
 use std::fmt;
 
 pub use history::History;
 pub(crate) use service::renamed;
 
-use crate::desired::{Dataplane, Desired, Interface, Vrrp};
+use crate::desired::{Dataplane, Desired, Interface};
 
 /// The difference between the configuration in force and a new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,8 +60,6 @@ pub enum Setting {
     InterfaceGone(String),
     /// A key of a `[[vrrp]]`, by its name.
     Vrrp(String, &'static str),
-    /// A `[[vrrp]]` that was there and is not any more.
-    VrrpGone(String),
     /// `[metrics] listen`.
     MetricsListen,
     /// `[control] socket`.
@@ -86,16 +85,7 @@ impl Plan {
         plan.dataplane(dataplane, &wanted.dataplane);
         plan.fixed_if(metrics_listen != &wanted.metrics_listen, Setting::MetricsListen, LISTENS);
         plan.fixed_if(control_socket != &wanted.control_socket, Setting::ControlSocket, LISTENS);
-        for instance in vrrp {
-            match wanted.vrrp.iter().find(|new| new.name == instance.name) {
-                Some(new) => plan.instance((running, instance), (wanted, new)),
-                None => plan.fix(Setting::VrrpGone(instance.name.clone()), INSTANCES),
-            }
-        }
-        for new in &wanted.vrrp {
-            let there = vrrp.iter().any(|instance| instance.name == new.name);
-            plan.fixed_if(!there, Setting::Vrrp(new.name.clone(), "name"), INSTANCES);
-        }
+        plan.instances((running, vrrp), wanted);
         service::compare(&mut plan.changes, services, &wanted.services);
         plan
     }
@@ -158,70 +148,6 @@ impl Plan {
         }
     }
 
-    fn instance(
-        &mut self,
-        (running, instance): (&Desired, &Vrrp),
-        (wanted, new): (&Desired, &Vrrp),
-    ) {
-        let Vrrp {
-            name,
-            interface,
-            vrid,
-            version,
-            priority,
-            advert_interval,
-            preempt,
-            preempt_delay,
-            down_adverts,
-            checksum,
-            handover,
-            unicast,
-            source,
-            peers,
-            auth_pass,
-            group,
-            control_timeout,
-            announce,
-            track,
-            notify,
-        } = instance;
-        for (differs, key) in [
-            (*interface != new.interface, "interface"),
-            (*vrid != new.vrid, "vrid"),
-            (*version != new.version, "version"),
-            (*advert_interval != new.advert_interval, "advert_interval"),
-            (*preempt != new.preempt, "preempt"),
-            (*preempt_delay != new.preempt_delay, "preempt_delay"),
-            (*down_adverts != new.down_adverts, "down_adverts"),
-            (*checksum != new.checksum, "checksum"),
-            (*handover != new.handover, "handover"),
-            (*unicast != new.unicast, "unicast"),
-            (*source != new.source, "source"),
-            (*peers != new.peers, "peers"),
-            (*auth_pass != new.auth_pass, "auth_pass"),
-            (*group != new.group, "group"),
-            (*control_timeout != new.control_timeout, "control_timeout"),
-            (*announce != new.announce, "announce"),
-        ] {
-            self.fixed_if(differs, Setting::Vrrp(name.clone(), key), ELECTION);
-        }
-        let vips = running.vips_of(name) != wanted.vips_of(name);
-        self.fixed_if(vips, Setting::Vrrp(name.clone(), "name"), VIPS);
-        let mut changed = |detail: String| {
-            let what = format!("vrrp {name}");
-            self.changes.push(Change { kind: Kind::Changed, what, detail });
-        };
-        if *priority != new.priority {
-            changed(format!("priority {priority} -> {}", new.priority));
-        }
-        if *track != new.track {
-            changed("what it tracks".to_owned());
-        }
-        if *notify != new.notify {
-            changed("notify".to_owned());
-        }
-    }
-
     fn fixed_if(&mut self, differs: bool, setting: Setting, why: &'static str) {
         if differs {
             self.fix(setting, why);
@@ -238,9 +164,6 @@ const ATTACHED: &str = "the XDP program is attached when the node starts";
 const THREADS: &str = "workers are set up when the node starts";
 const TABLES: &str = "tables and their times are set up when the node starts";
 const LISTENS: &str = "sockets are bound when the node starts";
-const INSTANCES: &str = "VRRP instances are set up when the node starts";
-const ELECTION: &str = "an election is set up when the node starts";
-const VIPS: &str = "its list of VIPs changes, and a peer with another list discards its adverts";
 
 impl fmt::Display for Change {
     /// `+ service web: …`, `- …`, `~ …`.

@@ -13,6 +13,7 @@
 use std::time::{Duration, Instant};
 
 use super::action::{Action, Event, Heard, Reason};
+use super::config::{Config, ConfigError};
 use super::packet::Envelope;
 use super::reject::Reject;
 use super::router::Router;
@@ -78,6 +79,23 @@ impl Group {
         let heard = router.receive(message, from, now)?;
         self.agree(now);
         Ok(heard)
+    }
+
+    /// Another configuration for one member; see [`Router::reconfigure`].
+    ///
+    /// # Errors
+    /// As there; nothing changes then.
+    pub fn reconfigure(
+        &mut self,
+        member: usize,
+        config: Config,
+        now: Instant,
+    ) -> Result<(), ConfigError> {
+        if let Some(router) = self.members.get_mut(member) {
+            router.reconfigure(config, now)?;
+        }
+        self.agree(now);
+        Ok(())
     }
 
     /// One thing that concerns all: start, shutdown, resignation, a worker that stalls.

@@ -56,6 +56,11 @@ impl Guard {
         self.own = own;
     }
 
+    /// Other VIPs.
+    pub fn follow_vips(&mut self, vips: Vec<IpAddr>) {
+        self.vips = vips;
+    }
+
     /// The VIPs became active here.
     pub fn activated(&mut self, now: Instant) {
         self.ask_at = Some(now + ASK_AFTER);

@@ -31,6 +31,7 @@ mod track;
 mod view;
 mod vrrp;
 mod vrrp_check;
+mod vrrp_reload;
 mod vrrp_view;
 
 use std::collections::{BTreeSet, VecDeque};

@@ -112,7 +112,7 @@ impl Node {
             .filter(|backend| backend.usable == Err(Unusable::OffLink))
             .map(|backend| family(backend.address))
             .filter(|family| !has(*family));
-        let members = self.vrrp.iter().flat_map(|vrrp| &vrrp.members);
+        let members = self.vrrp.iter().flat_map(|vrrp| vrrp.members.values());
         let mute = members
             .filter(|member| member.wanted.interface == device.wanted.name)
             .filter(|member| primary(&port.networks, &member.vips, member.wanted.source).is_none())
@@ -150,9 +150,10 @@ impl Node {
         vrrp: &'a Vrrp,
         now: Tick,
     ) -> impl Iterator<Item = InstanceFacts> + use<'a> {
-        vrrp.members.iter().zip(vrrp.thread.reports()).map(move |(member, report)| {
+        let reports = vrrp.thread.reports();
+        vrrp.members.iter().map(move |(at, member)| {
             let name = member.wanted.name.clone();
-            let standing = match report.status {
+            let standing = match reports.get(*at).and_then(|report| report.status) {
                 None => Standing::Waiting,
                 Some(status) => match (status.state, status.block) {
                     (_, Some(block)) => Standing::Blocked(block.help().to_owned()),

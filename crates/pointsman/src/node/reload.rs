@@ -166,9 +166,7 @@ impl Node {
             health.reconfigure(self.controller.desired(), now);
         }
         self.tell_health_of_ways();
-        if let Some(vrrp) = &mut self.vrrp {
-            vrrp.reconfigure(self.controller.desired(), now);
-        }
+        self.reconfigure_vrrp(now);
         self.configurations.replace(loaded, confirm_within, now);
     }
 }
@@ -188,13 +186,10 @@ fn needs_restart(fixed: &Fixed, spans: &SpanIndex) -> Diagnostic {
             (spans.file(), format!("the list of interfaces ({name} is missing)"))
         }
         Setting::Vrrp(name, "name") => {
-            (spans.vrrp_setting(name, "name"), format!("VRRP instance {name}"))
+            (spans.vrrp_setting(name, "name"), format!("the VIPs of VRRP instance {name}"))
         }
         Setting::Vrrp(name, key) => {
             (spans.vrrp_setting(name, key), format!("`{key}` of VRRP instance {name}"))
-        }
-        Setting::VrrpGone(name) => {
-            (spans.file(), format!("the list of VRRP instances ({name} is missing)"))
         }
         Setting::MetricsListen => (spans.metrics_listen(), "`listen` of [metrics]".to_owned()),
         Setting::ControlSocket => (spans.control_socket(), "`socket` of [control]".to_owned()),

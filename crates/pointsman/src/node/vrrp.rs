@@ -1,7 +1,7 @@
 //! The control thread's half of VRRP: opens sockets when interface and address are there, tells the
 //! VRRP thread of links and priorities, writes the log, runs the hooks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +27,9 @@ use crate::vrrp::{
 #[derive(Debug)]
 pub(super) struct Vrrp {
     pub(super) thread: VrrpLoop,
-    pub(super) members: Vec<Member>,
-    groups: Vec<GroupState>,
+    /// By position, which is free for another one when an instance is removed.
+    pub(super) members: BTreeMap<usize, Member>,
+    pub(super) groups: Vec<GroupState>,
     /// Where VIPs without an instance were announced last.
     pub(super) announced: BTreeMap<PortId, super::standalone::Announced>,
     /// Whether each link of this machine is up.
@@ -41,11 +42,11 @@ pub(super) struct Vrrp {
 
 /// Members of one sync group (or one instance alone) and when to open their sockets again.
 #[derive(Debug)]
-struct GroupState {
+pub(super) struct GroupState {
     /// Positions; the group is numbered by the first one.
-    members: Vec<usize>,
+    pub(super) members: Vec<usize>,
     /// The sockets could not be opened: to be tried again then.
-    retry: Option<Tick>,
+    pub(super) retry: Option<Tick>,
 }
 
 /// An instance.
@@ -56,11 +57,13 @@ pub(super) struct Member {
     pub(super) tracking: Tracking,
     /// Lines of the log, by what they are about.
     repeats: BTreeMap<&'static str, Repeats>,
-    port: PortId,
-    endpoint: Option<LocalEndpoint>,
+    pub(super) port: PortId,
+    pub(super) endpoint: Option<LocalEndpoint>,
     link: bool,
     /// Whether the VIPs are active here, as far as is known.
     active: bool,
+    /// VIPs were added: to be announced when they are steered.
+    pub(super) announce: bool,
 }
 
 const RETRY_EVERY: Duration = Duration::from_secs(1);
@@ -78,7 +81,7 @@ impl Vrrp {
     /// Whether the VIPs of an instance are active here, or (`None`) those without one.
     pub(super) fn owns(&self, instance: Option<&str>) -> bool {
         let Some(name) = instance else { return self.standalone };
-        self.members.iter().any(|member| member.wanted.name == name && member.active)
+        self.members.values().any(|member| member.wanted.name == name && member.active)
     }
 
     fn note_owner(&mut self, event: &InstanceEvent) {
@@ -92,7 +95,7 @@ impl Vrrp {
             | EventKind::TwoOwnersPossible(_)
             | EventKind::SendFailed(_) => return,
         };
-        if let Some(member) = self.members.get_mut(event.instance) {
+        if let Some(member) = self.members.get_mut(&event.instance) {
             member.active = active;
         }
     }
@@ -100,28 +103,9 @@ impl Vrrp {
     /// Corrects what was learnt from events: one may have found no room in the queue.
     pub(super) fn look_at_owners(&mut self) {
         let reports = self.thread.reports();
-        for (member, report) in self.members.iter_mut().zip(&reports) {
+        for (at, member) in &mut self.members {
+            let Some(report) = reports.get(*at) else { continue };
             member.active = report.status.is_some_and(|status| status.lease_until.is_some());
-        }
-    }
-
-    /// Follows priorities, tracking and hooks; nothing else of an instance changes while it runs.
-    pub(super) fn reconfigure(&mut self, desired: &control::Desired, now: Tick) {
-        for (at, member) in self.members.iter_mut().enumerate() {
-            let named = |new: &&control::Vrrp| new.name == member.wanted.name;
-            let Some(new) = desired.vrrp.iter().find(named) else { continue };
-            let before = member.tracking.tracker().effective();
-            if member.wanted.track != new.track {
-                member.tracking = Tracking::new(new, now);
-            } else if member.wanted.priority != new.priority {
-                member.tracking.set_priority(new.priority);
-            }
-            member.wanted = new.clone();
-            let after = member.tracking.tracker().effective();
-            if after != before {
-                info!("({}) Changing effective priority: {before} -> {after}", new.name);
-                self.thread.send(Command::Priority(at, after));
-            }
         }
     }
 
@@ -137,7 +121,7 @@ impl Vrrp {
         let tried_before = group_state.retry.take().is_some();
         let mut parts = Vec::new();
         for at in &group_state.members {
-            let member = &self.members[*at];
+            let Some(member) = self.members.get(at) else { break };
             let Some(endpoint) = &member.endpoint else { break };
             let config = config(&member.wanted, &member.vips, endpoint.primary);
             match AdvertSocket::open(&config, endpoint) {
@@ -158,7 +142,8 @@ impl Vrrp {
             Ok(Some(group)) => group.command(number),
             Ok(None) => Command::SyncGroup(number, None),
             Err(error) => {
-                warn!("({}) cannot run: {error}", self.members[number].wanted.name);
+                let name = self.members.get(&number).map(|member| member.wanted.name.as_str());
+                warn!("({}) cannot run: {error}", name.unwrap_or_default());
                 Command::SyncGroup(number, None)
             }
         };
@@ -168,7 +153,7 @@ impl Vrrp {
     /// Writes the log line of what happened, and runs the hook. `backend` is the one that claims a
     /// VIP, if it is one.
     fn report(&mut self, event: InstanceEvent, backend: Option<&str>, hooks: &mut Hooks) {
-        let Some(member) = self.members.get_mut(event.instance) else { return };
+        let Some(member) = self.members.get_mut(&event.instance) else { return };
         let Some(more) = member.admit(&event.kind) else { return };
         let wanted = &member.wanted;
         let (name, interface) = (&wanted.name, &wanted.interface);
@@ -225,9 +210,18 @@ impl Vrrp {
         }
     }
 
+    /// VIPs that were added while the instance is Active are answered for from now on.
+    fn announce_added(&mut self) {
+        for (&at, member) in &mut self.members {
+            if std::mem::take(&mut member.announce) {
+                self.thread.send(Command::Event(at, Event::Announce));
+            }
+        }
+    }
+
     /// Reads what is tracked, and tells of effective priorities that changed.
     fn track(&mut self, services: &BTreeMap<String, bool>, now: Tick) {
-        for (at, member) in self.members.iter_mut().enumerate() {
+        for (&at, member) in &mut self.members {
             if let Some(priority) = member.tracking.look(&self.links, services, now) {
                 let why = member.tracking.tracker();
                 info!("({}) Changing effective priority: {why}", member.wanted.name);
@@ -238,40 +232,38 @@ impl Vrrp {
 }
 
 impl Node {
-    /// Starts the thread; instances follow when every VIP is steered.
-    pub(super) fn start_vrrp(&mut self, picture: &Picture) -> Result<()> {
+    /// What each configured instance is made from, where its interface is configured.
+    pub(super) fn instances(&self, now: Tick) -> Vec<(Instance, Member)> {
         let desired = self.controller.desired();
-        let mut members = Vec::new();
-        let mut fixed = Vec::new();
-        let mut groups: Vec<GroupState> = Vec::new();
-        let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
-        for wanted in &desired.vrrp {
-            let ports = self.controller.ports();
-            let port = ports.iter().find(|port| port.name == wanted.interface);
-            let slot = self.controller.instance_slot(&wanted.name);
-            let (Some(port), Some(slot)) = (port.map(|port| port.id), slot) else { continue };
-            let at = members.len();
-            fixed.push(Instance { slot, port, control_timeout: wanted.control_timeout });
-            members.push(Member {
+        let made = desired.vrrp.iter().filter_map(|wanted| {
+            let mut ports = self.controller.ports().iter();
+            let port = ports.find(|port| port.name == wanted.interface)?.id;
+            let slot = self.controller.instance_slot(&wanted.name)?;
+            let instance = Instance { slot, port, control_timeout: wanted.control_timeout };
+            let member = Member {
                 wanted: wanted.clone(),
                 vips: desired.vips_of(&wanted.name),
-                tracking: Tracking::new(wanted, clock::now()),
+                tracking: Tracking::new(wanted, now),
                 repeats: BTreeMap::new(),
                 port,
                 endpoint: None,
                 link: false,
                 active: false,
-            });
-            let fresh = groups.len();
-            let group = match &wanted.group {
-                Some(group) => *by_name.entry(group.as_str()).or_insert(fresh),
-                None => fresh,
+                announce: false,
             };
-            match groups.get_mut(group) {
-                Some(group_state) => group_state.members.push(at),
-                None => groups.push(GroupState { members: vec![at], retry: None }),
-            }
+            Some((instance, member))
+        });
+        made.collect()
+    }
+
+    /// Starts the thread; instances follow when every VIP is steered.
+    pub(super) fn start_vrrp(&mut self, picture: &Picture) -> Result<()> {
+        let (mut members, mut fixed) = (BTreeMap::new(), Vec::new());
+        for (at, (instance, member)) in self.instances(clock::now()).into_iter().enumerate() {
+            fixed.push(instance);
+            members.insert(at, member);
         }
+        let groups = groups(&members);
         let thread =
             VrrpLoop::start(self.steer.leases(), fixed).context("cannot start the VRRP thread")?;
         let decide_by = clock::now() + DECIDE_WAIT;
@@ -304,30 +296,39 @@ impl Node {
             return;
         }
         vrrp.track(&services, now);
-        for (at, (member, (_, link))) in vrrp.members.iter_mut().zip(&endpoints).enumerate() {
+        if steered {
+            vrrp.announce_added();
+        }
+        for ((&at, member), (_, link)) in vrrp.members.iter_mut().zip(&endpoints) {
             if member.link != *link {
                 member.link = *link;
                 vrrp.thread.send(Command::Link(at, *link));
             }
         }
-        if early && vrrp.members.iter().all(|member| member.endpoint.is_none()) {
+        if early && vrrp.members.values().all(|member| member.endpoint.is_none()) {
             return;
         }
+        let moved: BTreeSet<usize> = vrrp
+            .members
+            .iter()
+            .zip(&endpoints)
+            .filter(|((_, member), (new, _))| {
+                let old = member.endpoint.as_ref().map(LocalEndpoint::place);
+                old != new.as_ref().map(LocalEndpoint::place)
+            })
+            .map(|((at, _), _)| *at)
+            .collect();
         let stale: Vec<usize> = vrrp
             .groups
             .iter()
             .enumerate()
             .filter(|(_, group_state)| {
-                let moved = |at: &usize| {
-                    let (old, new) = (&vrrp.members[*at].endpoint, &endpoints[*at].0);
-                    old.as_ref().map(LocalEndpoint::place) != new.as_ref().map(LocalEndpoint::place)
-                };
-                group_state.members.iter().any(moved)
+                group_state.members.iter().any(|at| moved.contains(at))
                     || group_state.retry.is_some_and(|at| at <= now)
             })
             .map(|(group, _)| group)
             .collect();
-        for (at, (member, (endpoint, _))) in vrrp.members.iter_mut().zip(endpoints).enumerate() {
+        for ((&at, member), (endpoint, _)) in vrrp.members.iter_mut().zip(endpoints) {
             let mac = endpoint.as_ref().map(|endpoint| endpoint.mac);
             let old = std::mem::replace(&mut member.endpoint, endpoint).map(|old| old.mac);
             if let Some(mac) = mac.filter(|mac| old.is_some_and(|old| old != *mac)) {
@@ -358,7 +359,7 @@ impl Node {
                 });
             (endpoint, link.up)
         };
-        vrrp.members.iter().map(endpoint).collect()
+        vrrp.members.values().map(endpoint).collect()
     }
 
     /// A link came up: what it leads to was not asked before.
@@ -403,9 +404,9 @@ impl Node {
         instance: Option<&str>,
         time: Duration,
     ) -> Result<Vec<String>, String> {
-        let members = self.vrrp.iter().flat_map(|vrrp| vrrp.members.iter().enumerate());
+        let members = self.vrrp.iter().flat_map(|vrrp| &vrrp.members);
         let mut resigned = Vec::new();
-        for (at, member) in members {
+        for (&at, member) in members {
             let name = &member.wanted.name;
             if instance.is_none_or(|wanted| wanted == name) {
                 info!("({name}) resigning for {time:?}: an operator asked for it");
@@ -467,8 +468,26 @@ fn mistake(backend: &str, vip: IpAddr) -> String {
     format!(" (it is the backend {backend}: {remedy})")
 }
 
+/// Which instances are Active together or not at all, by position.
+pub(super) fn groups(members: &BTreeMap<usize, Member>) -> Vec<GroupState> {
+    let mut groups: Vec<GroupState> = Vec::new();
+    let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
+    for (&at, member) in members {
+        let fresh = groups.len();
+        let group = match &member.wanted.group {
+            Some(group) => *by_name.entry(group.as_str()).or_insert(fresh),
+            None => fresh,
+        };
+        match groups.get_mut(group) {
+            Some(group_state) => group_state.members.push(at),
+            None => groups.push(GroupState { members: vec![at], retry: None }),
+        }
+    }
+    groups
+}
+
 /// What the state machine needs.
-fn config(wanted: &control::Vrrp, vips: &[IpAddr], primary: IpAddr) -> Config {
+pub(super) fn config(wanted: &control::Vrrp, vips: &[IpAddr], primary: IpAddr) -> Config {
     Config {
         version: wanted.version,
         priority: wanted.priority,

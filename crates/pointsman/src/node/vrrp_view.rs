@@ -19,7 +19,7 @@ impl Node {
         let reports = vrrp.thread.reports();
         vrrp.members
             .iter()
-            .zip(&reports)
+            .filter_map(|(at, member)| Some((member, reports.get(*at)?)))
             .map(|(member, report)| {
                 let mut shown = show(member, report, now);
                 shown.last_foreign_claim = report.claim.map(|(claim, at)| ForeignClaim {

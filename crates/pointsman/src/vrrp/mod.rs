@@ -23,7 +23,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use control::vrrp::{Announce, Claim, DiscardedAdvert, DiscardedPeer, Event, Reason, StateName};
+use control::vrrp::{
+    Announce, Claim, Config, DiscardedAdvert, DiscardedPeer, Event, Reason, StateName,
+};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use dataplane::{InstanceSlot, Mac, PortId, Tick};
 use rustix::event::{EventfdFlags, eventfd};
@@ -48,7 +50,7 @@ pub struct VrrpLoop {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the thread knows of an instance that never changes.
+/// What the thread knows of an instance whether or not it has sockets.
 #[derive(Clone, Copy, Debug)]
 pub struct Instance {
     /// Its word of the lease array.
@@ -62,8 +64,16 @@ pub struct Instance {
 /// What the control thread wants. Instances are named by their position.
 #[derive(Debug)]
 pub enum Command {
+    /// There is an instance at this position; one that was there before has no sockets any more.
+    Instance(usize, Instance),
+    /// There is none any more. Its group was taken back before.
+    Forget(usize),
     /// Run these instances, with these sockets, in the place of this group; `None`: none.
     SyncGroup(usize, Option<Box<SyncGroup>>),
+    /// An instance goes on with another configuration, and with the sockets that this needs.
+    Reconfigure(usize, Box<Reconfigured>),
+    /// Release an instance when the control thread is silent for this long.
+    ControlTimeout(usize, Duration),
     /// The effective priority of an instance.
     Priority(usize, u8),
     /// Whether the interface of an instance has a link.
@@ -78,6 +88,15 @@ pub enum Command {
     Announce(PortId, Option<Box<Standalone>>),
     /// An event for one instance: a resignation, an announcement.
     Event(usize, Event),
+}
+
+/// What an instance goes on with.
+#[derive(Debug)]
+pub struct Reconfigured {
+    /// Its configuration.
+    pub config: Config,
+    /// Sockets for it, in the place of those that it has.
+    pub socket: AdvertSocket,
 }
 
 /// What happened, for log, metrics and hooks.
@@ -210,7 +229,7 @@ impl VrrpLoop {
         self.wakeup.try_clone()
     }
 
-    /// The state of all instances, some milliseconds old.
+    /// The state of all instances by position, some milliseconds old.
     pub fn reports(&self) -> Vec<Report> {
         self.shared.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }

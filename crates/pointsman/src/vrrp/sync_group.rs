@@ -1,6 +1,7 @@
 //! Instances that change state together (a sync group, or one instance alone) and their sockets.
 
 use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use control::vrrp::{
@@ -12,7 +13,7 @@ use dataplane::Mac;
 
 use super::advert_socket::{AdvertSocket, Received};
 use super::thread::ThreadContext;
-use super::{Command, EventKind};
+use super::{Command, EventKind, Reconfigured};
 use crate::worker::pool;
 
 /// A group of routers and the socket of each. Built by the control thread.
@@ -64,6 +65,47 @@ impl SyncGroup {
     /// The positions of its instances, and their sockets.
     pub(super) fn members(&self) -> impl Iterator<Item = (usize, &AdvertSocket)> {
         self.members.iter().map(|member| (member.instance, &member.socket))
+    }
+
+    pub(super) fn has(&self, instance: usize) -> bool {
+        self.members.iter().any(|member| member.instance == instance)
+    }
+
+    /// The descriptors of an instance that are waited for.
+    pub(super) fn sockets(&self, instance: usize) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let members = self.members.iter().filter(move |member| member.instance == instance);
+        members.flat_map(|member| [member.socket.as_fd(), member.socket.link().as_fd()])
+    }
+
+    /// An instance goes on with another configuration. What came to the new socket already came to the
+    /// former one, too, and has been taken from there.
+    pub(super) fn reconfigure(
+        &mut self,
+        instance: usize,
+        with: Reconfigured,
+        ctx: &mut ThreadContext,
+    ) {
+        let Some(at) = self.members.iter().position(|member| member.instance == instance) else {
+            return;
+        };
+        let Some(member) = self.members.get_mut(at) else { return };
+        let Reconfigured { config, mut socket } = with;
+        let mut buffer = [0; 2048];
+        for _ in 0..BURST {
+            if socket.next(&mut buffer).is_err() {
+                break;
+            }
+        }
+        let (guard, discards) = (config.vips.clone(), DiscardWatch::new(&config));
+        // The control thread has checked it.
+        if let Err(error) = self.group.reconfigure(at, config, Instant::now()) {
+            debug_assert!(false, "{error}");
+            return;
+        }
+        member.socket = socket;
+        member.guard.follow_vips(guard);
+        member.discards = discards;
+        self.carry_out(ctx);
     }
 
     pub(super) fn start(&mut self, ctx: &mut ThreadContext) {

@@ -22,7 +22,7 @@ use super::report::{Counters, Report};
 use super::standalone::Standalone;
 use super::sync_group::SyncGroup;
 use super::watch::{LOOK_EVERY, Watch};
-use super::{Anchor, Command, EventKind, Instance, InstanceEvent, Shared};
+use super::{Anchor, Command, EventKind, Instance, InstanceEvent, Reconfigured, Shared};
 use crate::clock;
 use crate::panics::{Site, site};
 
@@ -56,7 +56,8 @@ pub(super) struct Thread {
 pub(super) struct ThreadContext {
     leases: steer::Leases,
     anchor: Anchor,
-    instances: Vec<InstanceState>,
+    /// By position; `None`: it was removed.
+    instances: Vec<Option<InstanceState>>,
     reports: Vec<Report>,
     outbox: Outbox,
 }
@@ -96,14 +97,8 @@ impl Thread {
         epoll::add(&epoll, &timer, epoll::EventData::new_u64(TIMER), readable)?;
         epoll::add(&epoll, &*shared, epoll::EventData::new_u64(COMMANDS), readable)?;
         let reports = vec![Report::default(); instances.len()];
-        let instance_state = |fixed| InstanceState {
-            fixed,
-            priority: None,
-            link: false,
-            block: Some(Block::Link),
-            last_rejects: [None; _],
-        };
-        let instances: Vec<_> = instances.into_iter().map(instance_state).collect();
+        let instances: Vec<_> =
+            instances.into_iter().map(|fixed| Some(InstanceState::new(fixed))).collect();
         let groups = instances.iter().map(|_| None).collect();
         let ctx = ThreadContext { leases, anchor: Anchor::new(), instances, reports, outbox };
         let watch = Watch::default();
@@ -196,15 +191,28 @@ impl Thread {
 
     fn take(&mut self, command: Command) {
         match command {
+            Command::Instance(at, instance) => self.introduce(at, instance),
+            Command::Forget(at) => {
+                self.ctx.set_lease(at, None);
+                if let Some(place) = self.ctx.instances.get_mut(at) {
+                    *place = None;
+                }
+            }
             Command::SyncGroup(at, group) => self.replace(at, group),
+            Command::Reconfigure(instance, with) => self.reconfigure(instance, *with),
+            Command::ControlTimeout(instance, time) => {
+                if let Some(instance_state) = self.ctx.instance_mut(instance) {
+                    instance_state.fixed.control_timeout = time;
+                }
+            }
             Command::Priority(instance, priority) => {
-                if let Some(instance_state) = self.ctx.instances.get_mut(instance) {
+                if let Some(instance_state) = self.ctx.instance_mut(instance) {
                     instance_state.priority = Some(priority);
                 }
                 self.handle(instance, Event::SetPriority(priority));
             }
             Command::Link(instance, up) => {
-                if let Some(instance_state) = self.ctx.instances.get_mut(instance) {
+                if let Some(instance_state) = self.ctx.instance_mut(instance) {
                     instance_state.link = up;
                 }
                 self.judge(instance, clock::now());
@@ -226,6 +234,37 @@ impl Thread {
                 self.announcing.remove(&port);
             }
             Command::Event(instance, event) => self.handle(instance, event),
+        }
+    }
+
+    /// Makes room for an instance that was added.
+    fn introduce(&mut self, at: usize, instance: Instance) {
+        if at >= self.ctx.instances.len() {
+            self.ctx.instances.resize_with(at + 1, || None);
+            self.ctx.reports.resize_with(at + 1, Report::default);
+            self.groups.resize_with(at + 1, || None);
+        }
+        *self.ctx.report(at) = Report::default();
+        if let Some(place) = self.ctx.instances.get_mut(at) {
+            *place = Some(InstanceState::new(instance));
+        }
+    }
+
+    /// Another configuration and other sockets, in the middle of everything.
+    fn reconfigure(&mut self, instance: usize, with: Reconfigured) {
+        for (number, group) in (0..).zip(&mut self.groups) {
+            let Some(group) = group.as_mut().filter(|group| group.has(instance)) else { continue };
+            let data = epoll::EventData::new_u64(number);
+            // What waits in the former sockets was sent before this.
+            group.receive(&mut self.ctx);
+            for socket in group.sockets(instance) {
+                let _ = epoll::delete(&self.epoll, socket);
+            }
+            group.reconfigure(instance, with, &mut self.ctx);
+            for socket in group.sockets(instance) {
+                let _ = epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN);
+            }
+            return;
         }
     }
 
@@ -274,7 +313,7 @@ impl Thread {
     /// Whether an instance can forward, and what follows.
     fn judge(&mut self, instance: usize, now: Tick) {
         let beat = Tick::from_nanos(self.shared.control_beat.load(Relaxed));
-        let Some(instance_state) = self.ctx.instances.get_mut(instance) else { return };
+        let Some(instance_state) = self.ctx.instance_mut(instance) else { return };
         let block = self.watch.block(&instance_state.fixed, instance_state.link, beat, now);
         if block != instance_state.block {
             instance_state.block = block;
@@ -288,7 +327,7 @@ impl Thread {
         }
         // The holder copies some kilobytes; the next turn is soon enough.
         if let Ok(mut reports) = self.shared.reports.try_lock() {
-            reports.copy_from_slice(&self.ctx.reports);
+            reports.clone_from(&self.ctx.reports);
         }
     }
 
@@ -305,7 +344,18 @@ impl Thread {
     }
 }
 
+impl InstanceState {
+    const fn new(fixed: Instance) -> Self {
+        let last_rejects = [None; Reject::ALL.len()];
+        Self { fixed, priority: None, link: false, block: Some(Block::Link), last_rejects }
+    }
+}
+
 impl ThreadContext {
+    fn instance_mut(&mut self, instance: usize) -> Option<&mut InstanceState> {
+        self.instances.get_mut(instance)?.as_mut()
+    }
+
     pub(super) fn counters(&mut self, instance: usize) -> &mut Counters {
         &mut self.report(instance).counters
     }
@@ -317,13 +367,14 @@ impl ThreadContext {
 
     /// Priority and block, for a group that starts.
     pub(super) fn instance_state(&self, instance: usize) -> (Option<u8>, Option<Block>) {
-        self.instances.get(instance).map_or((None, None), |known| (known.priority, known.block))
+        let known = self.instances.get(instance).and_then(Option::as_ref);
+        known.map_or((None, None), |known| (known.priority, known.block))
     }
 
     /// `None` ends the lease.
     pub(super) fn set_lease(&mut self, instance: usize, until: Option<Instant>) {
         let until = until.map_or(0, |until| self.anchor.nanos(until));
-        if let Some(instance_state) = self.instances.get(instance) {
+        if let Some(Some(instance_state)) = self.instances.get(instance) {
             self.write_lease(instance_state.fixed.slot, until);
         }
     }
@@ -339,7 +390,7 @@ impl ThreadContext {
         if let Some(count) = self.counters(instance).rejected.get_mut(reject.index()) {
             *count += 1;
         }
-        let instance_state = self.instances.get_mut(instance);
+        let instance_state = self.instance_mut(instance);
         let last = instance_state.and_then(|known| known.last_rejects.get_mut(reject.index()));
         let Some(last) = last else { return };
         if last.is_none_or(|last| now.duration_since(last) >= REJECTS_EVERY) {
