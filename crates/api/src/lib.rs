@@ -2,5 +2,6 @@
 //! document. States and labels are the enums of the crates that decide them, so a word that no
 //! machine knows cannot be expressed.
 
+pub mod listing;
 pub mod request;
 pub mod status;

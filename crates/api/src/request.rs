@@ -1,4 +1,5 @@
-//! The protocol of the control socket: one JSON line asked, one JSON line answered.
+//! The protocol of the control socket: one JSON line asked, one JSON line answered; for
+//! [listings](crate::listing) as many as it takes.
 //!
 //! Request: `{"version":1,"verb":"status"}`, with `"arguments":{…}` where a verb has any. Answer:
 //! `{"version":1,"ok":…}` or `{"version":1,"error":"…"}`.
@@ -9,6 +10,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::listing::{Flow, FlushPersistence, Flushed, ListFlows, ListTemplates, Template};
 use crate::status::Status;
 
 /// Version of the protocol.
@@ -44,6 +46,12 @@ pub enum Verb {
     Enable(Enable),
     /// Give backends another weight: [`Changed`].
     SetWeight(SetWeight),
+    /// List flows: lines of [`Page`](crate::listing::Page) with [`Flow`].
+    Flows(ListFlows),
+    /// List templates: lines of [`Page`](crate::listing::Page) with [`Template`].
+    Persistence(ListTemplates),
+    /// Forget templates: [`Flushed`].
+    FlushPersistence(FlushPersistence),
     /// For tests of debug builds: a kind of thread panics.
     #[cfg(debug_assertions)]
     #[doc(hidden)]
@@ -93,6 +101,33 @@ calls! {
     Drain(call) => Self::Drain(call), Changed;
     Enable(call) => Self::Enable(call), Changed;
     SetWeight(call) => Self::SetWeight(call), Changed;
+    FlushPersistence(call) => Self::FlushPersistence(call), Flushed;
+}
+
+/// A verb that is answered with lines of [`Page`](crate::listing::Page).
+pub trait Listing: Into<Verb> {
+    /// What is listed.
+    type Entry<'a>: Serialize + Deserialize<'a> + JsonSchema;
+}
+
+impl Listing for ListFlows {
+    type Entry<'a> = Flow<'a>;
+}
+
+impl Listing for ListTemplates {
+    type Entry<'a> = Template<'a>;
+}
+
+impl From<ListFlows> for Verb {
+    fn from(call: ListFlows) -> Self {
+        Self::Flows(call)
+    }
+}
+
+impl From<ListTemplates> for Verb {
+    fn from(call: ListTemplates) -> Self {
+        Self::Persistence(call)
+    }
 }
 
 /// The verb `status`.

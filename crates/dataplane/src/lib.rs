@@ -30,8 +30,9 @@ pub use counters::{
     WorkerCounters,
 };
 pub use flow::{
-    EndedFlow, Flow, FlowHash, FlowId, FlowMemory, FlowState, FlowTable, Found, Membership,
-    NewFlow, Origin, Orphan, TableFull, Timeouts, Transition, Words, WrongMemory,
+    EndedFlow, Flow, FlowHash, FlowId, FlowMemory, FlowReader, FlowState, FlowTable, Found,
+    Membership, NewFlow, Origin, Orphan, SeenFlow, TableFull, Timeouts, Transition, Words,
+    WrongMemory,
 };
 pub use forward::{BURST, Burst, Forwarder, SharedTables};
 pub use fragments::{FirstWent, FragmentTable, Released, WaitingRoom};

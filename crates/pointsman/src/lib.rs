@@ -8,6 +8,7 @@
 //! | [`vrrp`] | the VRRP thread: adverts, and the leases that make VIPs active |
 //! | [`health`] | health checks: probes over sockets |
 //! | [`netlink`], [`layers`] | links, addresses, neighbours; which device stands on which |
+//! | [`listing`] | flows and templates, entry by entry |
 //! | [`serve`] | HTTP and the control socket |
 //! | [`metrics`] | the state as Prometheus text |
 //! | [`configuration`] | the file, read for a start and a reload |
@@ -22,6 +23,7 @@ pub mod configuration;
 pub mod fast_path;
 pub mod health;
 pub mod layers;
+pub mod listing;
 pub mod log;
 pub mod metrics;
 pub mod netlink;

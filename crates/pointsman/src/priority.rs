@@ -9,6 +9,8 @@ use crate::sys;
 /// Of the control thread: a verdict on a backend is not to wait for a time slice.
 const RAISED: i32 = -10;
 const ORDINARY: i32 = 0;
+/// Of what may take any time.
+const LAST: i32 = 19;
 
 /// Raises the calling thread, where permitted (CAP_SYS_NICE).
 pub fn raise() {
@@ -23,6 +25,11 @@ pub fn lower() {
     if is_raised() {
         set(ORDINARY);
     }
+}
+
+/// Has the calling thread come after all others, for good.
+pub fn yield_to_all() {
+    set(LAST);
 }
 
 fn is_raised() -> bool {

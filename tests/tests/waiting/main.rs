@@ -12,6 +12,7 @@ mod health_kinds;
 mod health_shared;
 #[path = "../vrrp/keepalived.rs"]
 mod keepalived;
+mod listing;
 mod metrics_keep_alive;
 mod multicast_snooping;
 mod network_faults;

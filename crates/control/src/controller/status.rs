@@ -19,6 +19,8 @@ pub struct ServiceStatus<'a> {
     pub name: &'a str,
     /// Slot; `None` while all are taken.
     pub slot: Option<ServiceSlot>,
+    /// Under which slot its templates are kept: its own, or that of its group.
+    pub templates: Option<ServiceSlot>,
     /// What it listens on.
     pub key: ServiceKey,
     /// Its scheduler.
@@ -90,6 +92,7 @@ impl Controller {
         ServiceStatus {
             name: &wanted.name,
             slot: service.slot,
+            templates: service.group.as_ref().map(|group| group.slot).or(service.slot),
             key: super::build::service_key(wanted),
             scheduler: wanted.scheduler,
             persistence: wanted.persistence.as_ref().map(|p| p.timeout),

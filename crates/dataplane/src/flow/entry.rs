@@ -78,7 +78,7 @@ impl Iterator for Positions {
 pub(super) struct Record<'a>(pub(super) &'a Line);
 
 /// The words of an entry. The addresses are 128 bits each, the upper half first.
-const ADDRESSES: [usize; 4] = [0, 1, 2, 3];
+pub(super) const ADDRESSES: [usize; 4] = [0, 1, 2, 3];
 /// [`Head`].
 pub(super) const HEAD: usize = 4;
 /// [`Seen`]: the one word that the XDP program writes as well.
@@ -125,13 +125,26 @@ impl Head {
 
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the part that is asked for")]
-    const fn backend(self) -> BackendSlot {
+    pub(super) const fn backend(self) -> BackendSlot {
         BackendSlot((self.0 >> BACKEND_SHIFT) as u16)
     }
 
+    /// `None`: the entry is free.
     #[inline]
-    const fn state(self) -> Option<FlowState> {
+    pub(super) const fn state(self) -> Option<FlowState> {
         FlowState::from_bits((self.0 & STATE) >> STATE_SHIFT)
+    }
+
+    /// The 5-tuple of a flow between these addresses; that of a free entry says nothing.
+    pub(super) fn key(self, src: Addr, dst: Addr) -> FlowKey {
+        let [a, b, c, d, ..] = self.0.to_be_bytes();
+        FlowKey {
+            src,
+            dst,
+            src_port: u16::from_be_bytes([c, d]),
+            dst_port: u16::from_be_bytes([a, b]),
+            protocol: self.state().map_or(Protocol::Tcp, FlowState::protocol),
+        }
     }
 
     /// Whether the ports are those of the other one.
@@ -277,8 +290,7 @@ impl Record<'_> {
 
     #[inline]
     pub(super) fn seen(self) -> Seen {
-        let (millis, ack) = split(self.load(SEEN));
-        Seen { millis, ack }
+        seen_of(self.load(SEEN))
     }
 
     /// Takes note of a packet.
@@ -301,21 +313,12 @@ impl Record<'_> {
         self.address([ADDRESSES[0], ADDRESSES[1]])
     }
 
-    fn address(self, [upper, lower]: [usize; 2]) -> Addr {
-        let bits = u128::from(self.load(upper)) << 64 | u128::from(self.load(lower));
-        Addr::from_v6(bits.to_be_bytes())
+    fn address(self, halves: [usize; 2]) -> Addr {
+        address_of(halves.map(|at| self.load(at)))
     }
 
     pub(super) fn key(self) -> FlowKey {
-        let ports = self.head().0.to_be_bytes();
-        FlowKey {
-            src: self.source(),
-            dst: self.address([ADDRESSES[2], ADDRESSES[3]]),
-            src_port: u16::from_be_bytes([ports[2], ports[3]]),
-            dst_port: u16::from_be_bytes([ports[0], ports[1]]),
-            // A free entry's says nothing.
-            protocol: self.state().map_or(Protocol::Tcp, FlowState::protocol),
-        }
+        self.head().key(self.source(), self.address([ADDRESSES[2], ADDRESSES[3]]))
     }
 
     /// Whether it is in use for `key`.
@@ -418,6 +421,17 @@ const fn client_bits(client: Mac) -> u64 {
 #[expect(clippy::cast_possible_truncation, reason = "both halves, each by itself")]
 const fn halves(addr: Addr) -> [u64; 2] {
     [(addr.bits() >> 64) as u64, addr.bits() as u64]
+}
+
+/// The address of these halves, the upper one first.
+pub(super) const fn address_of([upper, lower]: [u64; 2]) -> Addr {
+    Addr::from_v6(((upper as u128) << 64 | lower as u128).to_be_bytes())
+}
+
+#[inline]
+pub(super) const fn seen_of(word: u64) -> Seen {
+    let (millis, ack) = split(word);
+    Seen { millis, ack }
 }
 
 #[inline]

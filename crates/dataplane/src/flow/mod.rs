@@ -20,12 +20,14 @@ pub(crate) mod hash;
 mod memory;
 mod orphan;
 mod place;
+mod reader;
 mod state;
 mod table;
 mod timeouts;
 
 pub use memory::{FlowMemory, Words, WrongMemory};
 pub use orphan::Orphan;
+pub use reader::{FlowReader, SeenFlow};
 pub use state::{FlowState, Transition};
 pub use table::FlowTable;
 pub use timeouts::Timeouts;

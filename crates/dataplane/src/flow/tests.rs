@@ -11,6 +11,7 @@ use crate::packet::TcpFields;
 use crate::persistence::TemplateKey;
 
 mod proof;
+mod reader;
 mod room;
 mod torn;
 

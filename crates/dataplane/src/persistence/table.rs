@@ -150,10 +150,20 @@ impl PersistenceTable {
     /// Goes through the whole table, one map after the other: for the control thread.
     pub fn forget(&self, backend: BackendSlot) -> usize {
         let forgotten = (0..self.maps.len())
-            .map(|at| self.remove_where(at, |record| record.backend == backend))
+            .map(|at| self.remove_where(at, |_, record| record.backend == backend))
             .sum();
         self.counts.forgotten.fetch_add(forgotten as u64, Relaxed);
         forgotten
+    }
+
+    /// Removes the templates of one of all [`maps`](Self::maps) whose key is `meant`, and says how many
+    /// that were. Their flows go on.
+    ///
+    /// Locks half a map at a time, as [`sweep`](Self::sweep).
+    pub fn flush(&self, map: usize, meant: impl Fn(&TemplateKey) -> bool) -> usize {
+        let flushed = self.remove_where(map, |key, _| meant(&TemplateKey::from(*key)));
+        self.counts.forgotten.fetch_add(flushed as u64, Relaxed);
+        flushed
     }
 
     /// Up to `limit` templates after the key `after` that are not expired, in an order of their
@@ -201,7 +211,7 @@ impl PersistenceTable {
         self.capacity
     }
 
-    /// The number of maps: the unit of [`sweep`](Self::sweep).
+    /// The number of maps: the unit of [`sweep`](Self::sweep) and [`flush`](Self::flush).
     pub const fn maps(&self) -> usize {
         self.maps.len()
     }
@@ -245,16 +255,16 @@ impl PersistenceTable {
 
     fn sweep_next(&self, now: Tick) -> usize {
         let at = self.sweep_at.fetch_add(1, Relaxed) % self.maps.len().max(1);
-        let swept = self.remove_where(at, |record| record.is_expired(now));
+        let swept = self.remove_where(at, |_, record| record.is_expired(now));
         self.counts.expired.fetch_add(swept as u64, Relaxed);
         swept
     }
 
-    fn remove_where(&self, at: usize, mut gone: impl FnMut(&Record) -> bool) -> usize {
+    fn remove_where(&self, at: usize, mut gone: impl FnMut(&Packed, &Record) -> bool) -> usize {
         let Some(map) = self.maps.get(at) else { return 0 };
         let mut removed = 0;
-        map.retain(|_, record| {
-            let goes = gone(record);
+        map.retain(|key, record| {
+            let goes = gone(key, record);
             if goes {
                 removed += 1;
                 self.gauge(record.backend, -1);
@@ -317,7 +327,7 @@ pub struct PersistenceStats {
     pub expired: u64,
     /// Replaced by one for another backend.
     pub replaced: u64,
-    /// Removed with their backend.
+    /// Removed with their backend, or by an operator.
     pub forgotten: u64,
     /// Not made because the table was full.
     pub refused: u64,

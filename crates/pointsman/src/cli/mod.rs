@@ -1,7 +1,10 @@
 //! The command line: one file per sub-command.
 
 mod check;
+mod flows;
+mod listing;
 mod operator;
+mod persistence;
 mod reload;
 mod run;
 mod status;
@@ -34,6 +37,9 @@ enum Command {
     Undo(reload::Undo),
     Confirm(reload::Confirm),
     Status(status::Status),
+    Flows(flows::Flows),
+    Persistence(persistence::Persistence),
+    Flush(persistence::Flush),
     Vrrp(vrrp::Vrrp),
 }
 
@@ -81,6 +87,9 @@ impl Cli {
             Command::Undo(undo) => undo.run(),
             Command::Confirm(confirm) => confirm.run(),
             Command::Status(status) => status.run(),
+            Command::Flows(flows) => flows.run(),
+            Command::Persistence(persistence) => persistence.run(),
+            Command::Flush(flush) => flush.run(),
             Command::Vrrp(vrrp) => vrrp.run(),
         }
     }

@@ -9,6 +9,7 @@ mod groups;
 mod health;
 mod health_view;
 mod hooks;
+mod listing;
 mod local_senders;
 mod machine;
 mod neighbour_tables;
@@ -332,6 +333,7 @@ impl Node {
             Query::Operate(target, change, sender) => {
                 drop(sender.send(self.operate(&target, change).await));
             }
+            Query::Tables(sender) => drop(sender.send(self.listed())),
             Query::Confirm(sender) => drop(sender.send(self.confirm())),
         }
     }

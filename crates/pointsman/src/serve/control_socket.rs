@@ -8,17 +8,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use api::listing::Flushed;
 use api::request::{Answer, Call, Request, Resigned, SetWeight, VERSION, Verb, check_version};
 use control::operator::Override;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter, Take};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::time::timeout;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
 
 use super::Source;
 use super::crowd::Crowd;
+use crate::listing::{Lines, Tables};
 
 /// The bound socket; its file goes when this is dropped.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ pub struct ControlSocket {
 const CONNECTIONS: usize = 64;
 const REQUEST_BYTES: u64 = 64 * 1024;
 const REQUEST_TIME: Duration = Duration::from_secs(5);
+/// How long the reader of a listing may leave a line: someone may read it in a pager.
+const PAUSE: Duration = Duration::from_secs(300);
 
 impl ControlSocket {
     /// Binds the socket; replaces the file of a daemon that is gone. Of several daemons that start at
@@ -155,32 +162,71 @@ impl BindError {
 }
 
 async fn connection(stream: UnixStream, source: Source) {
-    match timeout(REQUEST_TIME, converse(stream, source)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "control connection ended"),
-        Err(_) => debug!("control connection cut: no request in time"),
+    let (read, write) = stream.into_split();
+    let (mut read, mut write) = (BufReader::new(read.take(REQUEST_BYTES)), BufWriter::new(write));
+    let until = Instant::now() + REQUEST_TIME;
+    let outcome = match timeout_at(until, converse(&mut read, &mut write, &source)).await {
+        Ok(Ok(Some(listing))) => send(listing, &mut write).await,
+        Ok(result) => result.map(|_| ()),
+        Err(_) => return debug!("control connection cut: no request in time"),
+    };
+    if let Err(error) = outcome {
+        debug!(%error, "control connection ended");
     }
 }
 
-async fn converse(stream: UnixStream, source: Source) -> Result<()> {
-    let (read, mut write) = stream.into_split();
-    let mut line = Vec::new();
-    BufReader::new(read.take(REQUEST_BYTES)).read_until(b'\n', &mut line).await?;
-    let mut answer = serde_json::to_string(&answer(&line, &source).await)?;
-    answer.push('\n');
-    write.write_all(answer.as_bytes()).await?;
-    Ok(())
-}
+type Reader = BufReader<Take<OwnedReadHalf>>;
+type Writer = BufWriter<OwnedWriteHalf>;
 
-async fn answer(line: &[u8], source: &Source) -> Answer<Value> {
-    let result = match parse(line) {
-        Ok(verb) => perform(verb, source).await,
+/// A listing that is to be sent, and the right to.
+type Listing = (Lines, OwnedSemaphorePermit);
+
+/// Answers one request; a listing is left to [`send`].
+async fn converse(
+    read: &mut Reader,
+    write: &mut Writer,
+    source: &Source,
+) -> Result<Option<Listing>> {
+    let mut line = Vec::new();
+    read.read_until(b'\n', &mut line).await?;
+    let answer = match parse(&line) {
+        Ok(Verb::Flows(wanted)) => list(source, |tables| tables.flows(&wanted)).await,
+        Ok(Verb::Persistence(wanted)) => list(source, |tables| tables.templates(&wanted)).await,
+        Ok(verb) => perform(verb, source).await.map(Reply::Value),
         Err(error) => Err(error),
     };
-    match result {
-        Ok(value) => Answer { version: VERSION, ok: Some(value), error: None },
+    let answer = match answer {
+        Ok(Reply::Lines(listing)) => return Ok(Some(listing)),
+        Ok(Reply::Value(value)) => Answer { version: VERSION, ok: Some(value), error: None },
         Err(error) => Answer { version: VERSION, ok: None, error: Some(error) },
+    };
+    let mut answer = serde_json::to_vec(&answer)?;
+    answer.push(b'\n');
+    write.write_all(&answer).await?;
+    write.flush().await?;
+    Ok(None)
+}
+
+enum Reply {
+    Value(Value),
+    Lines(Listing),
+}
+
+async fn list(
+    source: &Source,
+    start: impl FnOnce(Tables) -> Result<Lines, String>,
+) -> Result<Reply, String> {
+    let permit = source.listing()?;
+    let lines = start(source.tables().await?)?;
+    Ok(Reply::Lines((lines, permit)))
+}
+
+async fn send((mut lines, _permit): Listing, write: &mut Writer) -> Result<()> {
+    while let Some(line) = lines.recv().await {
+        timeout(PAUSE, write.write_all(&line)).await.context("the reader stopped reading")??;
     }
+    write.flush().await?;
+    Ok(())
 }
 
 fn parse(line: &[u8]) -> Result<Verb, String> {
@@ -217,6 +263,13 @@ async fn perform(verb: Verb, source: &Source) -> Result<Value, String> {
         Verb::SetWeight(SetWeight { target, weight }) => {
             json(source.operate(target, Some(Override::Weight(weight))).await?)
         }
+        Verb::FlushPersistence(wanted) => {
+            let tables = source.tables().await?;
+            let flush = move || tables.flush(wanted);
+            let templates = spawn_blocking(flush).await.map_err(|error| error.to_string())??;
+            json(Flushed { templates })
+        }
+        Verb::Flows(_) | Verb::Persistence(_) => Err("answered on several lines".to_owned()),
         #[cfg(debug_assertions)]
         Verb::Panic(site) => panic_at(&site),
     }

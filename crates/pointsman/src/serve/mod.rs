@@ -12,10 +12,11 @@ use std::time::Duration;
 use api::request::{Changed, Confirmed, Reload, Reloaded};
 use api::status::Status;
 use control::operator::Override;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use crate::configuration::{self, Loaded};
+use crate::listing::Tables;
 
 /// A question to the control loop, with where to send the answer.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub enum Query {
     Undo(oneshot::Sender<Result<Reloaded, String>>),
     /// Change the backends that this means, or (`None`) have them as in the configuration.
     Operate(String, Option<Override>, oneshot::Sender<Result<Changed, String>>),
+    /// The tables of the packet path, to be listed.
+    Tables(oneshot::Sender<Tables>),
     /// Keep the configuration that would be rolled back.
     Confirm(oneshot::Sender<Confirmed>),
 }
@@ -44,7 +47,12 @@ pub struct Source {
     /// The configuration file; locked while it is read and taken over, so that what was read first is
     /// not taken over last.
     file: Arc<Mutex<PathBuf>>,
+    /// One for each listing that may run.
+    listings: Arc<Semaphore>,
 }
+
+/// Listings at a time: each has a thread and some hundred kilobytes, for as long as its reader takes.
+const LISTINGS: usize = 8;
 
 const STOPPING: &str = "the daemon is stopping";
 
@@ -52,7 +60,8 @@ impl Source {
     /// A source and the questions that arrive through it. `file`: what a reload reads.
     pub fn new(file: PathBuf) -> (Self, mpsc::Receiver<Query>) {
         let (queries, receiver) = mpsc::channel(16);
-        (Self { queries, file: Arc::new(Mutex::new(file)) }, receiver)
+        let (file, listings) = (Arc::new(Mutex::new(file)), Arc::new(Semaphore::new(LISTINGS)));
+        (Self { queries, file, listings }, receiver)
     }
 
     /// The state now; `None` when the node is stopping.
@@ -120,6 +129,23 @@ impl Source {
         change: Option<Override>,
     ) -> Result<Changed, String> {
         self.ask(|sender| Query::Operate(target, change, sender)).await?
+    }
+
+    /// The tables of the packet path, to be listed.
+    ///
+    /// # Errors
+    /// The node is stopping.
+    pub async fn tables(&self) -> Result<Tables, String> {
+        self.ask(Query::Tables).await
+    }
+
+    /// The right to list a table.
+    ///
+    /// # Errors
+    /// As many listings run as may at a time.
+    fn listing(&self) -> Result<OwnedSemaphorePermit, String> {
+        let permit = Arc::clone(&self.listings).try_acquire_owned();
+        permit.map_err(|_| format!("{LISTINGS} listings run already: end one of them first"))
     }
 
     async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Result<T, String> {

@@ -205,6 +205,7 @@ impl Pool {
         let settings = &self.settings;
         let flows = FlowTable::new(settings.flow_capacity, seed(), &settings.timeouts);
         sys::prefer_huge_pages(&flows.memory());
+        shared.set_flow_reader(flows.reader());
         let forwarder = Forwarder::new(
             id.port,
             mac,

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use dataplane::Tick;
+use dataplane::{FlowReader, Tick};
 use xsk::{Accounting, Bound, Counters, Statistics};
 
 /// Written by the worker, read by the control thread.
@@ -24,6 +24,7 @@ pub struct WorkerShared {
     /// Share of time spent on frames in the last interval, in millionths.
     pub busy_ppm: AtomicU64,
     report: Mutex<Report>,
+    flow_reader: Mutex<Option<FlowReader>>,
 }
 
 /// What the worker says of its port, renewed with the heartbeat.
@@ -69,6 +70,16 @@ impl WorkerShared {
     /// Changes the report; never blocks the worker for longer than a copy takes.
     pub fn update(&self, change: impl FnOnce(&mut Report)) {
         change(&mut self.report.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
+    /// Where the flows lie now, for other threads to read.
+    pub fn set_flow_reader(&self, reader: FlowReader) {
+        *self.flow_reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(reader);
+    }
+
+    /// A reader of the flows; `None` of a worker that has no table yet.
+    pub fn flow_reader(&self) -> Option<FlowReader> {
+        self.flow_reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// The last report.

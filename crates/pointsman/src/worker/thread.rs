@@ -128,6 +128,7 @@ impl WorkerThread {
         if let Err(error) = seat.worker.forwarder_mut().share_flows(owner) {
             warn!(%error, "the XDP program does not see the flows");
         }
+        seat.shared.set_flow_reader(seat.worker.forwarder().flows().reader());
     }
 
     /// Serves the ports for one heartbeat interval, or until there is a command.

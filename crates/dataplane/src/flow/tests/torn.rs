@@ -9,6 +9,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, fence};
 
 use crate::flow::entry::{Head, Word, fill};
+use crate::flow::reader;
 use crate::flow::state::FlowState;
 use crate::key::FlowKey;
 
@@ -41,20 +42,10 @@ fn contents((address, backend): (u64, u16)) -> [u64; 3] {
     [address, head, address]
 }
 
-/// What the XDP program does (`bpf/flows.h`): the addresses and the backend, if they are an established
-/// flow's.
+/// What other threads do, and the XDP program (`bpf/flows.h`): the addresses and the backend.
 fn read(entry: &Entry) -> Option<(u64, u64, u16)> {
-    let head = entry[HEAD].load(Ordering::Acquire);
-    if head >> 13 & 7 != FlowState::Established as u64 {
-        return None;
-    }
-    let (source, destination) =
-        (entry[0].load(Ordering::Relaxed), entry[2].load(Ordering::Relaxed));
-    fence(Ordering::Acquire);
-    let [.., upper, lower, _, _] = head.to_be_bytes();
-    let again = entry[HEAD].load(Ordering::Relaxed);
-    let same = again == head;
-    same.then(|| (source, destination, u16::from_be_bytes([upper, lower])))
+    let (head, [source, destination]) = reader::read(&entry[..], HEAD, [0, 2])?;
+    Some((source, destination, head.backend().0))
 }
 
 fn free(entry: &Entry) {
