@@ -20,6 +20,9 @@
 /* Backend slots. */
 #define BACKENDS 4096
 
+/* Interfaces that frames can be redirected to. */
+#define EGRESSES 256
+
 /* An address of either family in network order; IPv4 is mapped, ::ffff:a.b.c.d. */
 struct addr {
 	__u8 octets[16];
@@ -35,6 +38,7 @@ struct vip {
 struct port {
 	__u8 mac[6]; /* frames to any other unicast MAC are another host's */
 	__u16 local_longest; /* senders may be on this very host: their longest frame; 0: they are not */
+	__u32 redirects; /* frames leave by this interface through `egress` as well, not by XDP_TX */
 };
 
 /* What became of a frame. Every frame is counted as exactly one of these, the counters' keys. */
@@ -90,7 +94,7 @@ struct clock {
 
 _Static_assert(sizeof(struct addr) == 16, "key of the VIP map");
 _Static_assert(sizeof(struct vip) == 8, "value of the VIP map");
-_Static_assert(sizeof(struct port) == 8, "value of the port map");
+_Static_assert(sizeof(struct port) == 12, "value of the port map");
 _Static_assert(OUTCOME_COUNT == 11, "entries of the counter array");
 _Static_assert(sizeof(struct line) == 64, "line of the cache");
 _Static_assert(sizeof(struct next_hop) == 32, "never in two lines");

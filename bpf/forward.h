@@ -90,16 +90,24 @@ static __always_inline bool is_unfinished(const struct frame *frame)
 }
 
 /* Whether a sender on this host left it to a card to make the frame what it has to be. */
-static __always_inline bool is_raw(const struct frame *frame, __u64 len)
+static __always_inline bool is_raw(const struct port *own, const struct frame *frame, __u64 len)
 {
-	__u32 zero = 0;
-	const struct port *own = bpf_map_lookup_elem(&port, &zero);
-
-	return !own || (own->local_longest && (len > own->local_longest || is_unfinished(frame)));
+	return own->local_longest && (len > own->local_longest || is_unfinished(frame));
 }
 
-/* Forwards the frame, which was sent to our MAC, and counts it; false: it is as it was. */
-static __always_inline bool forward(struct xdp_md *ctx, const struct frame *frame)
+/* By what action the frame leaves by this interface; XDP_PASS: it takes none from programs. */
+static __always_inline int action_to(struct xdp_md *ctx, const struct port *own, __u32 ifindex)
+{
+	if (ifindex == ctx->ingress_ifindex && !own->redirects)
+		return XDP_TX;
+	return bpf_redirect_map(&egress, ifindex, XDP_PASS);
+}
+
+/*
+ * Forwards the frame, which was sent to our MAC, and counts it. Returns the action, or XDP_PASS: the
+ * frame is as it was.
+ */
+static __always_inline int forward(struct xdp_md *ctx, const struct port *own, const struct frame *frame)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u32 queue = ctx->rx_queue_index, cpu = bpf_get_smp_processor_id(), zero = 0, at;
@@ -112,45 +120,48 @@ static __always_inline bool forward(struct xdp_md *ctx, const struct frame *fram
 	void *table, *inner;
 	__u64 now, slot;
 	__u32 now_ms;
+	int action;
 
 	table = bpf_map_lookup_elem(&flows, &queue);
-	if (!table || (void *)(eth + 1) > end || is_raw(frame, end - data))
-		return false;
+	if (!table || (void *)(eth + 1) > end || is_raw(own, frame, end - data))
+		return XDP_PASS;
 	if (!find(table, frame, &found) || found.backend >= BACKENDS)
-		return false;
+		return XDP_PASS;
 	inner = bpf_map_lookup_elem(&pictures, &zero);
 	if (!inner)
-		return false;
+		return XDP_PASS;
 	picture = bpf_map_lookup_elem(inner, &zero);
 	if (!picture)
-		return false;
+		return XDP_PASS;
 	/* The verifier of Linux 6.1 has forgotten the limit, and clang would leave the mask out. */
 	slot = found.backend;
 	barrier_var(slot);
 	slot &= BACKENDS - 1;
 	hop = &picture->hops[slot];
 	/* Split horizon, and what came back. */
-	if (!hop->usable || hop->ifindex != ctx->ingress_ifindex || is_same(hop->macs, eth->h_source) ||
-	    may_be_own(picture, eth->h_source))
-		return false;
+	if (!hop->usable || is_same(hop->macs, eth->h_source) || may_be_own(picture, eth->h_source))
+		return XDP_PASS;
 	now = bpf_ktime_get_coarse_ns();
 	now_ms = now / NS_PER_MS;
 	if ((__s32)(now_ms - (__u32)(found.was >> 32)) >= (__s32)found.idle)
-		return false;
+		return XDP_PASS;
 	if (!is_vip_here(hop->vip, ctx->ingress_ifindex) || !lease_runs(hop->instance, now))
-		return false;
+		return XDP_PASS;
 	at = cpu * BACKENDS + found.backend;
 	count = bpf_map_lookup_elem(&traffic, &at);
 	at = cpu * queue_room + queue;
 	of_queue = bpf_map_lookup_elem(&queue_packets, &at);
 	if (!count || !of_queue)
-		return false;
+		return XDP_PASS;
+	action = action_to(ctx, own, hop->ifindex);
+	if (action == XDP_PASS)
+		return XDP_PASS;
 	note(&found, frame, now_ms);
 	(*of_queue)++;
 	count->packets++;
 	count->bytes += end - data;
 	__builtin_memcpy(eth, hop->macs, sizeof(hop->macs));
-	return true;
+	return action;
 }
 
 #endif

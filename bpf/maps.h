@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
 /*
- * The maps. `vips`, `leases`, `vip_states` and `pictures` are one for all interfaces (user space gives
- * every further object the first one's), the others are each program's own.
+ * The maps. `vips`, `leases`, `vip_states`, `pictures` and `egress` are one for all interfaces (user space
+ * gives every further object the first one's), the others are each program's own.
  */
 #ifndef POINTSMAN_MAPS_H
 #define POINTSMAN_MAPS_H
@@ -59,6 +59,14 @@ struct {
 		__uint(value_size, sizeof(struct picture));
 	});
 } pictures SEC(".maps");
+
+/* Interface index -> the same, of interfaces that take frames from programs (ndo_xdp_xmit). */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__uint(max_entries, EGRESSES);
+	__type(key, __u32);
+	__type(value, __u32);
+} egress SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

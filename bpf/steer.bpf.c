@@ -41,18 +41,10 @@ static __always_inline bool active(__u32 instance)
  * know the destination, frames of other hosts come in as well: two balancers that forwarded each
  * other's would multiply them.
  */
-static __always_inline bool is_own(const struct ethhdr *eth)
+static __always_inline bool is_to(const struct port *port, const struct ethhdr *eth)
 {
 	/* Ethernet headers are aligned to two bytes, also where that matters (NET_IP_ALIGN). */
-	const __u16 *to = (const void *)eth->h_dest;
-	__u32 key = 0;
-	const struct port *own = bpf_map_lookup_elem(&port, &key);
-	const __u16 *mac;
-
-	if (!own)
-		return false;
-	mac = (const void *)own->mac;
-	return to[0] == mac[0] && to[1] == mac[1] && to[2] == mac[2];
+	return is_same(eth->h_dest, port->mac);
 }
 
 /*
@@ -142,16 +134,20 @@ int steer(struct xdp_md *ctx)
 		.wants_client = fast_path,
 	};
 	const struct ethhdr *eth = frame.pos;
+	__u32 key = 0;
+	const struct port *here = bpf_map_lookup_elem(&port, &key);
 	enum kind kind = parse(&frame);
 	enum outcome outcome;
 	int action = XDP_PASS;
 	/* Behind a header that is there. */
-	bool own = kind != KIND_MALFORMED && (const void *)(eth + 1) <= frame.end && is_own(eth);
+	bool own = here && kind != KIND_MALFORMED && (const void *)(eth + 1) <= frame.end && is_to(here, eth);
 
-	if (fast_path && own && kind == KIND_IP && frame.client.protocol && !has_tag_beside(ctx) &&
-	    forward(ctx, &frame)) {
-		count(OUTCOME_FORWARDED);
-		return XDP_TX;
+	if (fast_path && own && kind == KIND_IP && frame.client.protocol && !has_tag_beside(ctx)) {
+		action = forward(ctx, here, &frame);
+		if (action != XDP_PASS) {
+			count(OUTCOME_FORWARDED);
+			return action;
+		}
 	}
 	outcome = judge(ctx, &frame, kind, own);
 	if (outcome == OUTCOME_INACTIVE || outcome == OUTCOME_NEIGHBOUR_INACTIVE)

@@ -12,6 +12,9 @@ pub const XSKS: u32 = 256;
 /// Backend slots.
 pub const BACKENDS: u32 = 4096;
 
+/// Most interfaces that frames can be redirected to.
+pub const EGRESSES: u32 = 256;
+
 /// An address of either family in network order, the key of the VIP map; IPv4 is mapped,
 /// `::ffff:a.b.c.d`.
 pub type Octets = [u8; 16];
@@ -31,12 +34,13 @@ pub struct Vip {
 
 /// The interface that a program is attached to: the value of the port map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
 pub(crate) struct Port {
     /// Frames to any other unicast MAC are another host's.
     pub(crate) mac: Mac,
     /// Senders may be on this very host: their longest frame; 0: they are not.
     pub(crate) local_longest: u16,
+    /// Frames leave by this interface as they do by others.
+    pub(crate) redirects: bool,
 }
 
 /// Where the frames of a backend's flows go.
@@ -45,7 +49,7 @@ pub(crate) struct Port {
 pub struct NextHop {
     /// The backend's MAC and the egress port's: the first bytes of the frame.
     pub macs: [u8; 12],
-    /// The egress port. The program leaves frames that leave by another interface to user space.
+    /// The egress port. The program leaves frames to user space that it does not take.
     pub ifindex: u32,
     /// Slot in the lease array, below [`INSTANCES`].
     pub instance: u16,
@@ -66,6 +70,8 @@ impl NextHop {
     }
 }
 
+/// `struct port`.
+const PORT_BYTES: usize = 12;
 /// `struct next_hop`.
 pub(crate) const HOP_BYTES: usize = 32;
 /// The filter of our own MACs in `struct picture`.
@@ -78,10 +84,16 @@ pub(crate) const TRAFFIC_WORDS: usize = 2;
 pub(crate) const LINE_WORDS: usize = 8;
 
 impl Port {
-    pub(crate) const fn to_bytes(self) -> [u8; size_of::<Self>()] {
-        let [a, b, c, d, e, f] = self.mac;
-        let [g, h] = self.local_longest.to_ne_bytes();
-        [a, b, c, d, e, f, g, h]
+    pub(crate) const fn of(mac: Mac) -> Self {
+        Self { mac, local_longest: 0, redirects: false }
+    }
+
+    pub(crate) fn to_bytes(self) -> [u8; PORT_BYTES] {
+        let mut bytes = [0; PORT_BYTES];
+        bytes[..6].copy_from_slice(&self.mac);
+        bytes[6..8].copy_from_slice(&self.local_longest.to_ne_bytes());
+        bytes[8..].copy_from_slice(&u32::from(self.redirects).to_ne_bytes());
+        bytes
     }
 }
 
@@ -106,8 +118,6 @@ impl Vip {
 
 const _: () = assert!(size_of::<Octets>() == 16);
 const _: () = assert!(size_of::<Vip>() == 8);
-const _: () = assert!(size_of::<Port>() == 8);
-const _: () = assert!(std::mem::offset_of!(Port, mac) == 0);
 const _: () = assert!(std::mem::offset_of!(Vip, instance) == 0);
 const _: () = assert!(std::mem::offset_of!(Vip, ifindex) == 4);
 
@@ -133,6 +143,7 @@ mod tests {
         assert_eq!(defined("VIPS"), Some(VIPS));
         assert_eq!(defined("XSKS"), Some(XSKS));
         assert_eq!(defined("BACKENDS"), Some(BACKENDS));
+        assert_eq!(defined("EGRESSES"), Some(EGRESSES));
         assert_eq!(defined("OWN_BITS"), u32::try_from(OWN_BITS).ok());
     }
 

@@ -17,7 +17,6 @@ use crate::error::SteerError;
 use crate::fast_path::{FlowMap, Traffic};
 use crate::foreign;
 use crate::link;
-use crate::other_end::{self, OtherEnd};
 use crate::outcome::{Counters, Outcome};
 
 /// The steering program on one interface. Detached when this, or the `Steer` that it came from, is
@@ -111,7 +110,7 @@ impl Attached {
         loaded: &Loaded<'_>,
     ) -> Result<Self, SteerError> {
         let Interface { name, ifindex, mac, .. } = interface;
-        let port = Port { mac, local_longest: 0 };
+        let port = Port::of(mac);
         set_port(&loaded.maps.port, port)?;
         let site = Site { interface: name, ifindex, program: loaded.program };
         let (link, mode) = match mode {
@@ -144,6 +143,17 @@ impl Attached {
     pub fn set_local_senders(&self, longest: u16) -> Result<(), SteerError> {
         let mut port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
         port.local_longest = longest;
+        set_port(&self.maps.port, *port)
+    }
+
+    /// Says by what way frames leave by this very interface: as by any other one
+    /// ([`Steer::set_egress`](crate::Steer::set_egress)), or by `XDP_TX`, as at first.
+    ///
+    /// # Errors
+    /// [`SteerError::Map`].
+    pub fn set_redirects(&self, redirects: bool) -> Result<(), SteerError> {
+        let mut port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
+        port.redirects = redirects;
         set_port(&self.maps.port, *port)
     }
 
@@ -199,11 +209,6 @@ impl Attached {
     /// What the program itself sent to backends; `None` if it forwards no flows itself.
     pub const fn traffic(&self) -> Option<&Traffic> {
         self.traffic.as_ref()
-    }
-
-    /// Whether the other end of the interface, a veth, receives what the program sends.
-    pub fn other_end(&self) -> OtherEnd {
-        other_end::ask(self.maps.port.as_fd(), self.ifindex)
     }
 
     /// How many queues can have a socket: at least [`crate::abi::XSKS`], more than the interface

@@ -24,8 +24,6 @@ use crate::mapping::Mapped;
 pub struct FastPath {
     /// Words of a worker's flow table.
     flow_words: usize,
-    /// A flow table of this size, which holds nothing: all others must be like it.
-    like: MapHandle,
     pictures: MapHandle,
     states: Mapped,
     slots: Mutex<BTreeMap<Octets, u16>>,
@@ -53,19 +51,20 @@ pub struct Traffic {
 }
 
 impl FastPath {
-    /// For flow tables of so many words, which are `like` this one.
+    /// For flow tables of so many words.
     pub(crate) fn new(
         flow_words: usize,
-        like: MapHandle,
         [pictures, vip_states]: [MapHandle; 2],
     ) -> Result<Self, SteerError> {
         let states = Mapped::new(vip_states.as_fd(), VIPS as usize)
             .map_err(SteerError::system("map the VIP states"))?;
-        Ok(Self { flow_words, like, pictures, states, slots: Mutex::default() })
+        Ok(Self { flow_words, pictures, states, slots: Mutex::default() })
     }
 
-    pub(crate) const fn like(&self) -> &MapHandle {
-        &self.like
+    /// A flow table of this size, which holds nothing, to show a program what all others are like. It
+    /// takes as much memory as they do: to be dropped when the program is loaded.
+    pub(crate) fn like(&self) -> Result<MapHandle, SteerError> {
+        flow_map(self.flow_words)
     }
 
     /// Has no program go by a picture: all packets are user space's again.

@@ -9,7 +9,7 @@
 //! | `leases` | [`Leases`]: the lease array, mapped |
 //! | `fast_path` | [`FastPath`]: what the program needs to forward known flows itself |
 //! | `losses` | [`Losses`]: frames that programs sent and drivers dropped |
-//! | `other_end` | [`OtherEnd`]: whether a veth loses what a program sends |
+//! | `egress` | [`Egress`]: whether a device takes frames from programs |
 //! | `mapping` | [`Mapped`]: a BPF array as memory of this process |
 //! | `clock` | that the program and this process read the same clock |
 //! | `kernel` | [`KernelVersion`]: which kernels are supported |
@@ -26,6 +26,7 @@ pub mod abi;
 
 mod attach;
 mod clock;
+mod egress;
 mod error;
 mod fast_path;
 mod foreign;
@@ -35,13 +36,13 @@ mod link;
 mod losses;
 mod mapping;
 mod object;
-mod other_end;
 mod outcome;
 mod steer;
 #[cfg(any(test, feature = "trial"))]
 mod trial;
 
 pub use attach::{AttachMode, Attached, AttachedMode, Interface, TagPlace};
+pub use egress::Egress;
 pub use error::SteerError;
 pub use fast_path::{FastPath, FlowMap, Picture, Traffic};
 pub use foreign::{Foreign, ForeignLink, Process};
@@ -49,7 +50,6 @@ pub use kernel::KernelVersion;
 pub use leases::Leases;
 pub use losses::Losses;
 pub use mapping::Mapped;
-pub use other_end::OtherEnd;
 pub use outcome::{Counters, Outcome};
 pub use steer::Steer;
 #[cfg(any(test, feature = "trial"))]

@@ -1,4 +1,5 @@
-//! Frames that programs sent themselves and drivers dropped: `bpf/losses.bpf.c`.
+//! Frames that programs sent themselves and drivers dropped, by the interface that they should have left
+//! by: `bpf/losses.bpf.c`.
 
 use std::mem::MaybeUninit;
 
@@ -14,7 +15,7 @@ pub struct Losses {
     losses: MapHandle,
     netns: u32,
     /// What holds the programs at their tracepoints.
-    _links: [Link; 2],
+    _links: [Link; 4],
 }
 
 impl Losses {
@@ -35,7 +36,12 @@ impl Losses {
             losses: handle(&object.maps.losses)?,
             // Inode numbers of namespaces have 32 bits.
             netns: u32::try_from(namespace.st_ino).unwrap_or_default(),
-            _links: [attach(&object.progs.on_exception)?, attach(&object.progs.on_bulk_tx)?],
+            _links: [
+                attach(&object.progs.on_exception)?,
+                attach(&object.progs.on_bulk_tx)?,
+                attach(&object.progs.on_devmap_xmit)?,
+                attach(&object.progs.on_redirect_error)?,
+            ],
         })
     }
 

@@ -11,6 +11,7 @@ use crate::attach::{
     AttachMode, Attached, Interface, LinkSlot, Loaded, OwnMaps, TagPlace, check_interface,
 };
 use crate::clock;
+use crate::egress::{self, Egress};
 use crate::error::SteerError;
 use crate::fast_path::{self, FastPath, Traffic};
 use crate::foreign;
@@ -28,6 +29,7 @@ pub struct Steer {
     leases: Leases,
     vip_states: MapHandle,
     pictures: MapHandle,
+    egress: MapHandle,
     fast_path: Option<Arc<FastPath>>,
     links: Mutex<Vec<Weak<LinkSlot>>>,
 }
@@ -61,12 +63,13 @@ impl Steer {
             Leases::map(lease_map.as_fd()).map_err(SteerError::system("map the lease array"))?;
         let vip_states = handle(&object.maps.vip_states)?;
         let pictures = handle(&object.maps.pictures)?;
+        let egress = handle(&object.maps.egress)?;
         let links = Mutex::default();
         let mut steer =
-            Self { vips, lease_map, leases, vip_states, pictures, fast_path: None, links };
-        if let Some((words, like)) = flow_words.zip(like) {
+            Self { vips, lease_map, leases, vip_states, pictures, egress, fast_path: None, links };
+        if let Some(words) = flow_words {
             let handles = [handle(&object.maps.pictures)?, handle(&object.maps.vip_states)?];
-            steer.fast_path = Some(Arc::new(FastPath::new(words, like, handles)?));
+            steer.fast_path = Some(Arc::new(FastPath::new(words, handles)?));
         }
         Ok(steer)
     }
@@ -91,13 +94,14 @@ impl Steer {
             return Err(SteerError::Foreign(Box::new(foreign)));
         }
         let mut storage = MaybeUninit::uninit();
+        let like = self.fast_path.as_deref().map(FastPath::like).transpose()?;
         let object = object::load(&mut storage, |open| {
             open.progs.clock.set_autoload(false);
             open.maps.xsks.set_max_entries(room_for(queues))?;
             open.maps.flows.set_max_entries(room_for(queues))?;
-            prepare(open, self.fast_path.as_deref().map(FastPath::like), room_for(queues))?;
-            let OpenSteerMaps { vips, leases, vip_states, pictures, .. } = &mut open.maps;
-            self.share_maps([vips, leases, vip_states, pictures])
+            prepare(open, like.as_ref(), room_for(queues))?;
+            let OpenSteerMaps { vips, leases, vip_states, pictures, egress, .. } = &mut open.maps;
+            self.share_maps([vips, leases, vip_states, pictures, egress])
         })?;
         let maps = Arc::new(OwnMaps {
             port: handle(&object.maps.port)?,
@@ -154,8 +158,8 @@ impl Steer {
             let OpenSteerMaps { port, xsks, counters, flows, traffic, queue_packets, .. } =
                 &mut open.maps;
             attached.maps().share([port, xsks, counters, flows, traffic, queue_packets])?;
-            let OpenSteerMaps { vips, leases, vip_states, pictures, .. } = &mut open.maps;
-            self.share_maps([vips, leases, vip_states, pictures])
+            let OpenSteerMaps { vips, leases, vip_states, pictures, egress, .. } = &mut open.maps;
+            self.share_maps([vips, leases, vip_states, pictures, egress])
         })?;
         attached.replace(object.progs.steer.as_fd())
     }
@@ -176,8 +180,9 @@ impl Steer {
             let OpenSteerTagsMaps { port, xsks, counters, flows, traffic, queue_packets, .. } =
                 &mut open.maps;
             maps.share([port, xsks, counters, flows, traffic, queue_packets])?;
-            let OpenSteerTagsMaps { vips, leases, vip_states, pictures, .. } = &mut open.maps;
-            self.share_maps([vips, leases, vip_states, pictures])
+            let OpenSteerTagsMaps { vips, leases, vip_states, pictures, egress, .. } =
+                &mut open.maps;
+            self.share_maps([vips, leases, vip_states, pictures, egress])
         })?;
         attach(&Loaded {
             program: object.progs.steer.as_fd(),
@@ -258,12 +263,27 @@ impl Steer {
     /// Makes a further copy of the programs use the maps of the first.
     pub(crate) fn share_maps(
         &self,
-        [vips, leases, vip_states, pictures]: [&mut OpenMapMut<'_>; 4],
+        [vips, leases, vip_states, pictures, egress]: [&mut OpenMapMut<'_>; 5],
     ) -> libbpf_rs::Result<()> {
         vips.reuse_fd(self.vips.as_fd())?;
         leases.reuse_fd(self.lease_map.as_fd())?;
         vip_states.reuse_fd(self.vip_states.as_fd())?;
-        pictures.reuse_fd(self.pictures.as_fd())
+        pictures.reuse_fd(self.pictures.as_fd())?;
+        egress.reuse_fd(self.egress.as_fd())
+    }
+
+    /// Whether the kernel says that the interface takes frames that are redirected to it.
+    pub fn egress_of(&self, ifindex: u32) -> Egress {
+        egress::ask(self.egress.as_fd(), ifindex)
+    }
+
+    /// Has the programs of all interfaces redirect frames to this one, or leave them to user space. The
+    /// kernel forgets an interface that goes by itself.
+    ///
+    /// # Errors
+    /// [`SteerError::Map`]: there are [`abi::EGRESSES`](crate::abi::EGRESSES), or no such interface.
+    pub fn set_egress(&self, ifindex: u32, takes: bool) -> Result<(), SteerError> {
+        egress::set(&self.egress, ifindex, takes)
     }
 
     /// A view of an interface's traffic arrays, if it forwards known flows itself.

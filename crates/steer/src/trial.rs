@@ -15,7 +15,7 @@ use rustix::net::{AddressFamily, SocketType, socket};
 use crate::abi::{Mac, Port, XSKS};
 use crate::attach::{read_counters, set_port};
 use crate::error::SteerError;
-use crate::fast_path::{FastPath, FlowMap, Traffic};
+use crate::fast_path::{FlowMap, Traffic};
 use crate::object;
 use crate::object::skeleton::{OpenSteerMaps, SteerSkel};
 use crate::steer::{handle, prepare};
@@ -54,12 +54,13 @@ impl Trial {
     /// Those of [`Steer::attach`].
     pub fn new(steer: &Steer, mac: Mac) -> Result<Self, SteerError> {
         let storage = Box::leak(Box::new(MaybeUninit::uninit()));
+        let like = steer.fast_path().map(|fast_path| fast_path.like()).transpose()?;
         let object = object::load(storage, |open| {
-            prepare(open, steer.fast_path().map(|fast_path| FastPath::like(fast_path)), XSKS)?;
-            let OpenSteerMaps { vips, leases, vip_states, pictures, .. } = &mut open.maps;
-            steer.share_maps([vips, leases, vip_states, pictures])
+            prepare(open, like.as_ref(), XSKS)?;
+            let OpenSteerMaps { vips, leases, vip_states, pictures, egress, .. } = &mut open.maps;
+            steer.share_maps([vips, leases, vip_states, pictures, egress])
         })?;
-        set_port(&handle(&object.maps.port)?, Port { mac, local_longest: 0 })?;
+        set_port(&handle(&object.maps.port)?, Port::of(mac))?;
         let socket = socket(AddressFamily::XDP, SocketType::RAW, None)
             .map_err(SteerError::system("open an AF_XDP socket"))?;
         let trial = Self {
@@ -153,7 +154,26 @@ impl Trial {
     /// # Errors
     /// As there.
     pub fn set_local_senders(&self, mac: Mac, longest: u16) -> Result<(), SteerError> {
-        set_port(&handle(&self.object.maps.port)?, Port { mac, local_longest: longest })
+        set_port(&handle(&self.object.maps.port)?, Port { local_longest: longest, ..Port::of(mac) })
+    }
+
+    /// Has programs that share the maps of `steer` take the interface of this index for one that takes
+    /// frames, whether there is one or not.
+    ///
+    /// # Errors
+    /// [`SteerError::Map`].
+    pub fn imagine_egress(&self, ifindex: u32) -> Result<(), SteerError> {
+        let (key, value) = (ifindex.to_ne_bytes(), Self::IFINDEX.to_ne_bytes());
+        let map = handle(&self.object.maps.egress)?;
+        map.update(&key, &value, MapFlags::ANY).map_err(SteerError::map("imagine an interface"))
+    }
+
+    /// As [`Attached::set_redirects`](crate::Attached::set_redirects).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_redirects(&self, mac: Mac, redirects: bool) -> Result<(), SteerError> {
+        set_port(&handle(&self.object.maps.port)?, Port { redirects, ..Port::of(mac) })
     }
 
     /// As [`Attached::traffic`](crate::Attached::traffic).

@@ -1,4 +1,5 @@
-//! Whether the XDP program of an interface forwards the packets of known flows itself.
+//! Whether the XDP program of an interface forwards the packets of known flows itself, and whether programs
+//! send by it.
 
 use std::time::Duration;
 
@@ -17,19 +18,22 @@ pub struct FastPathFacts {
     pub zero_copy: bool,
     /// Whether the program runs in generic mode.
     pub generic: bool,
-    /// Of a veth.
-    pub other_end: Option<VethEnd>,
+    /// Whether it is one end of a veth, which takes frames of its own program only while it takes those
+    /// of others.
+    pub veth: bool,
+    /// Whether it takes frames that programs redirect to it.
+    pub egress: Egress,
     /// What [`LossWatch`] says.
     pub losing: bool,
 }
 
-/// Whether the other end of a veth receives what the program sends.
+/// Whether an interface takes frames that programs redirect to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VethEnd {
+pub enum Egress {
     /// It does.
-    Receives,
-    /// It does not.
-    Loses,
+    Takes,
+    /// It does not: they would be lost.
+    Refuses,
     /// The kernel does not say.
     Unknown,
 }
@@ -37,27 +41,46 @@ pub enum VethEnd {
 /// Whether it does, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FastPathChoice {
-    /// Whether it does.
+    /// Whether it forwards what comes in by the interface.
     pub on: bool,
     /// For an operator.
     pub why: &'static str,
+    /// Why frames may be lost that a worker would not lose; only where it was asked for nevertheless.
+    pub risk: Option<&'static str>,
+    /// Whether programs redirect frames to the interface: those of other interfaces, and its own one if
+    /// it [`redirects`](Self::redirects).
+    pub egress: bool,
+    /// Whether its own program redirects to it what leaves where it came in. `XDP_TX` is cheaper, but a
+    /// veth whose other end has GRO and no program does not look at what comes so.
+    pub redirects: bool,
 }
 
 /// Decides. `auto` is on only where nothing is lost that the worker would not lose.
 pub const fn fast_path(wanted: FastPath, facts: FastPathFacts) -> FastPathChoice {
-    let (on, why) = match wanted {
-        FastPath::Off => (false, "fast_path = \"off\""),
-        FastPath::Auto | FastPath::On if !facts.loaded => {
-            (false, "this kernel does not load it: see the log of the start")
+    let (on, why, risk) = match (wanted, reason_against(facts)) {
+        (FastPath::Off, _) => (false, "fast_path = \"off\"", None),
+        _ if !facts.loaded => {
+            (false, "this kernel does not load it: see the log of the start", None)
         }
-        FastPath::On => (true, "fast_path = \"on\""),
-        FastPath::Auto => match reason_against(facts) {
-            Some(why) => (false, why),
-            None => (true, "frames are copied"),
-        },
+        _ if is_cut_off(facts) => (false, CUT_OFF, None),
+        (FastPath::On, risk) => (true, "fast_path = \"on\"", risk),
+        (FastPath::Auto, Some(why)) => (false, why, None),
+        (FastPath::Auto, None) => (true, "frames are copied", None),
     };
-    FastPathChoice { on, why }
+    let trusted = facts.watched && !facts.losing || matches!(wanted, FastPath::On);
+    let takes = matches!(facts.egress, Egress::Takes);
+    let egress = facts.loaded && takes && trusted && !matches!(wanted, FastPath::Off);
+    let redirects = facts.veth && !matches!(facts.egress, Egress::Unknown);
+    FastPathChoice { on, why, risk, egress, redirects }
 }
+
+/// Whether a veth loses all that its program sends.
+const fn is_cut_off(facts: FastPathFacts) -> bool {
+    facts.veth && matches!(facts.egress, Egress::Refuses)
+}
+
+const CUT_OFF: &str = "a veth whose other end has neither XDP program nor GRO: the kernel would lose \
+                       what is sent to it";
 
 const fn reason_against(facts: FastPathFacts) -> Option<&'static str> {
     match facts {
@@ -69,10 +92,7 @@ const fn reason_against(facts: FastPathFacts) -> Option<&'static str> {
             "this kernel does not tell which frames a driver drops: it has no BTF or refuses the \
              program that counts them; see the log of the start",
         ),
-        FastPathFacts { other_end: Some(VethEnd::Loses), .. } => Some(
-            "a veth whose other end has no XDP program: the kernel would lose what is sent to it",
-        ),
-        FastPathFacts { other_end: Some(VethEnd::Unknown), .. } => Some(
+        FastPathFacts { veth: true, egress: Egress::Unknown, .. } => Some(
             "a veth, and this kernel does not say whether the other end has an XDP program, without \
              which it loses what is sent to it: say fast_path = \"on\" if it has",
         ),
@@ -97,7 +117,7 @@ pub struct LossWatch {
 /// Counters of one interface at one moment, which only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LossReading {
-    /// Frames that the program forwarded.
+    /// Frames that programs sent by it.
     pub forwarded: u64,
     /// Of these, frames that the driver dropped.
     pub lost: u64,
@@ -164,19 +184,22 @@ mod tests {
         watched: true,
         zero_copy: false,
         generic: false,
-        other_end: None,
+        veth: false,
+        egress: Egress::Takes,
         losing: false,
     };
+    const VETH: FastPathFacts = FastPathFacts { veth: true, ..GOOD };
 
     #[test]
     fn auto_is_on_where_frames_are_copied_and_none_is_lost_unseen() {
         use FastPath::{Auto, Off, On};
-        let veth = |end| FastPathFacts { other_end: Some(end), ..GOOD };
         for (facts, on) in [
             (GOOD, true),
-            (veth(VethEnd::Receives), true),
-            (veth(VethEnd::Loses), false),
-            (veth(VethEnd::Unknown), false),
+            (FastPathFacts { egress: Egress::Refuses, ..GOOD }, true),
+            (FastPathFacts { egress: Egress::Unknown, ..GOOD }, true),
+            (VETH, true),
+            (FastPathFacts { egress: Egress::Refuses, ..VETH }, false),
+            (FastPathFacts { egress: Egress::Unknown, ..VETH }, false),
             (FastPathFacts { loaded: false, ..GOOD }, false),
             (FastPathFacts { watched: false, ..GOOD }, false),
             (FastPathFacts { zero_copy: true, ..GOOD }, false),
@@ -184,9 +207,33 @@ mod tests {
             (FastPathFacts { losing: true, ..GOOD }, false),
         ] {
             assert_eq!(fast_path(Auto, facts).on, on, "{facts:?}");
-            assert_eq!(fast_path(On, facts).on, facts.loaded, "{facts:?}");
+            assert_eq!(fast_path(Auto, facts).risk, None, "{facts:?}");
             assert!(!fast_path(Off, facts).on, "{facts:?}");
+            let forced = fast_path(On, facts);
+            assert_eq!(forced.on, facts.loaded && !is_cut_off(facts), "{facts:?}");
+            assert_eq!(forced.risk.is_some(), forced.on && !on, "{facts:?}");
         }
+    }
+
+    #[test]
+    fn programs_send_by_what_takes_their_frames() {
+        use FastPath::{Auto, Off, On};
+        for (facts, auto, on) in [
+            (GOOD, true, true),
+            (VETH, true, true),
+            // The other direction is no matter of theirs.
+            (FastPathFacts { zero_copy: true, ..GOOD }, true, true),
+            (FastPathFacts { losing: true, ..GOOD }, false, true),
+            (FastPathFacts { watched: false, ..GOOD }, false, true),
+            (FastPathFacts { egress: Egress::Refuses, ..VETH }, false, false),
+            (FastPathFacts { egress: Egress::Unknown, ..GOOD }, false, false),
+            (FastPathFacts { loaded: false, ..GOOD }, false, false),
+        ] {
+            assert_eq!(fast_path(Auto, facts).egress, auto, "{facts:?}");
+            assert_eq!(fast_path(On, facts).egress, on, "{facts:?}");
+            assert!(!fast_path(Off, facts).egress, "{facts:?}");
+        }
+        assert!(fast_path(Auto, VETH).redirects && !fast_path(Auto, GOOD).redirects);
     }
 
     /// The seconds, of `seconds`, at which the program must not forward.

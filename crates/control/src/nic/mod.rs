@@ -9,7 +9,7 @@ mod receive;
 mod send;
 mod unbound;
 
-pub use fast_path::{FastPathChoice, FastPathFacts, LossReading, LossWatch, VethEnd, fast_path};
+pub use fast_path::{Egress, FastPathChoice, FastPathFacts, LossReading, LossWatch, fast_path};
 pub use receive::{Fallbacks, ReceiveAction, ReceiveMode, ReceiveReading, ReceiveWatch};
 pub use send::{SendReading, SendWatch};
 pub use unbound::UnboundWatch;

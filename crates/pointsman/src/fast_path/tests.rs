@@ -8,6 +8,7 @@
 )]
 
 mod differential;
+mod egress;
 mod frames;
 mod local_senders;
 mod world;

@@ -389,9 +389,9 @@ impl Node {
 
     /// Lets go of a device that is gone; the workers keep their flows.
     pub(super) fn release_device(&mut self, index: usize) {
+        self.leave_fast_path(index);
         let device = &mut self.devices[index];
         device.past = device.outcomes();
-        device.leave_fast_path(&self.snapshots.load());
         device.attached = None;
         device.refused = None;
         device.trouble = None;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use control::FastPath;
-use control::nic::{FastPathChoice, FastPathFacts, LossReading, LossWatch, VethEnd, fast_path};
-use dataplane::{BackendSlot, FlowMemory, Snapshot, Tick, WorkerCounters};
-use steer::{Attached, Losses, OtherEnd, Outcome, Steer, SteerError, Traffic};
+use control::nic::{Egress, FastPathChoice, FastPathFacts, LossReading, LossWatch, fast_path};
+use dataplane::{BackendSlot, FlowMemory, PortId, Snapshot, Tick, WorkerCounters};
+use steer::{Attached, Losses, Steer, SteerError, Traffic};
 use tracing::{info, warn};
 
 use super::Node;
@@ -30,7 +30,11 @@ pub(super) struct DeviceFastPath {
     counted: Vec<[u64; 2]>,
     /// What earlier programs forwarded, by RX queue.
     past: BTreeMap<u32, u64>,
-    /// Frames that it sent and the driver dropped, and the part of them on the device of this index.
+    /// The index under which programs redirect frames to the device.
+    egress: Option<u32>,
+    /// Frames that programs sent by it.
+    sent: u64,
+    /// Those of them that the driver dropped, and the part of them on the device of this index.
     lost: u64,
     lost_on: (u32, u64),
     watch: LossWatch,
@@ -76,13 +80,24 @@ impl Node {
         let Some(attached) = &device.attached else { return };
         if device.fast_path.choice.replace(choice) != Some(choice) {
             info!(interface = %device.wanted.name, on = choice.on, why = choice.why, "fast path");
+            if let Some(risk) = choice.risk {
+                warn!(interface = %device.wanted.name, risk,
+                    "fast_path = \"on\" may lose frames here that a worker would not");
+            }
         }
         let Some(fast_path) = self.steer.fast_path() else { return };
         if let Some(Err(error)) = self.losses.as_ref().map(|all| all.follow(attached.ifindex())) {
             warn!(interface = %device.wanted.name, %error, "frames that the driver drops are not counted");
         }
+        let path = &mut device.fast_path;
+        follow_egress(
+            &self.steer,
+            &mut path.egress,
+            Some(attached.ifindex()).filter(|_| choice.egress),
+        );
         let longest = longest_of_local_senders(device);
-        let result = attached.set_local_senders(longest).and_then(|()| {
+        let redirects = attached.set_redirects(choice.redirects);
+        let result = redirects.and_then(|()| attached.set_local_senders(longest)).and_then(|()| {
             let flows = if choice.on { self.pool.share_flows(id, fast_path)? } else { None };
             match flows {
                 Some(flows) => attached.show_flows(id.queue, flows),
@@ -126,8 +141,8 @@ impl Node {
         let (Some(losses), Some(attached)) = (&self.losses, &device.attached) else { return };
         let ifindex = attached.ifindex();
         let Ok(lost) = losses.of(ifindex) else { return };
-        let forwarded = device.outcomes()[Outcome::Forwarded.index()];
         let path = &mut device.fast_path;
+        let forwarded = path.sent;
         let (before, counted) = std::mem::replace(&mut path.lost_on, (ifindex, lost));
         let more = if before == ifindex { lost.saturating_sub(counted) } else { lost };
         path.lost += more;
@@ -142,17 +157,18 @@ impl Node {
     fn fast_path_facts(&self, device: &Device) -> FastPathFacts {
         let mut bound =
             device.bound.iter().map(|queue| WorkerId { port: device.id, queue: *queue });
-        let veth = device.attached.as_ref().filter(|_| device.kind == Kind::Veth);
+        let egress = device.attached.as_ref().map(|at| self.steer.egress_of(at.ifindex()));
         FastPathFacts {
             loaded: self.steer.fast_path().is_some(),
             watched: self.losses.is_some(),
             zero_copy: bound.any(|id| self.pool.how(id).is_some_and(|how| how.zero_copy)),
             generic: device.is_generic(),
-            other_end: veth.map(|attached| match attached.other_end() {
-                OtherEnd::Receives => VethEnd::Receives,
-                OtherEnd::Loses => VethEnd::Loses,
-                OtherEnd::Unknown => VethEnd::Unknown,
-            }),
+            veth: device.kind == Kind::Veth,
+            egress: match egress {
+                Some(steer::Egress::Takes) => Egress::Takes,
+                Some(steer::Egress::Refuses) => Egress::Refuses,
+                Some(steer::Egress::Unknown) | None => Egress::Unknown,
+            },
             losing: device.fast_path.losing,
         }
     }
@@ -170,25 +186,57 @@ impl Node {
 
     /// Counts what the programs forwarded since the last time.
     pub(super) fn count_fast_path(&mut self) {
-        let snapshot = self.snapshots.load();
-        for device in &mut self.devices {
-            device.count_fast_path(&snapshot);
+        for index in 0..self.devices.len() {
+            self.count_fast_path_of(index);
         }
+    }
+
+    fn count_fast_path_of(&mut self, index: usize) {
+        let snapshot = self.snapshots.load();
+        for (port, packets) in self.devices[index].count_fast_path(&snapshot) {
+            if let Some(device) = self.devices.get_mut(port.index()) {
+                device.fast_path.sent += packets;
+            }
+        }
+    }
+
+    /// To be called when a program goes: its successor counts from 0 and sees no flows.
+    pub(super) fn leave_fast_path(&mut self, index: usize) {
+        self.count_fast_path_of(index);
+        let device = &mut self.devices[index];
+        follow_egress(&self.steer, &mut device.fast_path.egress, None);
+        device.forget_fast_path();
     }
 }
 
-impl Device {
-    /// Counts what the program forwarded since the last time; once more before it goes.
-    pub(super) fn count_fast_path(&mut self, snapshot: &Snapshot) {
-        let traffic = self.attached.as_ref().and_then(Attached::traffic);
-        if let Some((traffic, counters)) = traffic.zip(self.fast_path.counters.as_ref()) {
-            count(snapshot, traffic, counters, &mut self.fast_path.counted);
+/// Has programs redirect frames to the device of this index, and to the former one no more.
+fn follow_egress(steer: &Steer, egress: &mut Option<u32>, wanted: Option<u32>) {
+    if *egress == wanted {
+        return;
+    }
+    let all = egress.map(|former| (former, false)).into_iter().chain(wanted.map(|new| (new, true)));
+    for (ifindex, takes) in all {
+        // That of a device that is gone is not there any more.
+        if let Err(error) = steer.set_egress(ifindex, takes) {
+            warn!(ifindex, %error, "frames to this interface are left to the workers");
         }
     }
+    *egress = wanted;
+}
 
-    /// To be called when the program goes: its successor counts from 0 and sees no flows.
-    pub(super) fn leave_fast_path(&mut self, snapshot: &Snapshot) {
-        self.count_fast_path(snapshot);
+impl Device {
+    /// Counts what the program forwarded since the last time; once more before it goes. Returns how many
+    /// packets that were, by the port that they left by.
+    fn count_fast_path(&mut self, snapshot: &Snapshot) -> BTreeMap<PortId, u64> {
+        let traffic = self.attached.as_ref().and_then(Attached::traffic);
+        traffic
+            .zip(self.fast_path.counters.as_ref())
+            .map_or_else(BTreeMap::new, |(traffic, counters)| {
+                count(snapshot, traffic, counters, &mut self.fast_path.counted)
+            })
+    }
+
+    fn forget_fast_path(&mut self) {
         for queue in 0..self.attached.as_ref().map_or(0, Attached::queues) {
             let packets = self.fast_path_packets(queue);
             if packets > 0 {
@@ -206,15 +254,18 @@ impl Device {
         past + traffic.map_or(0, |traffic| traffic.from(queue))
     }
 
-    /// Frames that the program sent and the driver dropped.
+    /// Frames that programs sent by it and the driver dropped.
     pub(super) const fn fast_path_lost(&self) -> u64 {
         self.fast_path.lost
     }
 
     /// Whether the program forwards known flows, and why or why not.
     pub(super) fn fast_path_state(&self) -> (bool, String) {
-        let why = self.fast_path.choice.map_or("no queue is bound", |choice| choice.why);
-        (!self.fast_path.shown.is_empty(), why.to_owned())
+        let choice = self.fast_path.choice;
+        let why = choice.map_or("no queue is bound", |choice| choice.why).to_owned();
+        let risk = choice.and_then(|choice| choice.risk);
+        let why = risk.map_or_else(|| why.clone(), |risk| format!("{why}, though {risk}"));
+        (!self.fast_path.shown.is_empty(), why)
     }
 }
 
@@ -223,7 +274,8 @@ fn count(
     traffic: &Traffic,
     counters: &WorkerCounters,
     counted: &mut Vec<[u64; 2]>,
-) {
+) -> BTreeMap<PortId, u64> {
+    let mut by_port = BTreeMap::new();
     counted.resize(counted.len().max(snapshot.next_hops().len()), [0; 2]);
     for (slot, (hop, before)) in (0_u16..).zip(snapshot.next_hops().iter().zip(counted)) {
         let now = traffic.to(slot);
@@ -233,6 +285,7 @@ fn count(
             continue;
         }
         *before = now;
+        *by_port.entry(hop.port).or_default() += packets;
         let backend = counters.backend(BackendSlot(slot));
         let service = counters.service(hop.service);
         for (counter, value) in [
@@ -246,6 +299,7 @@ fn count(
             counter.add(value);
         }
     }
+    by_port
 }
 
 /// The longest frame of senders on this very host; 0: there are none.

@@ -79,6 +79,7 @@ fn frames_counters_and_flows_are_the_same() {
     compare(&slow, &fast, begin);
     fast.check_outcomes();
     assert!(verdicts.iter().all(|count| *count > 20), "{verdicts:?}");
+    assert!(fast.by_port.iter().all(|count| *count > frames as u64 / 20), "{:?}", fast.by_port);
     assert!(fast.fast > frames as u64 / 5, "{} of {frames}", fast.fast);
 }
 

@@ -9,6 +9,8 @@ use crate::clock;
 /// Where the checksum is behind the Ethernet and the IP header.
 const CHECKSUMS: [(u32, usize); 4] = [(0, 20 + 16), (1, 40 + 16), (2, 20 + 6), (3, 40 + 6)];
 const ETHERNET: usize = 14;
+const TRANSMIT: (Action, bool) = (Action::Transmit, true);
+const TO_SOCKET: (Action, bool) = (Action::Redirect, false);
 
 #[test]
 fn unfinished_and_merged_frames_are_left_to_user_space() {
@@ -20,7 +22,7 @@ fn unfinished_and_merged_frames_are_left_to_user_space() {
             for (flags, number) in [(SYN, 0), (ACK, 1), (ACK, 1000)] {
                 world.worker(&Shape::of(*client, flags, number).frame(), clock::now());
             }
-            world.action(&Shape::of(*client, ACK, 1).frame()) == Action::Transmit
+            world.action(&Shape::of(*client, ACK, 1).frame()) == TRANSMIT
         });
         let finished = Shape::of(known.expect("most backends are here"), ACK, 1).frame();
         let mut unfinished = finished.clone();
@@ -30,12 +32,12 @@ fn unfinished_and_merged_frames_are_left_to_user_space() {
         merged.resize(2000, 0);
 
         world.set_local_senders(0);
-        assert_eq!(world.action(&unfinished), Action::Transmit, "{service}: of no interest");
-        assert_eq!(world.action(&merged), Action::Transmit, "{service}: of no interest");
+        assert_eq!(world.action(&unfinished), TRANSMIT, "{service}: of no interest");
+        assert_eq!(world.action(&merged), TRANSMIT, "{service}: of no interest");
         world.set_local_senders(1522);
-        assert_eq!(world.action(&finished), Action::Transmit, "{service}");
-        assert_eq!(world.action(&unfinished), Action::Redirect, "{service}");
-        assert_eq!(world.action(&merged), Action::Redirect, "{service}");
+        assert_eq!(world.action(&finished), TRANSMIT, "{service}");
+        assert_eq!(world.action(&unfinished), TO_SOCKET, "{service}");
+        assert_eq!(world.action(&merged), TO_SOCKET, "{service}");
     }
 }
 

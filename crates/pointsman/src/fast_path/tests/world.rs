@@ -23,7 +23,10 @@ pub(super) const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub(super) const BACKENDS: u16 = 20;
 const PER_SERVICE: u16 = 4;
 const HERE: PortId = PortId(0);
+/// Takes what programs redirect to it.
 const ELSEWHERE: PortId = PortId(1);
+/// Does not.
+const WORKERS_ONLY: PortId = PortId(2);
 const CAPACITY: usize = 4096;
 
 pub(super) fn backend_mac(slot: u16) -> [u8; 6] {
@@ -48,6 +51,8 @@ pub(super) struct World {
     after: Vec<u8>,
     /// Frames that the program forwarded itself.
     pub(super) fast: u64,
+    /// The same by the port that they left by.
+    pub(super) by_port: [u64; 2],
 }
 
 struct One(Vec<u8>);
@@ -88,6 +93,7 @@ impl World {
         let words = FlowMemory::words_for(CAPACITY);
         let steer = Steer::load_with(fast.then_some(words)).expect("these tests need root");
         let trial = Trial::new(&steer, OUR_MAC).unwrap();
+        trial.imagine_egress(ifindex(ELSEWHERE)).unwrap();
         for service in SERVICES {
             let vip = abi::Vip { instance: u32::from(service.vip) % 3, ifindex: 0 };
             steer.insert_vip(address(service).octets(), vip).unwrap();
@@ -111,14 +117,15 @@ impl World {
         let books = Arc::clone(&counters);
         let forwarder = Forwarder::new(HERE, Mac(OUR_MAC), flows, &timeouts(), shared, books);
         let snapshot = Snapshot::default();
-        Self { steer, trial, forwarder, counters, snapshot, after: Vec::new(), fast: 0 }
+        let (after, fast, by_port) = (Vec::new(), 0, [0; 2]);
+        Self { steer, trial, forwarder, counters, snapshot, after, fast, by_port }
     }
 
     /// What is true from now on.
     pub(super) fn publish(&mut self, change: impl Fn(u16, &mut NextHop)) {
         self.snapshot = snapshot(self.snapshot.generation + 1, change);
         if let Some(fast_path) = self.steer.fast_path() {
-            let ifindex = |port| Some(if port == HERE { Trial::IFINDEX } else { 99 });
+            let ifindex = |port| Some(ifindex(port));
             fast_path.publish(&picture(&self.snapshot, fast_path, ifindex)).unwrap();
         }
     }
@@ -137,20 +144,36 @@ impl World {
 
     pub(super) fn take(&mut self, frame: &[u8], now: Tick) -> Fate {
         let (action, outcome) = self.trial.run(frame, &mut self.after).unwrap();
+        let forwarded = outcome == Outcome::Forwarded;
         match action {
-            Action::Redirect => self.worker(frame, now),
+            Action::Redirect if !forwarded => self.worker(frame, now),
+            Action::Redirect => self.forwarded(ELSEWHERE),
             Action::Transmit => {
-                assert_eq!(outcome, Outcome::Forwarded);
-                self.fast += 1;
-                Fate { verdict: Some(Verdict::Forward(HERE)), frame: self.after.clone() }
+                assert!(forwarded, "{outcome:?}");
+                self.forwarded(HERE)
             }
             Action::Drop | Action::Pass => Fate { verdict: None, frame: self.after.clone() },
         }
     }
 
-    /// What the program would do with a frame.
-    pub(super) fn action(&mut self, frame: &[u8]) -> Action {
-        self.trial.run(frame, &mut self.after).unwrap().0
+    fn forwarded(&mut self, port: PortId) -> Fate {
+        self.fast += 1;
+        self.by_port[port.index()] += 1;
+        Fate { verdict: Some(Verdict::Forward(port)), frame: self.after.clone() }
+    }
+
+    /// What the program would do with a frame, and whether that is to forward it.
+    pub(super) fn action(&mut self, frame: &[u8]) -> (Action, bool) {
+        let (action, outcome) = self.trial.run(frame, &mut self.after).unwrap();
+        (action, outcome == Outcome::Forwarded)
+    }
+
+    /// Whether the program forwards by its own interface as by others, which `takes` frames.
+    pub(super) fn set_redirects(&self, redirects: bool, takes: bool) {
+        if takes {
+            self.trial.imagine_egress(Trial::IFINDEX).unwrap();
+        }
+        self.trial.set_redirects(OUR_MAC, redirects).unwrap();
     }
 
     pub(super) fn set_local_senders(&self, longest: u16) {
@@ -203,6 +226,10 @@ impl World {
     }
 }
 
+fn ifindex(port: PortId) -> u32 {
+    Trial::IFINDEX + u32::from(port.0)
+}
+
 fn address(service: super::frames::Service) -> Addr {
     let octets = service.address();
     match <[u8; 4]>::try_from(&octets[..]) {
@@ -217,7 +244,11 @@ fn snapshot(generation: u64, change: impl Fn(u16, &mut NextHop)) -> Snapshot {
     let next_hop = |slot: u16| {
         let mut hop = NextHop {
             macs: [backend_mac(slot), OUR_MAC].concat().try_into().unwrap(),
-            port: if slot % PER_SERVICE == 3 { ELSEWHERE } else { HERE },
+            port: match slot % PER_SERVICE {
+                2 => WORKERS_ONLY,
+                3 => ELSEWHERE,
+                _ => HERE,
+            },
             service: ServiceSlot(slot / PER_SERVICE),
             instance: instance(slot / PER_SERVICE),
             usable: true,
