@@ -59,8 +59,14 @@ pub fn on_second_arm(service: &str) -> String {
 /// Both interfaces, small tables, and no fast path: frames go through the workers.
 #[must_use]
 pub fn two_interfaces() -> String {
+    two_interfaces_with("off")
+}
+
+/// Both interfaces and small tables.
+#[must_use]
+pub fn two_interfaces_with(fast_path: &str) -> String {
     let interfaces = "[[interface]]\nname = \"eth0\"\n[[interface]]\nname = \"eth1\"\n";
-    format!("{SMALL}fast_path = \"off\"\n{interfaces}")
+    format!("{SMALL}fast_path = \"{fast_path}\"\n{interfaces}")
 }
 
 /// A TCP service on port 9000.

@@ -34,14 +34,16 @@ fn a_stopped_active_is_replaced_within_its_skew() -> Result<()> {
         pair.wait_active(1)?;
         pair.wait(ms(300));
         let report = probes.finish();
-        assert!(report.longest_outage() <= limit, "run {run}: {report:?}");
+        let why = pair.late(&format!("stopped, run {run}: {report:?}"));
+        assert!(report.longest_outage() <= limit, "{why}");
         // It comes back and preempts; nothing is lost.
         let probes = pair.probe()?;
         pair.restart_first()?;
         pair.wait_active(0)?;
         pair.wait(ms(300));
         let report = probes.finish();
-        assert!(report.longest_outage() <= ms(40), "preempting, run {run}: {report:?}");
+        let why = pair.late(&format!("preempting, run {run}: {report:?}"));
+        assert!(report.longest_outage() <= ms(40), "{why}");
     }
     pair.check_no_claims();
     pair.check_packets();

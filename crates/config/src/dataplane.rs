@@ -12,7 +12,7 @@ use crate::value::{self, Checked, Value};
 pub(crate) fn read(section: &mut Section<'_>) -> Option<Dataplane> {
     let cpus = section.or("cpus", None, value::numbers_or("auto", CPU_MAX));
     let poll = section.or("poll", Poll::Adaptive, value::choice(POLL));
-    let fast_path = section.or("fast_path", FastPath::Off, value::choice(FAST_PATH));
+    let fast_path = section.or("fast_path", FastPath::Auto, value::choice(FAST_PATH));
     let flow_capacity = section.or("flow_capacity", 1_000_000, value::number(CAPACITY));
     let persistence_capacity =
         section.or("persistence_capacity", 1_000_000, value::number(CAPACITY));

@@ -126,7 +126,7 @@ fn defaults() {
     assert_eq!(interface.queues, None);
     let dataplane = &desired.dataplane;
     assert_eq!((&dataplane.cpus, dataplane.poll), (&None, Poll::Adaptive));
-    assert_eq!(dataplane.fast_path, FastPath::Off);
+    assert_eq!(dataplane.fast_path, FastPath::Auto);
     assert_eq!((dataplane.flow_capacity, dataplane.persistence_capacity), (1_000_000, 1_000_000));
     assert_eq!((dataplane.pending_capacity, dataplane.frames), (1 << 20, 8192));
     assert_eq!(dataplane.timeouts, Timeouts::default());

@@ -1,4 +1,6 @@
-//! The same tests with the XDP program forwarding known flows: `POINTSMAN_FAST_PATH=on`.
+//! The same tests with the XDP program forwarding known flows: `POINTSMAN_FAST_PATH=on` has the other end
+//! of the balancers' veths receive what XDP programs send. Without it they do not, and `fast_path = "auto"`
+//! leaves all packets to the workers.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -7,15 +9,14 @@ use crate::{
     netns::NetNs,
 };
 
-/// Whether balancers of this process's labs have it on, which is not the default.
+/// Whether the veths of balancers of this process's labs are ready for it, so that it is on.
 #[must_use]
 pub fn is_on() -> bool {
     std::env::var("POINTSMAN_FAST_PATH").is_ok_and(|value| value == "on")
 }
 
 /// Has one end of a veth receive what an XDP program at the other end sends, by a program of its own
-/// that passes everything on: without one the frames wait in a ring that is never looked at (GRO, which
-/// makes such a ring as well, is not enough: seen with Linux 6.18).
+/// that passes everything on: without one, and without GRO, there is no ring for the frames.
 ///
 /// # Errors
 /// Without clang, or when the kernel refuses the program.
@@ -42,34 +43,3 @@ const PASS: &str = "__attribute__((section(\"xdp\"), used)) int pass(void *frame
     char terms[] __attribute__((section(\"license\"), used)) = \"GPL\";\n";
 
 const STEP: Duration = Duration::from_secs(20);
-
-/// The configuration with `fast_path = "on"`, unless it says something of it.
-#[must_use]
-pub fn turned_on(config: &str) -> String {
-    if config.lines().any(|line| line.trim_start().starts_with("fast_path")) {
-        return config.to_owned();
-    }
-    let (table, key) = ("[dataplane]", "fast_path = \"on\"");
-    if !config.lines().any(|line| line.trim() == table) {
-        return format!("{config}\n{table}\n{key}\n");
-    }
-    let lines = config.lines().map(|line| {
-        if line.trim() == table { format!("{line}\n{key}\n") } else { format!("{line}\n") }
-    });
-    lines.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_key_goes_to_its_table() {
-        let key = "fast_path = \"on\"";
-        assert_eq!(turned_on("[node]"), format!("[node]\n[dataplane]\n{key}\n"));
-        let own = "[dataplane]\npoll = \"busy\"\n";
-        assert_eq!(turned_on(own), format!("[dataplane]\n{key}\npoll = \"busy\"\n"));
-        let off = "[dataplane]\nfast_path = \"off\"\n";
-        assert_eq!(turned_on(off), off);
-    }
-}

@@ -12,7 +12,6 @@ use serde_json::Value;
 
 use crate::{
     error::{Doing as _, LabError, Result},
-    fast_path,
     log::Transition,
     metrics::{Metrics, http_get},
     netns::NetNs,
@@ -160,9 +159,6 @@ pub fn write_config(node: &Node, config: &str) -> Result<PathBuf> {
     let mut text = config.to_owned();
     if !config.lines().any(|line| line.trim() == "[control]") {
         text.push_str(&format!("\n[control]\nsocket = \"{}\"\n", socket.display()));
-    }
-    if fast_path::is_on() {
-        text = fast_path::turned_on(&text);
     }
     let path = node.dir().join("pointsman.toml");
     fs::write(&path, text).doing(|| format!("write {}", path.display()))?;

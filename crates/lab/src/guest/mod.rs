@@ -51,7 +51,6 @@ pub use self::{
 use self::{qemu::CARD, qmp::Qmp, shell::Shell};
 use crate::{
     error::{Doing as _, LabError, Result},
-    fast_path,
     host::require_tools,
     metrics::Metrics,
     node::{Node, Role, addresses_of, mac_of, node_name},
@@ -160,11 +159,7 @@ impl Guest {
     /// # Errors
     /// As [`Guest::run`].
     pub fn spawn_pointsman(&self, config: &str) -> Result<()> {
-        if fast_path::is_on() {
-            self.write(CONFIG, &fast_path::turned_on(config))?;
-        } else {
-            self.write(CONFIG, config)?;
-        }
+        self.write(CONFIG, config)?;
         self.respawn_pointsman()
     }
 
