@@ -77,7 +77,7 @@ docs-nic: packages ## write docs/network-cards.md from a run of all network card
 docs-schema: packages-build ## write the JSON Schemas in docs/
 	POINTSMAN_WRITE_SCHEMAS=1 $(CARGO) test --locked -p api --test schema
 
-bench: packages-build ## the packet path in memory
+bench: packages build ## the packet path in memory, and the balancer on a veth beside bare loops
 	$(CARGO) bench --locked -p bench
 
 # Boots one of Debian's kernels under QEMU, about 15 minutes; some of its tests: ONLY="--only httpd".

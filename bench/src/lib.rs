@@ -7,6 +7,7 @@
 //! | [`subjects`] | what is measured: the null loop, whole turns, and their parts alone |
 //! | [`harness`] | interleaved rounds and their statistics |
 //! | [`report`] | the results as a table and as files |
+//! | [`veth`] | the other bench: whole programs on a veth, beside an XDP reflector and a bare AF_XDP loop |
 //!
 //! All subjects of a bench run in one process, round by round (A, B, C, A, B, C …), so that a noisy
 //! machine disturbs all of them alike: ratios between them mean more than the figures themselves.
@@ -16,3 +17,4 @@ pub mod report;
 pub mod rig;
 pub mod subjects;
 pub mod traffic;
+pub mod veth;

@@ -47,6 +47,7 @@ pub mod pointsman;
 pub mod probe;
 pub mod process;
 pub mod topology;
+pub mod wire;
 
 pub use capture::{Capture, Direction};
 pub use config_text::{ServiceText, VrrpText};
@@ -63,3 +64,4 @@ pub use pointsman::{Pointsman, pointsman_binary, write_config};
 pub use probe::{EchoResponder, ProbeClient, ProbeReport};
 pub use process::{Output, Process};
 pub use topology::{Lab, LabBuilder};
+pub use wire::Wire;

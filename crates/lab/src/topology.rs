@@ -389,12 +389,16 @@ impl Lab {
 
 /// A directory that is removed when this is dropped.
 #[derive(Debug)]
-struct TempDir {
+pub(crate) struct TempDir {
     path: PathBuf,
 }
 
 impl TempDir {
-    fn create(name: &str) -> Result<Self> {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn create(name: &str) -> Result<Self> {
         let _making = clean::making()?;
         let path = std::env::temp_dir().join(name);
         fs::create_dir(&path).doing(|| format!("make {}", path.display()))?;
