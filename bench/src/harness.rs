@@ -16,27 +16,56 @@ pub trait Subject {
 /// A subject with its name.
 pub struct Contestant {
     name: &'static str,
-    goal_ns: Option<f64>,
+    versus: Option<Versus>,
     blocks: usize,
     subject: Box<dyn Subject>,
 }
 
+/// What a contestant is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Versus {
+    name: &'static str,
+    /// What the ratio should not exceed.
+    goal: Option<f64>,
+    /// Of the rounds' means instead of their medians: for a cost that few blocks bear.
+    means: bool,
+}
+
 impl Contestant {
-    /// A contestant without a goal.
+    /// A contestant that is compared with no other.
     pub fn new(name: &'static str, subject: impl Subject + 'static) -> Self {
-        Self { name, goal_ns: None, blocks: BLOCKS, subject: Box::new(subject) }
+        Self { name, versus: None, blocks: BLOCKS, subject: Box::new(subject) }
     }
 
-    /// With a goal for its median.
+    /// Its ratio to another one, of that name, is reported.
     #[must_use]
-    pub fn goal(self, nanos: f64) -> Self {
-        Self { goal_ns: Some(nanos), ..self }
+    pub fn versus(self, name: &'static str) -> Self {
+        Self { versus: Some(Versus { name, goal: None, means: false }), ..self }
+    }
+
+    /// The same with a goal for the ratio.
+    #[must_use]
+    pub fn at_most(self, goal: f64, name: &'static str) -> Self {
+        Self { versus: Some(Versus { name, goal: Some(goal), means: false }), ..self }
+    }
+
+    /// Compares the rounds' means, not their medians: what few blocks pay for counts.
+    #[must_use]
+    pub fn in_the_mean(mut self) -> Self {
+        self.versus = self.versus.map(|versus| Versus { means: true, ..versus });
+        self
     }
 
     /// With shorter rounds: its state grows while it runs.
     #[must_use]
     pub fn short(self) -> Self {
-        Self { blocks: SHORT_BLOCKS, ..self }
+        self.blocks(SHORT_BLOCKS)
+    }
+
+    /// With so many blocks in a round (at least one).
+    #[must_use]
+    pub fn blocks(self, count: usize) -> Self {
+        Self { blocks: count.max(1), ..self }
     }
 
     /// One round, after a warm-up that brings its memory back into the caches.
@@ -71,17 +100,35 @@ struct Round {
 }
 
 /// What all rounds found, in nanoseconds per packet.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Outcome {
     /// Who.
     pub name: &'static str,
-    /// What its median should not exceed.
-    pub goal_ns: Option<f64>,
     /// Over the rounds' medians: an interruption hits few blocks of a round, so these are the cost
     /// of the code.
     pub ns: Quartiles,
     /// Median over the rounds' means: interruptions by other processes included.
     pub mean_ns: f64,
+    /// None if it is compared with no other, or that one did not run.
+    pub ratio: Option<Ratio>,
+}
+
+/// A contestant's time as a multiple of another one's in the same round.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Ratio {
+    /// The other one.
+    pub to: &'static str,
+    /// Over the rounds.
+    pub times: Quartiles,
+    /// What the median should not exceed.
+    pub goal: Option<f64>,
+}
+
+impl Ratio {
+    /// Whether the goal is met; none without a goal.
+    pub fn is_met(&self) -> Option<bool> {
+        self.goal.map(|goal| self.times.median <= goal)
+    }
 }
 
 /// Order statistics.
@@ -99,7 +146,7 @@ pub struct Quartiles {
 
 impl Quartiles {
     /// Of at least one sample.
-    fn of(mut samples: Vec<f64>) -> Self {
+    pub(crate) fn of(mut samples: Vec<f64>) -> Self {
         samples.sort_unstable_by(f64::total_cmp);
         let at = |quarter| samples[(samples.len() - 1) * quarter / 4];
         Self { min: at(0), q1: at(1), median: at(2), q3: at(3) }
@@ -114,13 +161,26 @@ pub fn run(contestants: &mut [Contestant], rounds: usize) -> Vec<Outcome> {
             found.push(contestant.round());
         }
     }
-    let outcome = |(contestant, rounds): (&Contestant, Vec<Round>)| Outcome {
-        name: contestant.name,
-        goal_ns: contestant.goal_ns,
-        ns: Quartiles::of(rounds.iter().map(|round| round.median).collect()),
-        mean_ns: Quartiles::of(rounds.iter().map(|round| round.mean).collect()).median,
+    let outcome = |(contestant, rounds): (&Contestant, &Vec<Round>)| {
+        let ratio = contestant.versus.and_then(|versus| {
+            let other = contestants.iter().position(|other| other.name == versus.name)?;
+            Some(ratio(versus, rounds, &found[other]))
+        });
+        Outcome {
+            name: contestant.name,
+            ns: Quartiles::of(rounds.iter().map(|round| round.median).collect()),
+            mean_ns: Quartiles::of(rounds.iter().map(|round| round.mean).collect()).median,
+            ratio,
+        }
     };
-    contestants.iter().zip(found).map(outcome).collect()
+    contestants.iter().zip(&found).map(outcome).collect()
+}
+
+fn ratio(versus: Versus, own: &[Round], others: &[Round]) -> Ratio {
+    let Versus { name, goal, means } = versus;
+    let time = |round: &Round| if means { round.mean } else { round.median };
+    let ratios = own.iter().zip(others).map(|(own, other)| time(own) / time(other));
+    Ratio { to: name, times: Quartiles::of(ratios.collect()), goal }
 }
 
 fn per_packet(time: Duration, packets: usize) -> f64 {
@@ -141,17 +201,40 @@ mod tests {
         assert_eq!(Quartiles::of(vec![5.0, 1.0, 4.0, 2.0, 3.0]), expected);
     }
 
+    /// Takes ten nanoseconds a packet, and much longer once.
+    struct Once(bool);
+
+    impl Subject for Once {
+        fn block(&mut self) -> (Duration, usize) {
+            let interrupted = std::mem::take(&mut self.0);
+            (Duration::from_nanos(if interrupted { 1_000_000 } else { 640 }), 64)
+        }
+    }
+
     #[test]
     fn one_interruption_does_not_move_the_median() {
-        struct Once(bool);
-        impl Subject for Once {
-            fn block(&mut self) -> (Duration, usize) {
-                let interrupted = std::mem::take(&mut self.0);
-                (Duration::from_nanos(if interrupted { 1_000_000 } else { 640 }), 64)
-            }
-        }
         let mut contestants = [Contestant::new("once", Once(true))];
         let outcome = run(&mut contestants, 3).remove(0);
         assert!((outcome.ns.median - 10.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_ratio_is_to_the_contestant_of_that_name() {
+        struct Twice;
+        impl Subject for Twice {
+            fn block(&mut self) -> (Duration, usize) {
+                (Duration::from_nanos(1280), 64)
+            }
+        }
+        let mut contestants = [
+            Contestant::new("once", Once(false)),
+            Contestant::new("twice", Twice).at_most(1.5, "once"),
+            Contestant::new("alone", Twice).versus("nobody"),
+        ];
+        let outcomes = run(&mut contestants, 3);
+        let ratio = outcomes[1].ratio.as_ref().expect("a ratio");
+        assert!((ratio.times.median - 2.0).abs() < 1e-9);
+        assert_eq!(ratio.is_met(), Some(false));
+        assert_eq!(outcomes[2].ratio, None);
     }
 }

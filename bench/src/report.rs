@@ -6,7 +6,7 @@ use std::{fs, io};
 
 use serde::Serialize;
 
-use crate::harness::Outcome;
+use crate::harness::{Outcome, Ratio};
 
 /// What a run found, and on what.
 #[derive(Debug, Serialize)]
@@ -17,7 +17,7 @@ pub struct Report {
     pub rounds: usize,
     /// `/proc/loadavg` before and after: above the 1 of the bench itself, others were at work.
     pub load: [String; 2],
-    /// In the order in which they ran; the first is what the others are compared with.
+    /// In the order in which they ran.
     pub outcomes: Vec<Outcome>,
 }
 
@@ -32,25 +32,23 @@ impl Report {
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
         let Self { processor, rounds, load: [before, after], outcomes } = self;
-        writeln!(text, "ns per packet, {rounds} interleaved rounds; {processor}")?;
-        writeln!(text, "load average before {before}, after {after}\n")?;
-        let base = outcomes.first().map_or(f64::NAN, |first| first.ns.median);
+        writeln!(text, "# The packet path in memory\n")?;
+        writeln!(text, "Written by `make bench`; the raw figures are in `memory.json`.\n")?;
+        writeln!(text, "Nanoseconds per packet, over {rounds} interleaved rounds: {processor};")?;
+        writeln!(text, "load {before} before, {after} after (the bench makes 1).\n")?;
         writeln!(
             text,
-            "| {:<44} | {:>7} | {:>7} | {:>7} | {:>7} | {:>7} | {:>6} | {:>9} |",
-            "contestant", "min", "q1", "median", "q3", "mean", "ratio", "goal"
+            "| {:<46} | {:>6} | {:>6} | {:>6} | {:>6} | {:>19} | {:<34} | {:>12} |",
+            "contestant", "q1", "median", "q3", "mean", "ratio (quartiles)", "to", "goal"
         )?;
-        writeln!(text, "|:{0:-<44}-|{1}-------:|----------:|", "", "--------:|".repeat(5))?;
-        for Outcome { name, goal_ns, ns, mean_ns } in outcomes {
-            let ratio = ns.median / base;
-            let goal = goal_ns.map_or_else(String::new, |goal| {
-                let met = if ns.median <= goal { "met" } else { "missed" };
-                format!("{goal:.0} {met}")
-            });
+        let dashes = "-------:|".repeat(4);
+        writeln!(text, "|:{0:-<46}-|{dashes}--------------------:|:{0:-<34}-|-------------:|", "")?;
+        for Outcome { name, ns, mean_ns, ratio } in outcomes {
+            let [times, to, goal] = ratio.as_ref().map_or_else(Default::default, cells);
             writeln!(
                 text,
-                "| {name:<44} | {:>7.1} | {:>7.1} | {:>7.1} | {:>7.1} | {mean_ns:>7.1} | {ratio:>6.2} | {goal:>9} |",
-                ns.min, ns.q1, ns.median, ns.q3
+                "| {name:<46} | {:>6.1} | {:>6.1} | {:>6.1} | {mean_ns:>6.1} | {times:>19} | {to:<34} | {goal:>12} |",
+                ns.q1, ns.median, ns.q3
             )?;
         }
         Ok(())
@@ -61,10 +59,21 @@ impl Report {
     /// # Errors
     /// What writing a file reports.
     pub fn save(&self, directory: &Path, name: &str) -> io::Result<()> {
+        fs::create_dir_all(directory)?;
         fs::write(directory.join(name).with_extension("md"), self.table())?;
         let json = serde_json::to_string_pretty(self).map_err(io::Error::other)?;
-        fs::write(directory.join(name).with_extension("json"), json)
+        fs::write(directory.join(name).with_extension("json"), json + "\n")
     }
+}
+
+fn cells(ratio: &Ratio) -> [String; 3] {
+    let Ratio { to, times, goal } = ratio;
+    let met = if ratio.is_met() == Some(true) { "met" } else { "missed" };
+    [
+        format!("{:.2} ({:.2}–{:.2})", times.median, times.q1, times.q3),
+        (*to).to_owned(),
+        goal.map_or_else(String::new, |goal| format!("{goal} {met}")),
+    ]
 }
 
 /// The processor's name, as Linux has it.
@@ -86,21 +95,18 @@ mod tests {
     use crate::harness::Quartiles;
 
     #[test]
-    fn ratios_are_to_the_first() {
-        let outcome = |name, median| Outcome {
-            name,
-            goal_ns: Some(25.0),
-            ns: Quartiles { min: median, q1: median, median, q3: median },
-            mean_ns: median,
-        };
+    fn a_goal_that_is_missed_is_reported_as_missed() {
+        let quartiles = |all| Quartiles { min: all, q1: all, median: all, q3: all };
+        let row = |name, ratio| Outcome { name, ns: quartiles(26.0), mean_ns: 26.0, ratio };
+        let ratio = Ratio { to: "null", times: quartiles(2.6), goal: Some(2.5) };
         let report = Report {
             processor: "a processor".into(),
             rounds: 7,
             load: ["1".into(), "2".into()],
-            outcomes: vec![outcome("null", 10.0), outcome("other", 26.0)],
+            outcomes: vec![row("null", None), row("other", Some(ratio))],
         };
         let table = report.table();
-        let row = table.lines().last().expect("a row");
-        assert!(row.contains("2.60") && row.contains("25 missed"), "{row}");
+        let last = table.lines().last().expect("a row");
+        assert!(last.contains("2.60 (2.60–2.60)") && last.contains("2.5 missed"), "{last}");
     }
 }

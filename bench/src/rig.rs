@@ -15,7 +15,7 @@ use pointsman::worker::{Worker, WorkerId};
 use pointsman::{clock, sys};
 use xsk::{BURST, MemoryConfig, MemoryKernel, MemoryRings, Port, memory_port};
 
-use crate::traffic::{FRAME, Flags, SERVICE_PORT, Tuple, vip};
+use crate::traffic::{FLOWS_PER_CLIENT, FRAME, Flags, SERVICE_PORT, Tuple, vip};
 
 /// How much there is of what costs could grow with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,12 +63,12 @@ impl Rig {
     pub fn at(at: PortId, shape: Shape) -> Self {
         let tables = Arc::new(SharedTables {
             pending: PendingTable::new(PENDING_CAPACITY, SEED, Timeouts::default().half_open),
-            persistence: PersistenceTable::new(PERSISTENCE_CAPACITY, SEED),
+            persistence: PersistenceTable::new(capacity(shape.flows / FLOWS_PER_CLIENT), SEED),
             fragments: FragmentTable::new(1 << 14, SEED),
         });
         let counters = Arc::new(WorkerCounters::default());
         let mailbox = Arc::new(Mailbox::new(16, 2048, || ()));
-        let forwarder = forwarder(at, &tables, &counters);
+        let forwarder = forwarder(at, shape, &tables, &counters);
         let id = WorkerId { port: at, queue: 0 };
         let (port, kernel) = memory_port(MemoryConfig { capture: false, ..Default::default() });
         let mut rig = Self {
@@ -76,7 +76,7 @@ impl Rig {
             worker: Worker::new(id, forwarder, Arc::clone(&counters), mailbox),
             port,
             kernel,
-            snapshot: snapshot(at, shape),
+            snapshot: snapshot(at, shape, 1),
             leases: leases(),
             counters,
             tables,
@@ -159,9 +159,14 @@ impl Seat for &mut Rig {
     }
 }
 
-fn forwarder(at: PortId, tables: &Arc<SharedTables>, counters: &Arc<WorkerCounters>) -> Forwarder {
+fn forwarder(
+    at: PortId,
+    shape: Shape,
+    tables: &Arc<SharedTables>,
+    counters: &Arc<WorkerCounters>,
+) -> Forwarder {
     let timeouts = Timeouts::default();
-    let flows = FlowTable::new(FLOW_CAPACITY, SEED, &timeouts);
+    let flows = FlowTable::new(capacity(shape.flows), SEED, &timeouts);
     sys::prefer_huge_pages(&flows.memory());
     Forwarder::new(at, MAC, flows, &timeouts, Arc::clone(tables), Arc::clone(counters))
 }
@@ -170,9 +175,14 @@ pub(crate) fn leases() -> Vec<AtomicU64> {
     vec![AtomicU64::new(u64::MAX)]
 }
 
-/// The services of a shape: each with its own VIP, persistence and backends, which are reached by one
+/// The configuration's default, however little is in the tables, or more if that is too little.
+fn capacity(entries: u32) -> usize {
+    (entries as usize).max(1_000_000)
+}
+
+/// Number `generation` of the snapshots of a shape. Its services: each with its own VIP, persistence and backends, which are reached by one
 /// port.
-pub(crate) fn snapshot(egress: PortId, shape: Shape) -> Snapshot {
+pub(crate) fn snapshot(egress: PortId, shape: Shape, generation: u64) -> Snapshot {
     let next_hop = |slot: u16| {
         let [high, low] = slot.to_be_bytes();
         NextHop {
@@ -197,7 +207,14 @@ pub(crate) fn snapshot(egress: PortId, shape: Shape) -> Snapshot {
     });
     let services = (0..shape.vips).map(|number| Arc::new(service(number, shape.backends)));
     let guard = LoopGuard::new([MAC], next_hops.iter().map(NextHop::mac));
-    Snapshot::new(1, services.collect(), vips.collect(), next_hops.clone(), guard, Vec::new())
+    Snapshot::new(
+        generation,
+        services.collect(),
+        vips.collect(),
+        next_hops.clone(),
+        guard,
+        Vec::new(),
+    )
 }
 
 fn service(number: u16, backends: u16) -> Service {
@@ -230,15 +247,14 @@ fn service(number: u16, backends: u16) -> Service {
     }
 }
 
-/// The defaults of the configuration, however little is in the tables.
-const FLOW_CAPACITY: usize = 1_000_000;
-const PERSISTENCE_CAPACITY: usize = 1_000_000;
+/// The configuration's default.
 const PENDING_CAPACITY: usize = 1 << 20;
 
 /// The same in every run.
 const SEED: u64 = 0x706f_696e_7473_6d61;
 
-const PORT: PortId = PortId(0);
+/// The number of a rig's port, unless it is given another one.
+pub(crate) const PORT: PortId = PortId(0);
 const INSTANCE: InstanceSlot = InstanceSlot(0);
 /// The balancer's own MAC.
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);

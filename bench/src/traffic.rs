@@ -93,6 +93,32 @@ impl Default for Order {
     }
 }
 
+/// Flows of which the nth most frequent has a share of 1/n (Zipf's distribution with exponent 1). The
+/// frequent ones are anywhere in the tables.
+#[derive(Debug)]
+pub struct Zipf {
+    flows: u32,
+    /// Logarithm of the number of flows and one.
+    scale: f64,
+    order: Order,
+}
+
+impl Zipf {
+    /// Over so many flows, whose number has no prime factors but two and five.
+    pub fn new(flows: u32) -> Self {
+        Self { flows, scale: f64::from(flows + 1).ln(), order: Order::new() }
+    }
+
+    /// The next packet's flow.
+    pub fn next_flow(&mut self) -> u32 {
+        let random = f64::from(self.order.below(u32::MAX)) / f64::from(u32::MAX);
+        // Between n and n + 1 with a probability of ln(n + 1) - ln(n), which is about 1/n.
+        let rank = (random * self.scale).exp() as u64 - 1;
+        let scattered = rank * u64::from(SCATTER) % u64::from(self.flows);
+        u32::try_from(scattered).unwrap_or(0)
+    }
+}
+
 /// Flows of one client address.
 pub const FLOWS_PER_CLIENT: u32 = 4;
 
@@ -101,6 +127,8 @@ pub const SERVICE_PORT: u16 = 80;
 
 /// 100.64.0.0/10 has room for four million clients.
 const FIRST_CLIENT: u32 = 0x6440_0000;
+/// Odd, and no multiple of five.
+const SCATTER: u32 = 618_033_989;
 const FIRST_PORT: u16 = 40_000;
 const FIRST_VIP: u32 = 0x0a01_0000;
 
@@ -136,6 +164,20 @@ mod tests {
             assert_eq!(key, tuple.key());
             assert!(tcp.opens());
         }
+    }
+
+    #[test]
+    fn the_most_frequent_flow_has_the_share_that_zipf_gives_it() {
+        let mut zipf = Zipf::new(1000);
+        let mut seen = vec![0_u32; 1000];
+        for _ in 0..100_000 {
+            seen[zipf.next_flow() as usize] += 1;
+        }
+        seen.sort_unstable();
+        // ln(2) / ln(1001) and ln(3/2) / ln(1001).
+        let share = |rank: usize| f64::from(seen[1000 - rank]) / 100_000.0;
+        assert!((share(1) - 0.100).abs() < 0.01, "{}", share(1));
+        assert!((share(2) - 0.059).abs() < 0.01, "{}", share(2));
     }
 
     #[test]

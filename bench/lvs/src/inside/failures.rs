@@ -210,10 +210,18 @@ fn wait_gone(netns: &NetNs) -> Result<()> {
 /// How many MAC addresses answer for the VIP.
 fn owners(lab: &Lab) -> Result<usize> {
     let vip = lab.vip().to_string();
-    let argv = ["arping", "-b", "-c", "2", "-w", "3", "-I", "eth0", &vip];
+    let argv = ["arping", "-c", "2", "-I", "eth0", &vip];
     let text = lab.client(0).netns().run(&argv, ASKING)?.stdout;
-    let macs = text.lines().filter_map(|line| line.split_once('[')?.1.split(']').next());
-    Ok(macs.collect::<BTreeSet<&str>>().len())
+    let macs: BTreeSet<&str> = text.split_whitespace().filter(|word| is_mac(word)).collect();
+    if macs.is_empty() {
+        anyhow::bail!("nobody answers for the VIP: {text}");
+    }
+    Ok(macs.len())
+}
+
+fn is_mac(word: &str) -> bool {
+    word.len() == 17
+        && word.split(':').filter(|byte| u8::from_str_radix(byte, 16).is_ok()).count() == 6
 }
 
 fn millis(time: Duration) -> u64 {

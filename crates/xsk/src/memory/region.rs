@@ -63,6 +63,25 @@ impl Region {
         unsafe { self.packet(index, len) }
     }
 
+    /// Puts the beginnings of the packets in these chunks out of all caches.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn flush(&self, chunks: impl Iterator<Item = usize>) {
+        use std::arch::x86_64::{_mm_clflush, _mm_mfence};
+        for index in chunks {
+            let chunk = self.chunks[index].0.get().cast::<u8>();
+            for line in [HEADROOM, HEADROOM + 64] {
+                // SAFETY: the address is inside of the chunk, and flushing its line changes no byte,
+                // whoever owns the chunk.
+                unsafe { _mm_clflush(chunk.wrapping_add(line)) };
+            }
+        }
+        // SAFETY: all x86-64 processors have the instruction.
+        unsafe { _mm_mfence() };
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(super) fn flush(&self, _chunks: impl Iterator<Item = usize>) {}
+
     /// # Safety
     /// The caller owns chunk `index`, and for the result's life no other reference to it exists.
     #[inline]

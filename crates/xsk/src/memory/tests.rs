@@ -126,3 +126,21 @@ fn a_frame_of_another_port_is_refused() {
     let mut frame = batch.pop().expect("received");
     theirs.bytes(&mut frame);
 }
+
+#[test]
+fn cooling_changes_no_packet() {
+    let (mut port, kernel) = memory_port(MemoryConfig::default());
+    assert!(kernel.inject(&[7; 60]) && kernel.inject(&[8; 200]));
+    kernel.cool();
+    let mut batch = Batch::new();
+    assert_eq!(port.receive(&mut batch), 2);
+    let packets: Vec<Vec<u8>> = batch
+        .drain()
+        .map(|mut frame| {
+            let bytes = port.bytes(&mut frame).to_vec();
+            port.recycle(frame);
+            bytes
+        })
+        .collect();
+    assert_eq!(packets, [vec![7; 60], vec![8; 200]]);
+}
