@@ -117,6 +117,7 @@ impl<T: Table> Loop<T> {
         let now = black_box(clock::now());
         self.port.reap();
         self.port.receive(&mut self.batch);
+        self.port.prefetch(&mut self.batch);
         for mut frame in self.batch.drain() {
             let bytes = self.port.bytes(&mut frame);
             let macs = self.table.macs(bytes, now);

@@ -97,6 +97,7 @@ impl Worker {
         port.reap();
         let mut batch = Batch::new();
         let received = port.receive(&mut batch);
+        port.prefetch(&mut batch);
         if let Some(longest) = self.local_senders {
             self.mend(port, &mut batch, longest);
         }
