@@ -110,10 +110,15 @@ impl Zipf {
     }
 
     /// The next packet's flow.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "at least one and at most the number of flows"
+    )]
     pub fn next_flow(&mut self) -> u32 {
         let random = f64::from(self.order.below(u32::MAX)) / f64::from(u32::MAX);
         // Between n and n + 1 with a probability of ln(n + 1) - ln(n), which is about 1/n.
-        let rank = (random * self.scale).exp() as u64 - 1;
+        let rank = ((random * self.scale).exp() as u64).saturating_sub(1);
         let scattered = rank * u64::from(SCATTER) % u64::from(self.flows);
         u32::try_from(scattered).unwrap_or(0)
     }

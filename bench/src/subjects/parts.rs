@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
-use dataplane::{Burst, Packet, Tick, Verdict, parse_into};
+use dataplane::{Burst, Packet, Verdict, parse_into};
 use pointsman::clock;
 use xsk::BURST;
 
@@ -124,7 +124,7 @@ impl Subject for Expiry {
         let Rig { worker, snapshot, .. } = &mut self.rig;
         let forwarder = worker.forwarder_mut();
         let count = forwarder.flow_count();
-        let mut now = Tick::from_nanos(clock::now().as_nanos() + AGE.as_nanos() as u64);
+        let mut now = clock::now() + AGE;
         let begin = Instant::now();
         while forwarder.flow_count() > 0 {
             now = now + STEP;
