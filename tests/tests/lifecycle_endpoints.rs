@@ -84,6 +84,7 @@ fn status_is_shown_as_a_table_and_as_json() -> Result<()> {
     for part in ["ready", "eth0", "1/1 queues bound", "TCP 10.77.0.100:80", "rs1 10.77.3.1", "up"] {
         ensure!(table.contains(part), "no {part:?} in\n{table}");
     }
+    ensure!(table.contains("active here do not answer programs on this node"), "{table}");
     ensure!(table.lines().all(|line| line.chars().count() <= 100), "too wide:\n{table}");
     let (code, json) = status_command(&lab, &lb, &["--json"])?;
     let json: Value = serde_json::from_str(&json)?;

@@ -27,6 +27,7 @@ fn fifty_services_on_one_server_ask_it_once() {
     measured("requests_in_10_s", requests, "", "~10");
     // Each on its own they would be 500. A probe that a busy machine delays is followed by some more.
     assert!((5..=30).contains(&requests), "{requests} requests in {LENGTH:?}");
+    assert_eq!(counted_once(&lb), 50, "each service is said to have the check");
     drop(web.take());
     await_states(&lb, "down");
     let _web = lab.start_nginx(0).unwrap();
@@ -73,6 +74,15 @@ fn a_backend_has_what_is_its_own() {
     let seen = fs::read(file).unwrap();
     let host = b"host: own.example\r\n";
     assert!(seen.windows(host.len()).any(|window| window == host), "another host was asked for");
+}
+
+/// Metrics have the check once, under its address; how many services have it.
+fn counted_once(lb: &Pointsman) -> usize {
+    let page = lb.http("/metrics").unwrap().1;
+    let samples = |name: &str| page.lines().filter(|line| line.starts_with(name)).count();
+    assert_eq!(samples("pointsman_health_check_successes_total{"), 1, "{page}");
+    assert_eq!(samples("pointsman_health_check_duration_seconds_count{"), 1, "{page}");
+    samples("pointsman_health_check_info{")
 }
 
 fn interface() -> String {

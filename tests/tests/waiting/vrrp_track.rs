@@ -79,6 +79,9 @@ fn the_command_and_the_metrics_say_who_is_active() -> Result<()> {
     assert!(text.starts_with("VI_1  ACTIVE (MASTER) for "), "{text}");
     assert!(text.contains("VIPs active here: 10.77.0.100"), "{text}");
     assert!(text.contains("priority 150 (configured 150): 150, as configured"), "{text}");
+    let silent =
+        |at: usize| pair.balancers[at].as_ref().map(|lb| tests::status(lb).services[0].silent_here);
+    assert_eq!([silent(0), silent(1)], [Some(true), Some(false)], "a Backup reaches the VIP");
     let argv = [argv[0], "vrrp", "resign", "VI_2", "--socket", &socket];
     let refused = pair.lab.balancer(0).netns().run(&argv, ms(5000))?;
     assert_eq!(refused.status.code(), Some(1));

@@ -16,7 +16,7 @@ pub use vrrp::{Checksum, ForeignClaim, Vrrp, VrrpDiscardedPeer, VrrpPeer, VrrpTr
 pub use worker::{Frames, SocketCounter, Worker, WorkerCounters};
 
 /// Version of the document; raised when a field changes its meaning or goes away.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The whole node.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -115,6 +115,16 @@ pub struct Histogram {
     pub counts: Vec<u64>,
     /// Sum of the values.
     pub sum: f64,
+}
+
+impl Histogram {
+    /// Adds the values of another one with the same bounds.
+    pub fn add(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.sum += other.sum;
+    }
 }
 
 /// The persistence table.

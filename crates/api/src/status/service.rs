@@ -32,6 +32,10 @@ pub struct Service {
     pub hash: Option<HashInput>,
     /// Whether the VIP is steered to the workers.
     pub steered: bool,
+    /// Whether the VIP does not answer programs on this node: it is active here, and what the node sends
+    /// does not pass its own XDP program.
+    #[serde(default)]
+    pub silent_here: bool,
     /// Frames forwarded.
     pub packets: u64,
     /// Bytes forwarded.
@@ -121,10 +125,8 @@ pub struct Backend {
     /// ago.
     #[serde(default)]
     pub triggers_ignored: u64,
-    /// How long its checks took.
-    #[serde(default)]
-    pub check_seconds: Histogram,
-    /// Its checks, as configured.
+    /// Its checks, as configured. What several services ask alike of one address is asked once: then
+    /// each of them shows the same counts.
     #[serde(default)]
     pub checks: Vec<Check>,
 }
@@ -136,6 +138,10 @@ pub struct Check {
     pub kind: String,
     /// The kind and what tells it from all others of the backend: `http /health`, `http /health #2`.
     pub label: String,
+    /// Number among all checks of the backend's address. Checks of several services with one address
+    /// and number are the same one, and what is counted of it counts for all of them.
+    #[serde(default)]
+    pub number: u64,
     /// State.
     pub state: CheckState,
     /// How often it passed.
@@ -150,6 +156,9 @@ pub struct Check {
     pub last_failure_age_seconds: Option<f64>,
     /// How long the last one took, in seconds.
     pub last_duration_seconds: Option<f64>,
+    /// How long they took, whatever their end.
+    #[serde(default)]
+    pub seconds: Histogram,
     /// How often its kept connection was ended by the backend while that was up.
     pub sentinel_losses: u64,
 }

@@ -23,6 +23,8 @@ pub struct ServiceStatus<'a> {
     pub templates: Option<ServiceSlot>,
     /// What it listens on.
     pub key: ServiceKey,
+    /// The VRRP instance of its VIP, if any.
+    pub vrrp: Option<&'a str>,
     /// Its scheduler.
     pub scheduler: SchedulerKind,
     /// Persistence timeout, if persistent.
@@ -94,6 +96,7 @@ impl Controller {
             slot: service.slot,
             templates: service.group.as_ref().map(|group| group.slot).or(service.slot),
             key: super::build::service_key(wanted),
+            vrrp: wanted.vrrp.as_deref(),
             scheduler: wanted.scheduler,
             persistence: wanted.persistence.as_ref().map(|p| p.timeout),
             group: wanted.group(),

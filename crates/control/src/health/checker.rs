@@ -249,8 +249,9 @@ impl Checker {
         self.tally.passed
     }
 
-    pub(super) fn report(&self, label: &str) -> CheckReport {
+    pub(super) fn report(&self, place: usize, label: &str) -> CheckReport {
         CheckReport {
+            place,
             kind: self.check.kind.name(),
             label: label.to_owned(),
             state: match self.verdict {

@@ -134,14 +134,16 @@ impl Judge {
     }
 
     pub(super) fn report(&self, all: &[Checker], now: Tick) -> Report {
-        let checks = self.mine(all).zip(&self.labels);
+        let places = self.checks.iter().zip(&self.labels);
+        let checks =
+            places.filter_map(|(place, label)| Some(all.get(*place)?.report(*place, label)));
         Report {
             state: self.state,
             since: self.since,
             held_down_until: self.dampener.held_until().filter(|until| now < *until),
             suspicions: self.suspicions,
             triggers_ignored: self.triggers_ignored,
-            checks: checks.map(|(checker, label)| checker.report(label)).collect(),
+            checks: checks.collect(),
         }
     }
 

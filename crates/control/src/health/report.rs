@@ -28,6 +28,8 @@ pub struct Report {
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckReport {
+    /// Its place among the checks of the address: services that share it name the same one.
+    pub place: usize,
     /// `http`, `https`, `tcp`, `udp`, `ping` or `script`.
     pub kind: &'static str,
     /// The kind and what distinguishes it from all others of the backend.

@@ -68,6 +68,13 @@ fn write_table(out: &mut String, status: &status::Status) -> std::fmt::Result {
     for service in &status.services {
         write_service(out, service)?;
     }
+    if status.services.iter().any(|service| service.silent_here) {
+        writeln!(
+            out,
+            "\nVIPs that are active here do not answer programs on this node: try them from another \
+             host."
+        )?;
+    }
     let drops: Vec<String> = status
         .dropped
         .iter()
@@ -231,6 +238,15 @@ DOWN 00:00:03: sentinel closed, connect refused
   -> sorry 192.0.2.99 (fallback)       1          0          0              0  up 00:01:40
 ";
         assert_eq!(table(&status), expected);
+    }
+
+    #[test]
+    fn a_vip_that_is_active_here_is_said_to_be_silent_here() {
+        let mut status = status::example();
+        let said = |status: &status::Status| table(status).contains("try them from another host");
+        assert!(!said(&status), "a Backup reaches the VIP like any host");
+        status.services[0].silent_here = true;
+        assert!(said(&status), "{}", table(&status));
     }
 
     #[test]

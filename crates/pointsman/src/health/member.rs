@@ -141,13 +141,9 @@ impl Member {
         }
     }
 
-    /// How long the probes of a service's checks took, those that it shares with others included.
-    pub(super) fn durations(&self, service: &str) -> Option<Durations> {
-        let mut sum = Durations::default();
-        for slot in self.host.places(service)?.iter().filter_map(|place| self.slots.get(*place)) {
-            sum.add(&slot.durations);
-        }
-        Some(sum)
+    /// How long the probes of the check at a place took.
+    pub(super) fn durations(&self, place: usize) -> Option<&Durations> {
+        self.slots.get(place).map(|slot| &slot.durations)
     }
 
     /// Takes note of the way to it.
@@ -202,10 +198,7 @@ impl Member {
     pub(super) fn on(&mut self, what: What, now: Tick) {
         match what {
             What::Ended { probe, outcome, times, beside } => {
-                if let (Some(slot), Some(beside)) = (self.slots.get_mut(probe.check), beside) {
-                    slot.beside = beside;
-                }
-                self.ended(probe, outcome, times.took, now);
+                self.ended(probe, outcome, times.took, beside, now);
             }
             What::Lost(serial) => {
                 let lost = |slot: &Slot| slot.sentinel.as_ref().is_some_and(|s| s.0 == serial);
@@ -218,13 +211,21 @@ impl Member {
         }
     }
 
-    fn ended(&mut self, probe: Probe, mut outcome: Outcome, took: Duration, now: Tick) {
+    fn ended(
+        &mut self,
+        probe: Probe,
+        mut outcome: Outcome,
+        took: Duration,
+        beside: Option<Beside>,
+        now: Tick,
+    ) {
         let Some(slot) = self.slots.get_mut(probe.check) else { return };
-        // Of a cancelled one nothing is of interest.
+        // Of a cancelled one nothing is of interest: another check may have its place now.
         if slot.running.take_if(|(serial, _)| *serial == probe.serial).is_none() {
             return;
         }
         slot.durations.note(took);
+        slot.beside = beside.unwrap_or(slot.beside);
         if slot.asked.check.sentinel
             && slot.sentinel.is_none()
             && let Some(rest) = outcome.take_idle()

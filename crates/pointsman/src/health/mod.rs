@@ -211,9 +211,9 @@ impl Health {
         self.member(address)?.host.report(service, now)
     }
 
-    /// How long the probes of a backend took. `None`: it has no checks.
-    pub fn durations(&self, service: &str, address: IpAddr) -> Option<Durations> {
-        self.member(address)?.durations(service)
+    /// How long the probes of a check took, by its place among those of its address.
+    pub fn durations(&self, address: IpAddr, place: usize) -> Option<&Durations> {
+        self.member(address)?.durations(place)
     }
 
     /// How late probes were started, of all backends.

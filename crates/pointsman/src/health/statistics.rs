@@ -30,15 +30,6 @@ impl<const N: usize> Histogram<N> {
         self.sum += value;
     }
 
-    /// Adds the values of another one with the same bounds.
-    pub(super) fn add(&mut self, other: &Self) {
-        for (count, more) in self.counts.iter_mut().zip(other.counts) {
-            *count += more;
-        }
-        self.above += other.above;
-        self.sum += other.sum;
-    }
-
     /// How many values there are.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum::<u64>() + self.above

@@ -1,19 +1,18 @@
 //! `pointsman_health_*`, and what a service makes of it.
 
-use api::status::Status;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use api::status::{Check, Histogram, Status};
 
 use super::family::{Page, flag};
 use super::histogram::Histograms;
-use super::labels::{OfBackend, OfCheck, OfFailure, OfService};
+use super::labels::{OfBackend, OfCheck, OfCheckUse, OfFailure, OfService};
 
 /// Adds the checks of all backends to a page.
 pub(super) fn add(page: &Page, status: &Status) -> prometheus::Result<()> {
     services(page, status)?;
-    failures(page, status)?;
-    let mut durations = Histograms::new(
-        "health_check_duration_seconds",
-        "How long health checks took, whatever their end.",
-    )?;
+    checks(page, status)?;
     let suspicions = page.counter("backend_suspicions_total", "How often it was suspected.")?;
     let ignored = page.counter(
         "health_triggers_ignored_total",
@@ -23,12 +22,8 @@ pub(super) fn add(page: &Page, status: &Status) -> prometheus::Result<()> {
             let at = OfBackend { service: &service.name, backend: &backend.name };
             suspicions.add(&at, backend.suspicions);
             ignored.add(&at, backend.triggers_ignored);
-            if !backend.checks.is_empty() {
-                durations.add(&at, &backend.check_seconds);
-            }
         }
     }
-    page.register(durations)?;
     let mut late =
         Histograms::new("health_check_late_seconds", "How late health checks were started.")?;
     late.add(&(), &status.health_late);
@@ -57,7 +52,32 @@ fn services(page: &Page, status: &Status) -> prometheus::Result<()> {
     Ok(())
 }
 
-fn failures(page: &Page, status: &Status) -> prometheus::Result<()> {
+/// Each check once, however many services share it: under the address that it asks and the label that
+/// the first of them has for it.
+fn checks(page: &Page, status: &Status) -> prometheus::Result<()> {
+    let used = page.gauge(
+        "health_check_info",
+        "1 for each check of a backend: which service uses which check of which address.",
+    )?;
+    let mut asked: BTreeMap<(IpAddr, u64), (&str, &Check)> = BTreeMap::new();
+    for service in &status.services {
+        for backend in &service.backends {
+            let address = backend.address;
+            for check in &backend.checks {
+                let first = asked.entry((address, check.number)).or_insert((&check.label, check));
+                let (service, backend, check) = (&*service.name, &*backend.name, first.0);
+                used.set(&OfCheckUse { service, backend, address, check }, 1.0);
+            }
+        }
+    }
+    let asked: Vec<_> =
+        asked.iter().map(|((address, _), (label, check))| (*address, *label, *check)).collect();
+    results(page, &asked)?;
+    durations(page, &asked)
+}
+
+/// Of two checks of one address with one label, the sum is shown.
+fn results(page: &Page, asked: &[(IpAddr, &str, &Check)]) -> prometheus::Result<()> {
     let passed = page.counter("health_check_successes_total", "Health checks that passed.")?;
     let failed =
         page.counter("health_check_failures_total", "Health checks that failed, by why.")?;
@@ -65,20 +85,31 @@ fn failures(page: &Page, status: &Status) -> prometheus::Result<()> {
         "health_sentinel_losses_total",
         "Kept connections that a backend ended while it was up.",
     )?;
-    for service in &status.services {
-        for backend in &service.backends {
-            for check in &backend.checks {
-                let at =
-                    OfCheck { service: &service.name, backend: &backend.name, check: &check.label };
-                passed.add(&at, check.successes);
-                lost.add(&at, check.sentinel_losses);
-                let OfCheck { service, backend, check: name } = at;
-                for count in &check.failures {
-                    let reason = count.name;
-                    failed.add(&OfFailure { service, backend, check: name, reason }, count.value);
-                }
-            }
+    for (address, label, results) in asked {
+        let (address, check) = (*address, *label);
+        let at = OfCheck { address, check };
+        passed.add(&at, results.successes);
+        lost.add(&at, results.sentinel_losses);
+        for count in &results.failures {
+            failed.add(&OfFailure { address, check, reason: count.name }, count.value);
         }
     }
     Ok(())
+}
+
+fn durations(page: &Page, asked: &[(IpAddr, &str, &Check)]) -> prometheus::Result<()> {
+    let mut sums: BTreeMap<(IpAddr, &str), Histogram> = BTreeMap::new();
+    for (address, label, check) in asked {
+        sums.entry((*address, *label))
+            .and_modify(|sum| sum.add(&check.seconds))
+            .or_insert_with(|| check.seconds.clone());
+    }
+    let mut durations = Histograms::new(
+        "health_check_duration_seconds",
+        "How long health checks took, whatever their end.",
+    )?;
+    for ((address, check), sum) in sums {
+        durations.add(&OfCheck { address, check }, &sum);
+    }
+    page.register(durations)
 }

@@ -59,8 +59,9 @@ label_sets! {
     OfBackend<'a> { service: &'a str, backend: &'a str }
     OfBackendState<'a> { service: &'a str, backend: &'a str, state: BackendState }
     OfSessions<'a> { service: &'a str, backend: &'a str, state: Sessions }
-    OfCheck<'a> { service: &'a str, backend: &'a str, check: &'a str }
-    OfFailure<'a> { service: &'a str, backend: &'a str, check: &'a str, reason: FailureKind }
+    OfCheck<'a> { address: IpAddr, check: &'a str }
+    OfCheckUse<'a> { service: &'a str, backend: &'a str, address: IpAddr, check: &'a str }
+    OfFailure<'a> { address: IpAddr, check: &'a str, reason: FailureKind }
     OfInstance<'a> { instance: &'a str }
     OfPriority<'a> { instance: &'a str, kind: Priority }
     OfPeer<'a> { instance: &'a str, peer: IpAddr }

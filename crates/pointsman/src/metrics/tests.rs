@@ -25,28 +25,30 @@ pointsman_backend_resets_total{backend="sorry",service="web"} 0
 pointsman_backend_suspicions_total{backend="rs1",service="web"} 0
 pointsman_backend_suspicions_total{backend="rs2",service="web"} 1
 pointsman_backend_suspicions_total{backend="sorry",service="web"} 0
-pointsman_health_check_duration_seconds_bucket{service="web",backend="rs1",le="0.001"} 1
-pointsman_health_check_duration_seconds_bucket{service="web",backend="rs1",le="0.01"} 89
-pointsman_health_check_duration_seconds_bucket{service="web",backend="rs1",le="+Inf"} 90
-pointsman_health_check_duration_seconds_sum{service="web",backend="rs1"} 0.5
-pointsman_health_check_duration_seconds_count{service="web",backend="rs1"} 90
-pointsman_health_check_duration_seconds_bucket{service="web",backend="rs2",le="0.001"} 1
-pointsman_health_check_duration_seconds_bucket{service="web",backend="rs2",le="0.01"} 89
-pointsman_health_check_duration_seconds_bucket{service="web",backend="rs2",le="+Inf"} 90
-pointsman_health_check_duration_seconds_sum{service="web",backend="rs2"} 0.5
-pointsman_health_check_duration_seconds_count{service="web",backend="rs2"} 90
-pointsman_health_check_failures_total{backend="rs1",check="http /health",reason="refused",service="web"} 0
-pointsman_health_check_failures_total{backend="rs1",check="http /health",reason="timeout",service="web"} 0
-pointsman_health_check_failures_total{backend="rs2",check="http /health",reason="refused",service="web"} 3
-pointsman_health_check_failures_total{backend="rs2",check="http /health",reason="timeout",service="web"} 0
+pointsman_health_check_duration_seconds_bucket{address="192.0.2.11",check="http /health",le="0.001"} 1
+pointsman_health_check_duration_seconds_bucket{address="192.0.2.11",check="http /health",le="0.01"} 89
+pointsman_health_check_duration_seconds_bucket{address="192.0.2.11",check="http /health",le="+Inf"} 90
+pointsman_health_check_duration_seconds_sum{address="192.0.2.11",check="http /health"} 0.5
+pointsman_health_check_duration_seconds_count{address="192.0.2.11",check="http /health"} 90
+pointsman_health_check_duration_seconds_bucket{address="192.0.2.12",check="http /health",le="0.001"} 1
+pointsman_health_check_duration_seconds_bucket{address="192.0.2.12",check="http /health",le="0.01"} 89
+pointsman_health_check_duration_seconds_bucket{address="192.0.2.12",check="http /health",le="+Inf"} 90
+pointsman_health_check_duration_seconds_sum{address="192.0.2.12",check="http /health"} 0.5
+pointsman_health_check_duration_seconds_count{address="192.0.2.12",check="http /health"} 90
+pointsman_health_check_failures_total{address="192.0.2.11",check="http /health",reason="refused"} 0
+pointsman_health_check_failures_total{address="192.0.2.11",check="http /health",reason="timeout"} 0
+pointsman_health_check_failures_total{address="192.0.2.12",check="http /health",reason="refused"} 3
+pointsman_health_check_failures_total{address="192.0.2.12",check="http /health",reason="timeout"} 0
+pointsman_health_check_info{address="192.0.2.11",backend="rs1",check="http /health",service="web"} 1
+pointsman_health_check_info{address="192.0.2.12",backend="rs2",check="http /health",service="web"} 1
 pointsman_health_check_late_seconds_bucket{le="0.001"} 180
 pointsman_health_check_late_seconds_bucket{le="+Inf"} 182
 pointsman_health_check_late_seconds_sum 0.02
 pointsman_health_check_late_seconds_count 182
-pointsman_health_check_successes_total{backend="rs1",check="http /health",service="web"} 90
-pointsman_health_check_successes_total{backend="rs2",check="http /health",service="web"} 90
-pointsman_health_sentinel_losses_total{backend="rs1",check="http /health",service="web"} 0
-pointsman_health_sentinel_losses_total{backend="rs2",check="http /health",service="web"} 1
+pointsman_health_check_successes_total{address="192.0.2.11",check="http /health"} 90
+pointsman_health_check_successes_total{address="192.0.2.12",check="http /health"} 90
+pointsman_health_sentinel_losses_total{address="192.0.2.11",check="http /health"} 0
+pointsman_health_sentinel_losses_total{address="192.0.2.12",check="http /health"} 1
 pointsman_health_triggers_ignored_total{backend="rs1",service="web"} 0
 pointsman_health_triggers_ignored_total{backend="rs2",service="web"} 0
 pointsman_health_triggers_ignored_total{backend="sorry",service="web"} 0
@@ -76,5 +78,30 @@ fn a_backend_is_in_one_state_of_those_that_are_listed() {
         let states = samples(&page, &[&of]);
         assert_eq!(states.lines().count(), BackendState::COUNT, "{states}");
         assert_eq!(states.lines().filter(|line| line.ends_with(" 1")).count(), 1, "{states}");
+    }
+}
+
+#[test]
+fn a_check_that_services_share_is_counted_once() {
+    let mut status = example();
+    let mut other = status.services[0].clone();
+    other.name = "shop".to_owned();
+    // There it is the second one of its kind.
+    other.backends[0].checks[0].label += " #2";
+    status.services.push(other);
+    let mut third = status.services[0].clone();
+    third.name = "own".to_owned();
+    third.backends[0].checks[0].number = 1;
+    status.services.push(third);
+    let page = render(&status).expect("metrics");
+    let of = r#"{address="192.0.2.11",check="http /health""#;
+    for name in ["health_check_successes_total", "health_check_duration_seconds_count"] {
+        let sample = format!("pointsman_{name}{of}");
+        assert_eq!(samples(&page, &[&sample]), format!("{sample}}} 180\n"));
+    }
+    let users = samples(&page, &["pointsman_health_check_info{address=\"192.0.2.11\""]);
+    for service in ["web", "shop", "own"] {
+        let user = format!(r#"backend="rs1",check="http /health",service="{service}"}} 1"#);
+        assert!(users.contains(&user), "{users}");
     }
 }

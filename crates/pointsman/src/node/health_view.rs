@@ -8,17 +8,13 @@ use control::health::{CheckReport, CheckState, FailureKind, Report};
 use dataplane::Tick;
 
 use super::Node;
-use crate::health::Histogram as Measured;
+use crate::health::{Durations, Histogram as Measured};
 
 impl Node {
     /// Adds what the checks say, if it has any.
     pub(super) fn add_health(&self, to: &mut Backend, service: &str, address: IpAddr, now: Tick) {
         let Some(health) = &self.health else { return };
-        let (Some(report), Some(durations)) =
-            (health.report(service, address, now), health.durations(service, address))
-        else {
-            return;
-        };
+        let Some(report) = health.report(service, address, now) else { return };
         if let Some(left) = held(&report, now).filter(|_| to.state == BackendState::Down) {
             to.state = BackendState::Held;
             to.reason = Some(format!("its checks pass, it is held down for {left:.1?} more"));
@@ -26,8 +22,9 @@ impl Node {
         }
         to.suspicions = report.suspicions;
         to.triggers_ignored = report.triggers_ignored;
-        to.check_seconds = histogram(&durations);
-        to.checks = report.checks.iter().map(|check| show(check, now)).collect();
+        let durations = |check: &CheckReport| health.durations(address, check.place);
+        let shown = report.checks.iter().map(|check| show(check, durations(check), now));
+        to.checks = shown.collect();
     }
 
     /// How late probes were started.
@@ -43,12 +40,13 @@ fn held(report: &Report, now: Tick) -> Option<Duration> {
     Some(until.saturating_since(now))
 }
 
-fn show(check: &CheckReport, now: Tick) -> Check {
+fn show(check: &CheckReport, took: Option<&Durations>, now: Tick) -> Check {
     let tally = &check.tally;
     let last = tally.last_failure.as_ref();
     Check {
         kind: check.kind.to_owned(),
         label: check.label.clone(),
+        number: check.place as u64,
         state: check.state,
         successes: tally.successes,
         failures: Count::list(FailureKind::ALL, |kind| {
@@ -58,6 +56,7 @@ fn show(check: &CheckReport, now: Tick) -> Check {
         last_failure: last.map(|(failure, _)| failure.to_string()),
         last_failure_age_seconds: last.map(|(_, at)| now.saturating_since(*at).as_secs_f64()),
         last_duration_seconds: tally.last_duration.map(|took| took.as_secs_f64()),
+        seconds: took.map(histogram).unwrap_or_default(),
         sentinel_losses: tally.sentinel_losses,
     }
 }

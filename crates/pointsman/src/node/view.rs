@@ -16,8 +16,8 @@ use crate::worker::pool::Handle;
 use crate::worker::shared::Report;
 use crate::{clock, log, panics};
 use api::status::{
-    Backend, Count, Frames, Histogram, Interface, OperatorChange, Persistence, Service,
-    SocketCounter, Status, VERSION, Worker, WorkerCounters,
+    Backend, Count, Frames, Interface, OperatorChange, Persistence, Service, SocketCounter, Status,
+    VERSION, Worker, WorkerCounters,
 };
 
 impl Node {
@@ -126,6 +126,7 @@ impl Node {
             persistence_group: service.group.map(ToOwned::to_owned),
             hash: service.hash,
             steered: self.controller.is_steered(key.vip),
+            silent_here: self.vrrp.as_ref().is_some_and(|vrrp| vrrp.owns(service.vrrp)),
             packets: sum(|counters| &counters.packets),
             bytes: sum(|counters| &counters.bytes),
             dropped: sum(|counters| &counters.dropped),
@@ -173,7 +174,6 @@ impl Node {
             held_seconds: None,
             suspicions: 0,
             triggers_ignored: 0,
-            check_seconds: Histogram::default(),
             checks: Vec::new(),
         };
         self.add_health(&mut shown, service, backend.address, now);
