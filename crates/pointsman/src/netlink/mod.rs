@@ -7,6 +7,9 @@
 //! first is older than what is read, and the kernel puts nothing more into it until it is empty, without
 //! saying so again (`NETLINK_S_CONGESTED`).
 //!
+//! Notifications are read from their socket when the control loop asks for one: its buffer is all that
+//! waits, whatever the loop is busy with.
+//!
 //! Requests have a socket of their own, so that notifications cannot push out their answers, and a
 //! time limit; after a request that was not answered the next one uses a new socket.
 
@@ -27,9 +30,10 @@ use rtnetlink::packet_route::neighbour::{
     NeighbourState,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::sys::{AsyncSocket, TokioSocket};
+use rtnetlink::proto::{NetlinkCodec, NetlinkFramed};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket};
 use rtnetlink::{Error, Handle, MulticastGroup, RouteMessageBuilder};
-use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use crate::layers::Layers;
@@ -86,6 +90,18 @@ const AT_A_TIME: usize = 32;
 /// For notifications. A flood of ARP requests makes tens of thousands of neighbour messages a second,
 /// each of which takes about 1 KiB of the socket's buffer.
 const RECEIVE_BUFFER: usize = 8 << 20;
+
+/// All below 32, so that their bits fit into the address of the socket.
+const GROUPS: [MulticastGroup; 8] = [
+    MulticastGroup::Link,
+    MulticastGroup::Neigh,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
+];
 
 impl Netlink {
     /// Opens the socket for requests; must run inside the control runtime.
@@ -199,36 +215,15 @@ impl Netlink {
 /// # Errors
 /// What the kernel answers to socket(2) and bind(2).
 pub fn subscribe() -> Result<Notices> {
-    let (mut connection, _, messages) = rtnetlink::new_multicast_connection(&[
-        MulticastGroup::Link,
-        MulticastGroup::Neigh,
-        MulticastGroup::Ipv4Ifaddr,
-        MulticastGroup::Ipv6Ifaddr,
-        MulticastGroup::Ipv4Route,
-        MulticastGroup::Ipv6Route,
-        MulticastGroup::Ipv4Rule,
-        MulticastGroup::Ipv6Rule,
-    ])
-    .context("cannot open a netlink socket")?;
-    if let Err(error) = enlarge(connection.socket_mut()) {
+    let mut socket = TokioSocket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
+    let groups = GROUPS.iter().fold(0, |all, group| all | 1 << (*group as u32 - 1));
+    let address = SocketAddr::new(0, groups);
+    socket.socket_mut().bind(&address).context("cannot subscribe to changes of the network")?;
+    if let Err(error) = enlarge(&socket) {
         warn!(%error, "cannot enlarge the receive buffer of a netlink socket");
     }
-    // What is in the socket goes with the stream.
-    let reader = Reader(tokio::spawn(connection));
-    let notices = messages.map(move |(message, _)| {
-        let _ = &reader;
-        message
-    });
-    Ok(notices.boxed())
-}
-
-/// The task that reads a socket; ends when it is dropped.
-struct Reader(JoinHandle<()>);
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    let messages = NetlinkFramed::<_, _, NetlinkCodec>::new(socket);
+    Ok(messages.map(|(message, _)| message).boxed())
 }
 
 fn connect() -> Result<Handle> {
