@@ -88,7 +88,12 @@ fn a_file_of_certificates_that_is_not_there() -> Result<()> {
     let lab = lab()?;
     let check = "https = { host = \"www.example.org\", ca_file = \"/nonexistent/ca.pem\" }";
     let service = ServiceText::web(&lab).health("tcp = true").health(check);
-    refused(&lab, "no_file_of_certificates", &service.to_toml(), &[])
+    refused(&lab, "no_file_of_certificates", &service.to_toml(), &[])?;
+    // Once, where it stands, although two services name it.
+    let shared = format!("\n[[check]]\nname = \"tls\"\n{check}\n");
+    let of = |port: u16| ServiceText::web(&lab).port(port).with("check = \"tls\"");
+    let text = shared + &of(443).to_toml() + &of(444).service_toml();
+    refused(&lab, "no_file_of_certificates_of_a_shared_check", &text, &[])
 }
 
 #[test]

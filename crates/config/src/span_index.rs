@@ -25,8 +25,8 @@ pub struct SpanIndex {
 #[derive(Debug, Default)]
 struct Setting {
     span: Range<usize>,
-    /// Its `name`, of a table.
-    name: Option<String>,
+    /// What it says, of a string.
+    text: Option<String>,
     /// `None` unless it is a table.
     table: Option<BTreeMap<String, Self>>,
     list: Vec<Self>,
@@ -92,15 +92,20 @@ impl SpanIndex {
         self.find(&[Step::Named("service", service), Step::Host(backend)], "address")
     }
 
-    /// A check of a service by its number, from 0: its `[[service.health]]`, or where it refers to a
-    /// `[[check]]`.
+    /// `https` of a check of a service, by the check's number from 0: of its `[[service.health]]`, or
+    /// beyond these of the `[[check]]` that it names.
     pub fn health_check(&self, service: &str, index: usize) -> Span {
-        let own = self.root().step(&Step::Named("service", service));
-        let own = own.and_then(|service| service.get("health")).map_or(0, |list| list.list.len());
-        if index >= own {
-            return self.find(&[Step::Named("service", service)], "check");
+        let step = Step::Named("service", service);
+        let found = self.root().step(&step);
+        let get = |key| found.and_then(|service| service.get(key));
+        let own = get("health").map_or(0, |health| health.list.len());
+        let Some(index) = index.checked_sub(own) else {
+            return self.find(&[step, Step::Nth("health", index)], "https");
+        };
+        match get("check").and_then(|check| check.item(index)?.text.as_deref()) {
+            Some(name) => self.find(&[Step::Named("check", name)], "https"),
+            None => self.find(&[step], "check"),
         }
-        self.find(&[Step::Named("service", service), Step::Nth("health", index)], "https")
     }
 
     fn root(&self) -> &Setting {
@@ -150,15 +155,13 @@ impl Setting {
         let span = value.span();
         match value.get_ref() {
             DeValue::Table(table) => {
-                let name = table.get("name").and_then(|name| name.get_ref().as_str());
-                let (name, table) = (name.map(str::to_owned), Some(Self::table(table)));
-                Self { span, name, table, list: Vec::new() }
+                Self { span, table: Some(Self::table(table)), ..Self::default() }
             }
+            DeValue::String(text) => Self { span, text: Some(text.to_string()), ..Self::default() },
             DeValue::Array(list) => {
                 Self { span, list: list.iter().map(Self::new).collect(), ..Self::default() }
             }
-            DeValue::String(_)
-            | DeValue::Integer(_)
+            DeValue::Integer(_)
             | DeValue::Float(_)
             | DeValue::Boolean(_)
             | DeValue::Datetime(_) => Self { span, ..Self::default() },
@@ -190,6 +193,11 @@ impl Setting {
     }
 
     fn is_named(&self, name: &str) -> bool {
-        self.name.as_deref() == Some(name)
+        self.get("name").is_some_and(|own| own.text.as_deref() == Some(name))
+    }
+
+    /// One of several values; a single one need not be a list.
+    fn item(&self, index: usize) -> Option<&Self> {
+        if self.text.is_some() { (index == 0).then_some(self) } else { self.list.get(index) }
     }
 }

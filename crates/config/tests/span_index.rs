@@ -110,3 +110,21 @@ fn places_in_two_files_are_shown_apart() {
       |        ------ in use
     "#);
 }
+
+#[test]
+fn a_check_is_found_where_it_is_written() {
+    let checks = "[[check]]\nname = \"tls\"\nhttps = { host = \"a.example\" }\n\n\
+                  [[check]]\nname = \"port\"\ntcp = true\n\n";
+    let services = "[[interface]]\nname = \"eth0\"\n\n\
+         [[service]]\nname = \"one\"\nvip = \"192.0.2.10\"\nport = 443\ncheck = \"tls\"\n\n\
+         [[service.backend]]\nname = \"a\"\naddress = \"192.0.2.11\"\n\n\
+         [[service]]\nname = \"both\"\nvip = \"192.0.2.10\"\nport = 444\ncheck = [\"port\", \"tls\"]\n\n\
+         [[service.health]]\nhttps = { host = \"b.example\" }\n\n\
+         [[service.backend]]\nname = \"a\"\naddress = \"192.0.2.11\"\n";
+    let spans = parse("a.toml", &format!("{checks}{services}")).expect("valid").spans;
+    assert_eq!(at(spans.health_check("one", 0)), (3, 9), "`https` of `[[check]]`");
+    assert_eq!(at(spans.health_check("both", 0)), (29, 9), "the service's own");
+    assert_eq!(at(spans.health_check("both", 1)), (5, 1), "no `https`: the section");
+    assert_eq!(at(spans.health_check("both", 2)), (3, 9));
+    assert_eq!(at(spans.health_check("both", 3)), (26, 9), "not there");
+}

@@ -1,6 +1,6 @@
 //! What the configuration asks and this machine does not have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use config::{Desired, Diagnostic, Diagnostics, Span, SpanIndex};
@@ -39,12 +39,7 @@ impl Machine<'_> {
                 found.extend(self.check_backend(desired, backend.address, &place));
             }
         }
-        found.extend(unusable_tls(desired).into_iter().map(|(service, index, error)| {
-            let message = format!("service {service}: a check by https cannot be made: {error}");
-            Diagnostic::error(&spans.health_check(&service, index), message)
-                .with_label("would never pass")
-                .with_help("name a readable file with certificates in PEM as `ca_file`")
-        }));
+        found.extend(check_tls(desired, spans));
         for instance in &desired.vrrp {
             found.extend(check_vrrp(desired, instance, spans, picture));
         }
@@ -113,6 +108,19 @@ impl Machine<'_> {
         };
         !desired.interfaces.iter().all(|interface| complete(&interface.name))
     }
+}
+
+/// Each place once, however many services name the check.
+fn check_tls(desired: &Desired, spans: &SpanIndex) -> impl Iterator<Item = Diagnostic> {
+    let mut places = BTreeSet::new();
+    let unusable = unusable_tls(desired).into_iter();
+    unusable.filter_map(move |(service, index, error)| {
+        let place = spans.health_check(&service, index);
+        let message = format!("service {service}: a check by https cannot be made: {error}");
+        let error = Diagnostic::error(&place, message).with_label("would never pass");
+        let error = error.with_help("name a readable file with certificates in PEM as `ca_file`");
+        places.insert((place.line(), place.column())).then_some(error)
+    })
 }
 
 fn check_vip(
