@@ -2,15 +2,16 @@
 //! traffic does not notice.
 #![expect(clippy::print_stdout, reason = "what was measured")]
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use lab::pointsman::write_config;
 use lab::{Lab, Pointsman, Process, ServiceText, pointsman_binary};
 use tests::close_books;
 use tests::lifecycle::{
-    Session, attached, config, detach, fetch, nothing_attached, processor_time, wait_for,
+    Session, attached, config, detach, fetch, nothing_attached, processor_time, status, wait_for,
 };
 
 #[test]
@@ -205,5 +206,33 @@ fn a_start_with_1024_services_takes_seconds() -> Result<()> {
     println!("one weight of them changed by a reload in {:?}", begin.elapsed());
     ensure!(output.status.success() && output.stdout.contains("weight 1 -> 2"), "{output:?}");
     fetch(&lab)?;
+    pages_are_made_from_few_looks(&lb)?;
+    Ok(())
+}
+
+/// Asks for the state of many backends as often as it is given: gathering it takes a part of the
+/// control thread's time that does not grow with the questions.
+fn pages_are_made_from_few_looks(lb: &Pointsman) -> Result<()> {
+    let begin = Instant::now();
+    let ask = || -> Result<Vec<u64>> {
+        let mut seen = Vec::new();
+        while begin.elapsed() < Duration::from_secs(5) {
+            // On a busy machine one takes longer than the client waits.
+            let Ok(page) = status(lb) else { continue };
+            seen.push(page["uptime_seconds"].as_f64().context("no uptime")?.to_bits());
+        }
+        Ok(seen)
+    };
+    let pages = std::thread::scope(|scope| -> Result<Vec<u64>> {
+        let askers: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        let mut all = Vec::new();
+        for asker in askers {
+            all.extend(asker.join().map_err(|_| anyhow!("a panic"))??);
+        }
+        Ok(all)
+    })?;
+    let looks = pages.iter().collect::<BTreeSet<_>>().len();
+    println!("{} pages from {looks} looks at 4,096 backends in {:?}", pages.len(), begin.elapsed());
+    ensure!(looks < pages.len(), "{looks} looks for {} pages", pages.len());
     Ok(())
 }

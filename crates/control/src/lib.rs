@@ -15,6 +15,7 @@ mod registry;
 pub mod reload;
 mod repeats;
 mod resolution;
+mod reuse;
 pub mod vrrp;
 mod watchdog;
 
@@ -31,4 +32,5 @@ pub use neighbour::{Neighbour, Unusable};
 pub use port::{Link, Network, Port, silent_ports};
 pub use registry::Registry;
 pub use repeats::Repeats;
+pub use reuse::Reuse;
 pub use watchdog::{DEAD_AFTER, Feed, Watchdog};

@@ -43,7 +43,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use arc_swap::ArcSwap;
-use control::{Command, Controller, Event, Repeats};
+use control::{Command, Controller, Event, Repeats, Reuse};
 use dataplane::{PortId, SharedTables, Snapshot, Tick};
 use futures_util::StreamExt;
 use steer::Steer;
@@ -62,6 +62,7 @@ use crate::signals::StopSignals;
 use crate::systemd::Systemd;
 use crate::worker::pool::Pool;
 use crate::worker::thread::WorkerEvent;
+use api::status::Status;
 use devices::Device;
 use neighbours::Stale;
 
@@ -102,6 +103,8 @@ pub struct Node {
     /// VIPs that the kernel owns, as the log says.
     owned_vips: BTreeSet<IpAddr>,
     announced_ready: bool,
+    /// What was answered last; gathering it takes long with thousands of backends.
+    status: Reuse<Arc<Status>>,
     systemd: Systemd,
     next: Schedule,
     /// `None` if the XDP programs forward no flows.
@@ -318,10 +321,13 @@ impl Node {
     }
 
     async fn answer(&mut self, query: Query) {
-        self.count_fast_path();
         // The askers may have gone away.
+        if !matches!(query, Query::Status(_)) {
+            // What an operator changed is seen changed.
+            self.status.forget();
+        }
         match query {
-            Query::Status(sender) => drop(sender.send(self.status())),
+            Query::Status(sender) => drop(sender.send(self.recent_status())),
             Query::Resign(instance, time, sender) => {
                 drop(sender.send(self.resign(instance.as_deref(), time)));
             }
@@ -336,6 +342,16 @@ impl Node {
             Query::Tables(sender) => drop(sender.send(self.listed())),
             Query::Confirm(sender) => drop(sender.send(self.confirm())),
         }
+    }
+
+    fn recent_status(&mut self) -> Arc<Status> {
+        let began = clock::now();
+        self.status.get(began).unwrap_or_else(|| {
+            self.count_fast_path();
+            let status = Arc::new(self.status());
+            self.status.keep(Arc::clone(&status), began, clock::now());
+            status
+        })
     }
 
     fn announce(&mut self) {

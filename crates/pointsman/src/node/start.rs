@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
 use config::{Diagnostic, Diagnostics, Parsed, Span, SpanIndex};
 use control::operator::Overrides;
-use control::{Controller, Event, Repeats, XdpMode};
+use control::{Controller, Event, Repeats, Reuse, XdpMode};
 use dataplane::{FragmentTable, PendingTable, PersistenceTable, PortId, SharedTables, Snapshot};
 use steer::{KernelVersion, SteerError};
 use tokio::sync::mpsc::{self, Receiver};
@@ -66,12 +66,7 @@ impl Node {
         let losses = super::fast_path::watch_losses(&steer);
         let (reports, news) = mpsc::unbounded_channel();
         let snapshots = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
-        let half_open = settings.timeouts.half_open;
-        let tables = Arc::new(SharedTables {
-            pending: PendingTable::new(settings.pending_capacity, seed(), half_open),
-            persistence: PersistenceTable::new(settings.persistence_capacity, seed()),
-            fragments: FragmentTable::new(FRAGMENT_CAPACITY, seed()),
-        });
+        let tables = Arc::new(tables_of(settings));
         let pool = Pool::new(
             settings.clone(),
             Arc::clone(&snapshots),
@@ -79,10 +74,7 @@ impl Node {
             steer.leases(),
             reports,
         );
-        let devices = (0u16..)
-            .zip(&desired.interfaces)
-            .map(|(id, wanted)| Device::new(PortId(id), wanted.clone()))
-            .collect();
+        let devices = devices_of(&desired.interfaces);
         let mut node = Self {
             name: desired.node_name.clone().unwrap_or_else(host_name),
             started: clock::now(),
@@ -107,6 +99,7 @@ impl Node {
             groups: SolicitedGroups::default(),
             owned_vips: BTreeSet::new(),
             announced_ready: false,
+            status: Reuse::new(),
             systemd: Systemd::from_environment(),
             next: Schedule::default(),
             vrrp: None,
@@ -202,6 +195,22 @@ impl Node {
             | None => return error,
         };
         located(&spans.interface_setting(&wanted.name, setting), format!("{error:#}"))
+    }
+}
+
+/// Those of the configuration, in its order.
+fn devices_of(interfaces: &[control::Interface]) -> Vec<Device> {
+    let ids = (0u16..).map(PortId);
+    ids.zip(interfaces).map(|(id, wanted)| Device::new(id, wanted.clone())).collect()
+}
+
+/// With seeds of this start.
+fn tables_of(settings: &control::Dataplane) -> SharedTables {
+    let half_open = settings.timeouts.half_open;
+    SharedTables {
+        pending: PendingTable::new(settings.pending_capacity, seed(), half_open),
+        persistence: PersistenceTable::new(settings.persistence_capacity, seed()),
+        fragments: FragmentTable::new(FRAGMENT_CAPACITY, seed()),
     }
 }
 

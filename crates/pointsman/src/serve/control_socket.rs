@@ -12,7 +12,7 @@ use api::listing::Flushed;
 use api::request::{Answer, Call, Request, Resigned, SetWeight, VERSION, Verb, check_version};
 use control::operator::Override;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter, Take};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -208,7 +208,7 @@ async fn converse(
 }
 
 enum Reply {
-    Value(Value),
+    Value(Box<RawValue>),
     Lines(Listing),
 }
 
@@ -244,9 +244,13 @@ fn parse(line: &[u8]) -> Result<Verb, String> {
     Ok(request.verb)
 }
 
-async fn perform(verb: Verb, source: &Source) -> Result<Value, String> {
+async fn perform(verb: Verb, source: &Source) -> Result<Box<RawValue>, String> {
     match verb {
-        Verb::Status => json(source.status().await.ok_or("the daemon is stopping")?),
+        Verb::Status => {
+            let status = source.status().await.ok_or("the daemon is stopping")?;
+            // A thousand services make megabytes: the control loop is not to wait for that.
+            spawn_blocking(move || json(&*status)).await.map_err(|error| error.to_string())?
+        }
         Verb::VrrpResign(resign) => {
             let time = resign.time();
             let resigned = source.resign(resign.instance, time).await?;
@@ -275,20 +279,20 @@ async fn perform(verb: Verb, source: &Source) -> Result<Value, String> {
     }
 }
 
-fn json(answer: impl Serialize) -> Result<Value, String> {
-    serde_json::to_value(answer).map_err(|error| error.to_string())
+fn json(answer: impl Serialize) -> Result<Box<RawValue>, String> {
+    to_raw_value(&answer).map_err(|error| error.to_string())
 }
 
 /// For tests of debug builds: has a kind of thread panic.
 #[cfg(debug_assertions)]
-fn panic_at(name: &str) -> Result<Value, String> {
+fn panic_at(name: &str) -> Result<Box<RawValue>, String> {
     use crate::panics::{Site, order, site};
     if !order(name) {
         return Err(format!("nothing of the name {name} can panic"));
     }
     tokio::spawn(async { site(Site::Task) });
     site(Site::Connection);
-    Ok(Value::Bool(true))
+    json(true)
 }
 
 /// Asks a running daemon, blocking.

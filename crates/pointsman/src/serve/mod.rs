@@ -22,7 +22,7 @@ use crate::listing::Tables;
 #[derive(Debug)]
 pub enum Query {
     /// The state.
-    Status(oneshot::Sender<Status>),
+    Status(oneshot::Sender<Arc<Status>>),
     /// Give the VIPs of an instance (`None`: of all) to another node, and do not take them back
     /// for so long. Answered with the instances that resign, or why none does.
     Resign(Option<String>, Duration, oneshot::Sender<Result<Vec<String>, String>>),
@@ -64,8 +64,9 @@ impl Source {
         (Self { queries, file, listings }, receiver)
     }
 
-    /// The state now; `None` when the node is stopping.
-    pub async fn status(&self) -> Option<Status> {
+    /// The state, which may be a moment old if it takes long to gather ([`control::Reuse`]);
+    /// `None` when the node is stopping.
+    pub async fn status(&self) -> Option<Arc<Status>> {
         self.ask(Query::Status).await.ok()
     }
 
