@@ -81,6 +81,10 @@ impl Capture {
             filter,
         ];
         let log = file.with_extension("log");
+        // What an earlier capture into this file left would be taken for this one's.
+        for old in [&log, &file] {
+            let _ = std::fs::remove_file(old);
+        }
         let mut process = Process::start(ns, "tcpdump", &argv, &log)?;
         process.wait_until("listens", Duration::from_secs(5), |process| {
             Ok(process.log().contains("listening on"))

@@ -16,6 +16,7 @@ mod listing;
 mod metrics_keep_alive;
 mod multicast_snooping;
 mod network_faults;
+mod one_segment;
 mod persistence_group;
 mod persistence_timeout;
 mod program_lifetime;
