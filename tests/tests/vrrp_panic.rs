@@ -25,6 +25,7 @@ fn a_panic_of_any_thread_hands_the_vips_over_and_ends_the_process() -> Result<()
         assert_eq!(exit.code(), Some(1), "{thread}: {exit}");
         let log = pair.first().log().split_off(before.0);
         assert!(log.contains("ordered by a test"), "{thread}: the panic is not logged\n{log}");
+        assert!(log.contains("where it panicked:"), "{thread}: no trace\n{log}");
         assert!(log.lines().last().is_some_and(|line| line.starts_with("error: ")), "{log}");
         pair.wait_active(1)?;
         pair.wait(ms(300));

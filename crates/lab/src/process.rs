@@ -244,10 +244,12 @@ impl Drop for Process {
     }
 }
 
+/// The environment is that of the lab, but for what would change how long a panic takes: its trace is
+/// worked out, whatever the lab was started with.
 fn wrapped(argv: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).args(argv);
-    command.stdin(Stdio::null()).process_group(0);
+    command.stdin(Stdio::null()).process_group(0).env("RUST_BACKTRACE", "1");
     command
 }
 
