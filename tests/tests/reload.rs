@@ -464,3 +464,92 @@ fn a_running_pair_takes_over_vips_and_intervals() -> Result<()> {
     none_lost(probe)?;
     Ok(())
 }
+
+/// Before the deadline of a drain no connection is harmed; at the deadline those that are left are reset.
+/// The drain outlives a restart.
+#[test]
+fn a_drain_has_a_deadline_and_outlives_a_restart() -> Result<()> {
+    let lab = Lab::builder().backends(2).build()?;
+    let _web = lab.start_web()?;
+    let (large, small) = (lab.files().ensure("1m")?, lab.files().ensure("10k")?);
+    let web = text(&[ServiceText::web(&lab).scheduler("rr").persistence("50s")]);
+    let lb = lab.start_pointsman(0, &web)?;
+    let client = lab.client(0);
+    // Some ten seconds each.
+    let downloads = LoadClient::new(lab.vip_port(80), &large)
+        .threads(100)
+        .requests(100)
+        .sources(client.sources(100))
+        .verify(&large)
+        .download_rate(100_000)
+        .start(client.netns())?;
+    let shown =
+        |lb: &Pointsman| -> Result<Value> { Ok(status(lb)?["services"][0]["backends"][0].clone()) };
+    let active = |lb: &Pointsman| Ok::<_, anyhow::Error>(shown(lb)?["active"].as_u64());
+    wait_for("downloads", 8 * SECOND, || Ok(active(&lb)? >= Some(45)))?;
+    let (code, said, errors) = command(&lab, &lb, &["drain", "rs1", "--deadline", "3s"])?;
+    ensure!(code == Some(0) && said.contains("tcp-80/rs1: drained"), "{said}{errors}");
+    let begin = Instant::now();
+    let reason = shown(&lb)?["reason"].to_string();
+    ensure!(reason.contains("operator, ") && reason.contains("s left, "), "{reason}");
+    ensure!(shown(&lb)?["drain_seconds"].as_f64() <= Some(3.0), "{}", shown(&lb)?);
+    let load =
+        || LoadClient::new(lab.vip_port(80), &small).sources(client.sources(100)).requests(100);
+    let report = load().run(client.netns())?;
+    ensure!(report.failed() == 0 && report.per_backend().keys().eq(["rs2"]), "{report}");
+    while begin.elapsed() < Duration::from_millis(2500) {
+        ensure!(active(&lb)? >= Some(45), "{} before the deadline", shown(&lb)?);
+        sleep(Duration::from_millis(100));
+    }
+    ensure!(shown(&lb)?["resets"] == 0, "{}", shown(&lb)?);
+    let (code, said, errors) =
+        command(&lab, &lb, &["drain", "rs1", "--deadline", "0s", "--wait", "5s"])?;
+    ensure!(code == Some(0) && said.contains("no connection is left"), "{said}{errors}");
+    ensure!(shown(&lb)?["resets"].as_u64() >= Some(45), "{}", shown(&lb)?);
+    let report = downloads.finish();
+    ensure!(
+        report.failed() >= 45 && report.failed() <= 55,
+        "those of rs1, and no others: {report}"
+    );
+    drop(lb);
+    let lb = lab.start_pointsman(0, &web)?;
+    wait_for("ready", 5 * SECOND, || Ok(shown(&lb)?["state"] == "draining"))?;
+    ensure!(shown(&lb)?["operator"] == "drained", "{}", shown(&lb)?);
+    let report = load().run(client.netns())?;
+    ensure!(report.failed() == 0 && report.per_backend().keys().eq(["rs2"]), "{report}");
+    let (code, ..) = command(&lab, &lb, &["enable", "rs1"])?;
+    ensure!(code == Some(0), "{code:?}");
+    // Damaged: one line of the log, and all is as in the file.
+    command(&lab, &lb, &["drain", "rs1"])?;
+    let kept = lab.balancer(0).dir().join("operator.json");
+    wait_for("kept", SECOND, || Ok(std::fs::read_to_string(&kept)?.contains("rs1")))?;
+    drop(lb);
+    std::fs::write(&kept, "{\"version\":1,\"backends\":[{")?;
+    let lb = lab.start_pointsman(0, &web)?;
+    wait_for("ready", 5 * SECOND, || Ok(shown(&lb)?["state"] == "up"))?;
+    ensure!(lb.log().matches("operator.json is damaged").count() == 1, "{}", lb.log());
+    Ok(())
+}
+
+/// Clients of a backend that is drained with `--keep-sticky` come back to it; others do not.
+#[test]
+fn a_drain_can_leave_a_backend_its_clients() -> Result<()> {
+    let lab = Lab::builder().backends(2).build()?;
+    let _web = lab.start_web()?;
+    let small = lab.files().ensure("10k")?;
+    let web = text(&[ServiceText::web(&lab).scheduler("rr").persistence("50s")]);
+    let lb = lab.start_pointsman(0, &web)?;
+    let client = lab.client(0);
+    let all = client.sources(40);
+    let run = |sources: &[IpAddr]| {
+        let load = LoadClient::new(lab.vip_port(80), &small).sources(sources.to_vec());
+        load.requests(40).run(client.netns())
+    };
+    let before = run(&all[..20])?.backends_by_source();
+    let (code, ..) = command(&lab, &lb, &["drain", "rs1", "--keep-sticky"])?;
+    ensure!(code == Some(0), "{code:?}");
+    ensure!(run(&all[..20])?.backends_by_source() == before, "a client was moved");
+    let new = run(&all[20..])?;
+    ensure!(new.failed() == 0 && new.per_backend().keys().eq(["rs2"]), "{new}");
+    Ok(())
+}

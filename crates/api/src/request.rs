@@ -185,6 +185,12 @@ pub struct Confirm;
 pub struct Drain {
     /// `service/backend`, a backend's name (in every service), or a service's name (all its backends).
     pub target: String,
+    /// Connections that are left after so many milliseconds are reset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// Whether clients of the backend still come back to it.
+    #[serde(default)]
+    pub keep_sticky: bool,
 }
 
 /// The verb `enable`.

@@ -53,6 +53,7 @@ impl RawBackend {
                 Some(check) => check.build()?,
                 None => CheckOverride::default(),
             },
+            drain: None,
         })
     }
 }

@@ -399,4 +399,15 @@ pub struct Backend {
     pub weight: u32,
     /// What its checks have in place of what the service's say.
     pub check: CheckOverride,
+    /// An operator drains it: its weight is 0. `None` in every file.
+    pub drain: Option<Drain>,
+}
+
+/// A backend that an operator drains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drain {
+    /// Its own clients still come back to it.
+    pub keep_sticky: bool,
+    /// The deadline has passed: its connections are reset.
+    pub ended: bool,
 }

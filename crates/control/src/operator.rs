@@ -1,9 +1,11 @@
 //! What an operator changed by command, on top of the configuration: weights, and backends that take
-//! no new sources. It outlives a reload, and ends with the process.
+//! no new sources. It outlives reloads, and restarts where the caller keeps it.
 
 use std::collections::BTreeMap;
 
-use crate::desired::Desired;
+use dataplane::Tick;
+
+use crate::desired::{self, Desired};
 
 /// The changes in force, by service and backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,9 +15,20 @@ pub struct Overrides(BTreeMap<(String, String), Override>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Override {
     /// It takes no new sources; connections go on.
-    Drained,
+    Drained(Drain),
     /// It has this weight instead of the configured one.
     Weight(u32),
+}
+
+/// How a backend is drained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drain {
+    /// Its connections are reset then. `None`: they end by themselves.
+    pub deadline: Option<Tick>,
+    /// Its own clients still come back to it.
+    pub keep_sticky: bool,
+    /// The deadline has passed.
+    pub ended: bool,
 }
 
 impl Overrides {
@@ -44,13 +57,36 @@ impl Overrides {
         self.0.get(&(service.to_owned(), backend.to_owned())).copied()
     }
 
+    /// All of them, by service and backend.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, Override)> {
+        self.0.iter().map(|((service, backend), change)| (&**service, &**backend, *change))
+    }
+
+    /// The drains whose deadline has passed since this was last asked, as `service/backend`.
+    pub fn expire(&mut self, now: Tick) -> Vec<String> {
+        let mut ended = Vec::new();
+        for ((service, backend), change) in &mut self.0 {
+            if let Override::Drained(drain) = change
+                && !drain.ended
+                && drain.deadline.is_some_and(|deadline| deadline <= now)
+            {
+                drain.ended = true;
+                ended.push(format!("{service}/{backend}"));
+            }
+        }
+        ended
+    }
+
     /// The configuration with the changes in it.
     pub fn apply(&self, desired: &Desired) -> Desired {
         let mut changed = desired.clone();
         for service in &mut changed.services {
             for backend in &mut service.backends {
                 match self.of(&service.name, &backend.name) {
-                    Some(Override::Drained) => backend.weight = 0,
+                    Some(Override::Drained(Drain { keep_sticky, ended, .. })) => {
+                        backend.weight = 0;
+                        backend.drain = Some(desired::Drain { keep_sticky, ended });
+                    }
                     Some(Override::Weight(weight)) => backend.weight = weight,
                     None => {}
                 }
@@ -65,6 +101,15 @@ impl Overrides {
             let mut services = desired.services.iter().filter(|known| known.name == *service);
             services.any(|known| known.backends.iter().any(|known| known.name == *backend))
         });
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a str, Override)> for Overrides {
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str, Override)>>(changes: I) -> Self {
+        let named = |(service, backend, change): (&str, &str, _)| {
+            ((service.to_owned(), backend.to_owned()), change)
+        };
+        Self(changes.into_iter().map(named).collect())
     }
 }
 

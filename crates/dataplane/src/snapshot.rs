@@ -110,6 +110,9 @@ pub struct NextHop {
     /// Whether its own clients, too, are to connect elsewhere, although it is usable: it is
     /// suspected, or down and keeps its flows. Then it is not eligible.
     pub avoid_existing_clients: bool,
+    /// Whether its own clients come back to it although it takes no new sources, whatever its service
+    /// says of that.
+    pub keeps_clients: bool,
     /// Why it is not eligible, if nothing but a suspicion speaks against it.
     pub suspicion: Suspicion,
     /// What becomes of its flows while it is not usable.
@@ -159,6 +162,7 @@ impl NextHop {
         usable: false,
         eligible: false,
         avoid_existing_clients: false,
+        keeps_clients: false,
         suspicion: Suspicion::None,
         when_unusable: UnusableAction::Unreachable,
     };

@@ -115,6 +115,9 @@ pub struct Backend {
     /// What an operator changed by command: its weight is not the one of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator: Option<OperatorChange>,
+    /// Seconds until the connections of a drained backend are reset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_seconds: Option<f64>,
     /// Seconds until it is let up, while it is `held`.
     #[serde(default)]
     pub held_seconds: Option<f64>,

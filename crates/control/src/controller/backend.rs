@@ -184,6 +184,9 @@ impl BackendRuntime {
             (_, Err(unusable)) => (BackendState::Down, unusable.to_string()),
             (Condition::Down, Ok(_)) => (BackendState::Checking, "not checked yet".to_owned()),
             (Condition::Suspected, Ok(_)) => (BackendState::Suspected, why.clone()),
+            (Condition::Up, Ok(_)) if self.is_ended() => {
+                (BackendState::Draining, "drained, and its connections reset".to_owned())
+            }
             (Condition::Up, Ok(_)) if self.wanted.weight == 0 => {
                 (BackendState::Draining, "weight 0".to_owned())
             }
@@ -219,7 +222,18 @@ impl BackendRuntime {
     /// Whether frames may be sent to it.
     pub(super) fn is_usable(&self, policy: &FailurePolicy) -> bool {
         let stays = self.kept || policy.inhibit || policy.on_down == OnDown::Keep;
-        self.path.is_ok() && (self.health.condition != Condition::Down || stays)
+        let up = self.health.condition != Condition::Down || stays;
+        self.path.is_ok() && up && !self.is_ended()
+    }
+
+    /// Whether an operator's drain has reached its deadline.
+    fn is_ended(&self) -> bool {
+        self.wanted.drain.is_some_and(|drain| drain.ended)
+    }
+
+    /// Whether its own clients come back to it although it takes no new sources: an operator said so.
+    pub(super) fn keeps_clients(&self) -> bool {
+        self.wanted.drain.is_some_and(|drain| drain.keep_sticky)
     }
 
     /// Whether its own clients, too, are to connect elsewhere, although it is usable.
@@ -249,6 +263,9 @@ impl BackendRuntime {
         // Any other trouble with the way is this node's own, or over in a moment.
         let silent = self.path == Err(Unusable::NoAnswer);
         let down = silent || self.health.condition == Condition::Down;
+        if self.is_ended() && self.was_up {
+            return UnusableAction::Reset;
+        }
         match policy.on_down {
             // One that was never up has no flows that would be lost.
             _ if !down || !self.was_up || policy.inhibit => UnusableAction::Unreachable,

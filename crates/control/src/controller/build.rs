@@ -252,6 +252,7 @@ impl ServiceRuntime {
             usable: backend.is_usable(policy),
             eligible: backend.eligible,
             avoid_existing_clients: backend.is_shunned(policy),
+            keeps_clients: backend.keeps_clients(),
             suspicion: backend.suspicion(),
             when_unusable: backend.when_unusable(policy),
             ..NextHop::NONE

@@ -44,6 +44,7 @@ pub(crate) fn service(name: &str, vip: u8, backends: &[u8]) -> desired::Service 
                 address: ip(*last),
                 weight: 1,
                 check: crate::health::CheckOverride::default(),
+                drain: None,
             })
             .collect(),
         health: Vec::new(),

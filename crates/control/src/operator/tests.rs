@@ -13,6 +13,7 @@ fn desired() -> Desired {
                 address: [10, 0, 0, last].into(),
                 weight: 1,
                 check: crate::health::CheckOverride::default(),
+                drain: None,
             };
             service.backends = backends.map(backend).to_vec();
             service
@@ -29,7 +30,7 @@ fn weights(overrides: &Overrides) -> Vec<[u32; 2]> {
 #[test]
 fn a_target_means_the_most_exact_thing_of_its_name() {
     let mut overrides = Overrides::default();
-    let drained = Some(Override::Drained);
+    let drained = Some(Override::Drained(Drain::default()));
     assert_eq!(overrides.set(&desired(), "web/rs1", drained), ["web/rs1"]);
     assert_eq!(weights(&overrides), [[0, 1], [1, 1], [1, 1]]);
     let all = ["web/rs1", "mail/rs1", "rs1/rs1"];
@@ -46,9 +47,39 @@ fn a_target_means_the_most_exact_thing_of_its_name() {
 #[test]
 fn what_the_configuration_does_not_name_is_forgotten() {
     let (mut overrides, mut smaller) = (Overrides::default(), desired());
-    overrides.set(&desired(), "rs1", Some(Override::Drained));
+    overrides.set(&desired(), "rs1", Some(Override::Drained(Drain::default())));
     smaller.services.remove(1);
     smaller.services[0].backends.remove(0);
     overrides.retain(&smaller);
     assert_eq!(weights(&overrides), [[1, 1], [1, 1], [0, 1]]);
+}
+
+#[test]
+fn a_drain_ends_once_at_its_deadline() {
+    let start = Tick::from_nanos(1_000_000_000);
+    let minute = std::time::Duration::from_secs(60);
+    let mut overrides = Overrides::default();
+    let drain = |deadline| Some(Override::Drained(Drain { deadline, ..Drain::default() }));
+    overrides.set(&desired(), "web/rs1", drain(Some(start + minute)));
+    overrides.set(&desired(), "web/rs2", drain(None));
+    let ended = |overrides: &Overrides| {
+        let applied = overrides.apply(&desired());
+        [0, 1].map(|at: usize| applied.services[0].backends[at].drain.unwrap().ended)
+    };
+    assert!(overrides.expire(start + minute / 2).is_empty());
+    assert_eq!(ended(&overrides), [false, false]);
+    assert_eq!(overrides.expire(start + minute), ["web/rs1"]);
+    assert!(overrides.expire(start + 2 * minute).is_empty(), "once");
+    assert_eq!(ended(&overrides), [true, false]);
+    overrides.set(&desired(), "web", None);
+    assert_eq!(overrides.apply(&desired()), desired());
+}
+
+#[test]
+fn changes_are_the_same_when_they_are_put_together_again() {
+    let mut overrides = Overrides::default();
+    let drain = Drain { keep_sticky: true, ..Drain::default() };
+    overrides.set(&desired(), "web", Some(Override::Drained(drain)));
+    overrides.set(&desired(), "mail/rs2", Some(Override::Weight(7)));
+    assert_eq!(overrides.iter().collect::<Overrides>(), overrides);
 }

@@ -141,7 +141,8 @@ fn backend_changes(list: &mut Vec<String>, old: &[Backend], new: &[Backend]) {
         list.push(format!("- backend {name} {address} (drained: its connections go on)"));
     }
     for backend in new {
-        let Backend { name, address, weight, check } = backend;
+        // An operator's drain is no part of a file.
+        let Backend { name, address, weight, check, drain: _ } = backend;
         match find(old, backend) {
             None => list.push(format!("+ backend {name} {address} (weight {weight})")),
             Some(before) => {

@@ -216,7 +216,7 @@ impl<'a> ServiceMatch<'a> {
     fn welcomes(&self, snapshot: &Snapshot, backend: BackendSlot) -> bool {
         let sticky = self.service.persistence.is_some_and(|p| p.sticky_when_drained);
         let next_hop = snapshot.next_hop(backend);
-        let takes = if sticky {
+        let takes = if sticky || next_hop.keeps_clients {
             next_hop.usable && !next_hop.avoid_existing_clients
         } else {
             next_hop.eligible

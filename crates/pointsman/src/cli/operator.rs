@@ -14,13 +14,19 @@ use crate::serve::control_socket::{AskError, ask};
 /// Have backends take no new sources
 ///
 /// Their connections go on; returning clients go elsewhere unless the service has
-/// `sticky_when_drained`. It holds until `pointsman enable` or a restart, reloads included.
+/// `sticky_when_drained`. It holds until `pointsman enable`, over reloads and restarts.
 ///
-/// Example: pointsman drain web/rs1 --wait 10m
+/// Example: pointsman drain web/rs1 --deadline 10m --wait 15m
 #[derive(Debug, Args)]
 pub(super) struct Drain {
     /// SERVICE/BACKEND, BACKEND (in every service) or SERVICE (all its backends)
     target: String,
+    /// Reset the connections that are left after this time
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    deadline: Option<Duration>,
+    /// Let clients that the backend has served before come back to it
+    #[arg(long)]
+    keep_sticky: bool,
     /// Wait until no connection is left, at most this long; exit code 4 if some are
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     wait: Option<Duration>,
@@ -43,7 +49,7 @@ pub(super) struct Enable {
 
 /// Give backends another weight than the configured one
 ///
-/// It holds until `pointsman enable` or a restart, reloads included.
+/// It holds until `pointsman enable`, over reloads and restarts.
 ///
 /// Example: pointsman weight web/rs1 5
 #[derive(Debug, Args)]
@@ -60,8 +66,10 @@ pub(super) struct Weight {
 
 impl Drain {
     pub(super) fn run(self) -> Exit {
-        let Self { target, wait, socket } = self;
-        let changed = match change(&socket, request::Drain { target }, "drained") {
+        let Self { target, deadline, keep_sticky, wait, socket } = self;
+        let deadline_ms = deadline.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let call = request::Drain { target, deadline_ms, keep_sticky };
+        let changed = match change(&socket, call, "drained") {
             Ok(changed) => changed,
             Err(error) => return error.into(),
         };

@@ -9,6 +9,7 @@ mod groups;
 mod health;
 mod health_view;
 mod hooks;
+mod kept_overrides;
 mod listing;
 mod local_senders;
 mod machine;
@@ -77,6 +78,7 @@ pub struct Node {
     configurations: reload::Configurations,
     /// What operators changed by command.
     overrides: control::operator::Overrides,
+    kept_overrides: kept_overrides::KeptOverrides,
     devices: Vec<Device>,
     pool: Pool,
     tables: Arc<SharedTables>,
@@ -232,6 +234,7 @@ impl Node {
         self.follow_vrrp(now);
         self.follow_standalone();
         self.roll_back_if_due(now).await;
+        self.end_drains(now).await;
         self.hooks.turn(now);
         self.announce();
         self.tell_systemd(now);

@@ -154,6 +154,7 @@ impl Node {
             info!("reload: nothing changes");
         }
         self.overrides.retain(&loaded.parsed.desired);
+        self.kept_overrides.save(&self.overrides, now);
         let desired = self.overrides.apply(&loaded.parsed.desired);
         self.controller.handle(Event::Desired(Box::new(desired)), now);
         match self.routes().await {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
 use config::{Diagnostic, Diagnostics, Parsed, Span, SpanIndex};
-use control::operator::Overrides;
 use control::{Controller, Event, Repeats, Reuse, XdpMode};
 use dataplane::{FragmentTable, PendingTable, PersistenceTable, PortId, SharedTables, Snapshot};
 use steer::{KernelVersion, SteerError};
@@ -18,6 +17,7 @@ use tracing::warn;
 use super::devices::Device;
 use super::groups::SolicitedGroups;
 use super::hooks::Hooks;
+use super::kept_overrides::KeptOverrides;
 use super::machine::Machine;
 use super::neighbour_tables::NeighbourTables;
 use super::neighbours::Stale;
@@ -75,12 +75,16 @@ impl Node {
             reports,
         );
         let devices = devices_of(&desired.interfaces);
+        let kept_overrides = KeptOverrides::new(&desired.control_socket);
+        let mut overrides = kept_overrides.load(clock::now());
+        overrides.retain(&desired);
         let mut node = Self {
             name: desired.node_name.clone().unwrap_or_else(host_name),
             started: clock::now(),
-            controller: Controller::new(desired, clock::now()),
+            controller: Controller::new(overrides.apply(&desired), clock::now()),
             configurations: Configurations::new(loaded, clock::now()),
-            overrides: Overrides::default(),
+            overrides,
+            kept_overrides,
             devices,
             pool,
             tables,

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use control::operator::Override;
+use control::operator::{Drain, Override};
 use control::{BackendStatus, ServiceStatus};
 use dataplane::{BackendCounters, BackendSlot, Counter, DropReason, Gauge, Tick};
 use steer::Outcome;
@@ -171,6 +171,7 @@ impl Node {
             handshakes_attempted: count(|counters| &counters.attempts),
             resets: count(|counters| &counters.resets),
             operator: None,
+            drain_seconds: None,
             held_seconds: None,
             suspicions: 0,
             triggers_ignored: 0,
@@ -179,9 +180,16 @@ impl Node {
         self.add_health(&mut shown, service, backend.address, now);
         if let Some(change) = self.overrides.of(service, backend.name) {
             shown.operator = Some(match change {
-                Override::Drained => OperatorChange::Drained,
+                Override::Drained(_) => OperatorChange::Drained,
                 Override::Weight(_) => OperatorChange::Weight,
             });
+            if let Override::Drained(drain) = change
+                && shown.state == api::status::BackendState::Draining
+            {
+                shown.drain_seconds =
+                    drain.deadline.map(|at| at.saturating_since(now).as_secs_f64());
+                shown.reason = Some(drained(&drain, shown.active + shown.inactive, now));
+            }
         }
         shown
     }
@@ -266,4 +274,19 @@ fn socket_counter(
         C::KickNoDevice => kicks(KickError::NoDevice),
         C::KickOther => kicks(KickError::Other),
     }
+}
+
+/// `operator, 4m left, 312 flows`.
+fn drained(drain: &Drain, flows: u64, now: Tick) -> String {
+    let left = match drain.deadline {
+        _ if drain.ended => ", reset at the deadline".to_owned(),
+        Some(at) => {
+            let seconds = at.saturating_since(now).as_secs();
+            let left =
+                if seconds < 60 { format!("{seconds}s") } else { format!("{}m", seconds / 60) };
+            format!(", {left} left")
+        }
+        None => String::new(),
+    };
+    format!("operator{left}, {flows} flows")
 }

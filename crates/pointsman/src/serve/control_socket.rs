@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use api::listing::Flushed;
-use api::request::{Answer, Call, Request, Resigned, SetWeight, VERSION, Verb, check_version};
-use control::operator::Override;
+use api::request::{
+    self, Answer, Call, Request, Resigned, SetWeight, VERSION, Verb, check_version,
+};
+use control::operator::{Drain, Override};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter, Take};
@@ -23,6 +25,7 @@ use tracing::{debug, warn};
 
 use super::Source;
 use super::crowd::Crowd;
+use crate::clock;
 use crate::listing::{Lines, Tables};
 
 /// The bound socket; its file goes when this is dropped.
@@ -34,6 +37,8 @@ pub struct ControlSocket {
     _lock: File,
 }
 
+/// The longest time until a drain's deadline.
+const LONGEST_DRAIN: Duration = Duration::from_secs(365 * 24 * 3600);
 const CONNECTIONS: usize = 64;
 const REQUEST_BYTES: u64 = 64 * 1024;
 const REQUEST_TIME: Duration = Duration::from_secs(5);
@@ -259,7 +264,12 @@ async fn perform(verb: Verb, source: &Source) -> Result<Box<RawValue>, String> {
         Verb::Reload(reload) => json(source.reload(reload).await?),
         Verb::Undo => json(source.undo().await?),
         Verb::Confirm => json(source.confirm().await?),
-        Verb::Drain(drain) => json(source.operate(drain.target, Some(Override::Drained)).await?),
+        Verb::Drain(request::Drain { target, deadline_ms, keep_sticky }) => {
+            let deadline = deadline_ms
+                .map(|millis| clock::now() + Duration::from_millis(millis).min(LONGEST_DRAIN));
+            let drain = Drain { deadline, keep_sticky, ended: false };
+            json(source.operate(target, Some(Override::Drained(drain))).await?)
+        }
         Verb::Enable(enable) => json(source.operate(enable.target, None).await?),
         Verb::SetWeight(SetWeight { weight: 65_536.., .. }) => {
             Err("a weight is 0 to 65,535".to_owned())

@@ -311,6 +311,7 @@ fn snapshot(links: Vec<WorkerLink>) -> Snapshot {
         let mut macs = [2, 0xbb, 0, 0, 0, at, 0, 0, 0, 0, 0, 0];
         macs[6..].copy_from_slice(&own);
         NextHop {
+            keeps_clients: false,
             macs,
             port: PortId(port),
             service: ServiceSlot(service),

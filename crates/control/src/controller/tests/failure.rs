@@ -39,6 +39,7 @@ pub(super) fn fallback(last: u8) -> Option<Backend> {
         address: ip(last),
         weight: 1,
         check: crate::health::CheckOverride::default(),
+        drain: None,
     })
 }
 

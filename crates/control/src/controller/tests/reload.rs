@@ -52,6 +52,7 @@ fn backend(last: u8, weight: u32) -> Backend {
         address: ip(last),
         weight,
         check: crate::health::CheckOverride::default(),
+        drain: None,
     }
 }
 

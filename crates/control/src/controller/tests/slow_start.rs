@@ -80,6 +80,7 @@ fn down_ends_it_and_a_newcomer_is_late() {
         address: ip(13),
         weight: 5,
         check: crate::health::CheckOverride::default(),
+        drain: None,
     });
     tell(&mut controller, reload(vec![web]));
     tell(&mut controller, resolved(13, Mac([2, 0, 0, 0, 1, 13])));

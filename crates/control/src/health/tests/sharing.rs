@@ -155,7 +155,13 @@ fn a_service_that_comes_later_knows_what_is_known() {
 
 /// A service with one backend.
 fn service(name: &str, port: u16, check: CheckOverride) -> Service {
-    let backend = Backend { name: "rs1".into(), address: [192, 0, 2, 11].into(), weight: 1, check };
+    let backend = Backend {
+        name: "rs1".into(),
+        address: [192, 0, 2, 11].into(),
+        weight: 1,
+        check,
+        drain: None,
+    };
     Service {
         name: name.into(),
         vrrp: None,

@@ -224,6 +224,7 @@ impl Site {
 
     fn next_hops(&self) -> Vec<NextHop> {
         let next_hop = |(slot, backend): (usize, &Backend)| NextHop {
+            keeps_clients: false,
             macs: macs(slot_of(slot), backend.port),
             port: backend.port,
             service: ServiceSlot(u16::try_from(backend.service).unwrap()),

@@ -243,6 +243,7 @@ fn snapshot(generation: u64, change: impl Fn(u16, &mut NextHop)) -> Snapshot {
     let instance = |service: u16| InstanceSlot(u16::from(SERVICES[usize::from(service)].vip) % 3);
     let next_hop = |slot: u16| {
         let mut hop = NextHop {
+            keeps_clients: false,
             macs: [backend_mac(slot), OUR_MAC].concat().try_into().unwrap(),
             port: match slot % PER_SERVICE {
                 2 => WORKERS_ONLY,

@@ -65,6 +65,7 @@ fn service(address: SocketAddr, health: Vec<Check>) -> Service {
         address: address.ip(),
         weight: 1,
         check: control::health::CheckOverride::default(),
+        drain: None,
     };
     Service {
         name: "web".to_owned(),
