@@ -45,7 +45,6 @@ pub(crate) struct Port {
 
 /// Where the frames of a backend's flows go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
 pub struct NextHop {
     /// The backend's MAC and the egress port's: the first bytes of the frame.
     pub macs: [u8; 12],
@@ -55,17 +54,19 @@ pub struct NextHop {
     pub instance: u16,
     /// The VIP, as [`FastPath::vip_slot`](crate::FastPath::vip_slot) numbers it.
     pub vip: u16,
+    /// Whether frames can be sent to it; those of others are user space's.
+    pub usable: bool,
 }
 
 impl NextHop {
-    /// As `struct next_hop`, usable.
+    /// As `struct next_hop`.
     pub(crate) fn to_bytes(self) -> [u8; HOP_BYTES] {
         let mut bytes = [0; HOP_BYTES];
         let [a, b] = self.instance.to_ne_bytes();
         let [c, d] = self.vip.to_ne_bytes();
         bytes[..12].copy_from_slice(&self.macs);
         bytes[12..16].copy_from_slice(&self.ifindex.to_ne_bytes());
-        bytes[16..21].copy_from_slice(&[a, b, c, d, 1]);
+        bytes[16..21].copy_from_slice(&[a, b, c, d, self.usable.into()]);
         bytes
     }
 }

@@ -142,8 +142,8 @@ impl FlowMap {
 }
 
 impl Picture {
-    /// Of the MACs of our own ports and of all backends' next hops that can be used, by slot (below
-    /// [`BACKENDS`]).
+    /// Of the MACs of our own ports and of the next hops of backends, by slot (below [`BACKENDS`]); a slot
+    /// that is not named is not usable.
     pub fn new(
         own: impl IntoIterator<Item = Mac>,
         hops: impl IntoIterator<Item = (u16, NextHop)>,

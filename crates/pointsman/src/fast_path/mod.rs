@@ -29,12 +29,13 @@ pub fn picture(
     let vips: BTreeMap<ServiceSlot, Addr> =
         snapshot.services().iter().map(|service| (service.slot, service.key.vip)).collect();
     let hops = snapshot.next_hops().iter().enumerate().filter_map(|(slot, hop)| {
-        let vip = vips.get(&hop.service).filter(|_| hop.usable)?;
+        let vip = vips.get(&hop.service)?;
         let next_hop = abi::NextHop {
             macs: hop.macs,
             ifindex: ifindex(hop.port)?,
             instance: hop.instance.0,
             vip: fast_path.vip_slot(vip.octets())?,
+            usable: hop.usable,
         };
         Some((u16::try_from(slot).ok()?, next_hop))
     });
