@@ -13,6 +13,7 @@
 
 #include "abi.h"
 #include "flows.h"
+#include "judge.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -47,13 +48,6 @@ static __always_inline bool is_vip_here(__u32 slot, __u32 ifindex)
 		return false;
 	state = load(word);
 	return (__u32)state && (!(state >> 32) || state >> 32 == ifindex);
-}
-
-static __always_inline bool is_same(const __u8 *mac, const __u8 *other)
-{
-	const __u16 *a = (const void *)mac, *b = (const void *)other;
-
-	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2];
 }
 
 /* A frame that we sent ourselves; now and then another one is taken for such. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
 /*
- * The maps. `vips`, `leases`, `vip_states`, `pictures` and `egress` are one for all interfaces (user space
- * gives every further object the first one's), the others are each program's own.
+ * The maps of the steering program beside those of judge.h. `vip_states`, `pictures` and `egress` are one for
+ * all interfaces (user space gives every further object the first one's), the others are each program's own.
  */
 #ifndef POINTSMAN_MAPS_H
 #define POINTSMAN_MAPS_H
@@ -10,27 +10,6 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
-
-/*
- * Not preallocated: a preallocated element may become another address's while a program that has
- * just looked it up still reads it.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, VIPS);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct addr);
-	__type(value, struct vip);
-} vips SEC(".maps");
-
-/* Instance slot -> `active_until`, ns of CLOCK_MONOTONIC. User space writes through a mapping. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, INSTANCES);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__type(key, __u32);
-	__type(value, __u64);
-} leases SEC(".maps");
 
 /*
  * VIP slot -> interface index in the upper half (0: all of them), and whether it is a VIP. The same as
@@ -67,13 +46,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } egress SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct port);
-} port SEC(".maps");
 
 /* RX queue -> the flow table of its worker, which is in the worker's memory as well. */
 struct {

@@ -13,6 +13,7 @@
 
 #include "abi.h"
 #include "forward.h"
+#include "judge.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -26,52 +27,6 @@ static __always_inline void count(enum outcome outcome)
 
 	if (counter)
 		(*counter)++;
-}
-
-/* Whether the lease of the instance has not run out. */
-static __always_inline bool active(__u32 instance)
-{
-	__u64 *active_until = bpf_map_lookup_elem(&leases, &instance);
-
-	return active_until && bpf_ktime_get_ns() < *(volatile __u64 *)active_until;
-}
-
-/*
- * Whether the frame was sent to this interface. In promiscuous mode, and from a switch that does not
- * know the destination, frames of other hosts come in as well: two balancers that forwarded each
- * other's would multiply them.
- */
-static __always_inline bool is_to(const struct port *port, const struct ethhdr *eth)
-{
-	/* Ethernet headers are aligned to two bytes, also where that matters (NET_IP_ALIGN). */
-	return is_same(eth->h_dest, port->mac);
-}
-
-/*
- * What is to become of a frame that is not forwarded here, as if every queue had a socket: only the
- * redirect itself tells OUTCOME_UNBOUND.
- */
-static __always_inline enum outcome judge(struct xdp_md *ctx, const struct frame *frame, enum kind kind,
-					  bool own)
-{
-	struct vip *vip;
-
-	if (kind == KIND_MALFORMED)
-		return OUTCOME_MALFORMED;
-	if (kind == KIND_OTHER)
-		return OUTCOME_PASSED;
-	vip = bpf_map_lookup_elem(&vips, &frame->about);
-	if (!vip)
-		return OUTCOME_PASSED;
-	if (vip->ifindex && vip->ifindex != ctx->ingress_ifindex)
-		return OUTCOME_OTHER_INTERFACE;
-	if (kind == KIND_IP && frame->group)
-		return OUTCOME_GROUP;
-	if (!frame->group && !own)
-		return OUTCOME_OTHER_HOST;
-	if (active(vip->instance))
-		return kind == KIND_IP ? OUTCOME_REDIRECTED : OUTCOME_NEIGHBOUR_REDIRECTED;
-	return kind == KIND_IP ? OUTCOME_INACTIVE : OUTCOME_NEIGHBOUR_INACTIVE;
 }
 
 #ifdef READ_TAGS
@@ -149,7 +104,7 @@ int steer(struct xdp_md *ctx)
 			return action;
 		}
 	}
-	outcome = judge(ctx, &frame, kind, own);
+	outcome = judge(ctx->ingress_ifindex, &frame, kind, own);
 	if (outcome == OUTCOME_INACTIVE || outcome == OUTCOME_NEIGHBOUR_INACTIVE)
 		action = XDP_DROP;
 	if (outcome == OUTCOME_REDIRECTED || outcome == OUTCOME_NEIGHBOUR_REDIRECTED) {

@@ -14,11 +14,11 @@ fn main() {
     clang_args.push("-mcpu=v3".to_owned());
     clang_args.extend(multiarch_include().map(|dir| format!("-I{dir}")));
 
-    let headers = ["abi.h", "flows.h", "forward.h", "maps.h", "parse.h"];
-    for file in headers.into_iter().chain(["losses.bpf.c", "steer.bpf.c", "steer_tags.bpf.c"]) {
-        println!("cargo::rerun-if-changed={}", bpf.join(file).display());
+    for header in ["abi.h", "flows.h", "forward.h", "judge.h", "maps.h", "parse.h"] {
+        println!("cargo::rerun-if-changed={}", bpf.join(header).display());
     }
-    for name in ["losses", "steer", "steer_tags"] {
+    for name in ["losses", "restore_tags", "steer", "steer_tags"] {
+        println!("cargo::rerun-if-changed={}", bpf.join(format!("{name}.bpf.c")).display());
         SkeletonBuilder::new()
             .source(bpf.join(format!("{name}.bpf.c")))
             .clang_args(clang_args.clone())

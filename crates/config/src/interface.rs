@@ -1,6 +1,6 @@
 //! `[[interface]]`.
 
-use control::{Interface, XdpMode, ZeroCopy};
+use control::{Interface, TaggedFrames, XdpMode, ZeroCopy};
 
 use crate::section::Section;
 use crate::source::WithSpan;
@@ -13,6 +13,7 @@ pub(crate) struct RawInterface {
     mode: Option<XdpMode>,
     zero_copy: Option<ZeroCopy>,
     queues: Option<Option<Vec<u32>>>,
+    tagged_frames: Option<TaggedFrames>,
 }
 
 impl RawInterface {
@@ -22,6 +23,7 @@ impl RawInterface {
             mode: section.or("mode", XdpMode::Auto, value::choice(MODES)),
             zero_copy: section.or("zero_copy", ZeroCopy::Auto, value::choice(ZERO_COPY)),
             queues: section.or("queues", None, value::numbers_or("all", QUEUE_MAX)),
+            tagged_frames: section.or("tagged_frames", TaggedFrames::Keep, value::choice(TAGGED)),
         }
     }
 
@@ -31,6 +33,7 @@ impl RawInterface {
             mode: self.mode?,
             zero_copy: self.zero_copy?,
             queues: self.queues?,
+            tagged_frames: self.tagged_frames?,
         })
     }
 }
@@ -55,6 +58,9 @@ const MODES: &[(&str, XdpMode)] =
 
 const ZERO_COPY: &[(&str, ZeroCopy)] =
     &[("auto", ZeroCopy::Auto), ("on", ZeroCopy::On), ("off", ZeroCopy::Off)];
+
+const TAGGED: &[(&str, TaggedFrames)] =
+    &[("keep", TaggedFrames::Keep), ("none", TaggedFrames::None)];
 
 /// Linux allows a device 4,096 queues.
 const QUEUE_MAX: u32 = 4095;

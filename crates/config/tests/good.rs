@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use config::{Desired, Parsed, parse};
 use control::vrrp::{ChecksumMode, ChecksumStyle, Handover, Version};
-use control::{Interface, Poll, Service, Vrrp, XdpMode, ZeroCopy};
+use control::{Interface, Poll, Service, TaggedFrames, Vrrp, XdpMode, ZeroCopy};
 use dataplane::{HashInput, Protocol, SchedulerKind};
 
 fn accept(text: &str) -> Parsed {
@@ -116,6 +116,11 @@ fn interfaces() {
     }
     assert_eq!(interface("queues = \"all\"").queues, None);
     assert_eq!(interface("queues = [3, 0]").queues, Some(vec![3, 0]));
+    for (written, expected) in [("keep", TaggedFrames::Keep), ("none", TaggedFrames::None)] {
+        let text = format!("tagged_frames = \"{written}\"");
+        assert_eq!(interface(&text).tagged_frames, expected);
+    }
+    assert_eq!(interface("").tagged_frames, TaggedFrames::Keep);
     assert_eq!(interface("").name, "eth0");
 }
 

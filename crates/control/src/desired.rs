@@ -58,6 +58,17 @@ pub struct Interface {
     pub zero_copy: ZeroCopy,
     /// RX queues to serve. `None`: all of them.
     pub queues: Option<Vec<u32>>,
+    /// Whether frames with a VLAN tag may arrive.
+    pub tagged_frames: TaggedFrames,
+}
+
+/// What an operator says of frames with a VLAN tag (IEEE 802.1Q).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaggedFrames {
+    /// They may arrive and keep their tag; where that is impossible, the interface is not served.
+    Keep,
+    /// None arrive, so that it does not matter whether they would keep it.
+    None,
 }
 
 /// Attach mode of the XDP program.

@@ -25,8 +25,8 @@ pub use controller::{
 };
 pub use desired::{
     Backend, ClosedPorts, Damping, Dataplane, Desired, FailurePolicy, FastPath, Interface,
-    MinHealthy, Notify, OnAllDown, OnDown, Persistence, Poll, Service, Track, TrackTarget, Vrrp,
-    XdpMode, ZeroCopy,
+    MinHealthy, Notify, OnAllDown, OnDown, Persistence, Poll, Service, TaggedFrames, Track,
+    TrackTarget, Vrrp, XdpMode, ZeroCopy,
 };
 pub use neighbour::{Neighbour, Unusable};
 pub use port::{Link, Network, Port, silent_ports};

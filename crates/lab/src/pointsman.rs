@@ -160,9 +160,21 @@ pub fn write_config(node: &Node, config: &str) -> Result<PathBuf> {
     if !config.lines().any(|line| line.trim() == "[control]") {
         text.push_str(&format!("\n[control]\nsocket = \"{}\"\n", socket.display()));
     }
+    if !veths_keep_tags() && !text.contains("tagged_frames") {
+        let (name, key) = ("name = \"eth0\"\n", "tagged_frames = \"none\"\n");
+        text = text.replacen(name, &format!("{name}{key}"), 1);
+    }
     let path = node.dir().join("pointsman.toml");
     fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
     Ok(path)
+}
+
+/// Whether XDP can see VLAN tags on a veth (Linux 6.8): else the product wants to be told that there are
+/// none.
+fn veths_keep_tags() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split('.').map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(8))
 }
 
 /// The product's binary: `POINTSMAN_BIN`, else `pointsman` beside the running program (for a test

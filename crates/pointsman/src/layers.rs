@@ -17,9 +17,10 @@ pub struct Layer {
     pub kind: Kind,
     /// Whether it carries Ethernet frames.
     pub ethernet: bool,
-    /// Index of the device that it is made on (`eth0@…`): of a veth, the peer, which may be the
-    /// index of a device in another network namespace.
+    /// Index of the device that it is made on (`eth0@…`); of a veth, the peer.
     pub parent: Option<u32>,
+    /// Whether that device is in another network namespace; then `parent` is none.
+    pub parent_elsewhere: bool,
     /// Index of the bond, bridge or team that it is a port of.
     pub master: Option<u32>,
 }
@@ -34,6 +35,8 @@ pub enum Kind {
     Veth,
     /// A tap device.
     Tap,
+    /// What gets frames as the stack of this host had them: netkit, an internal port of Open vSwitch.
+    Internal,
     /// One VLAN of another device.
     Vlan,
     /// A MAC address of its own on another device.
@@ -58,28 +61,34 @@ impl Kind {
         match self {
             Self::Vlan | Self::MacVlan | Self::IpVlan | Self::Bond | Self::Team => true,
             Self::Bridge { .. } => true,
-            Self::Card | Self::Veth | Self::Tap => false,
+            Self::Card | Self::Veth | Self::Tap | Self::Internal => false,
         }
     }
 
-    /// Whether the kernel has taken the VLAN tag out of a frame before XDP sees it. A VLAN device
-    /// has one VLAN only and is none the worse for it.
-    pub const fn loses_tags(self) -> bool {
-        self.is_stacked() && !matches!(self, Self::Vlan)
+    /// Where the VLAN tag of a frame is when XDP sees the frame.
+    pub const fn tag_place(self) -> TagPlace {
+        match self {
+            // A VLAN device has one VLAN only: the tag that was taken out said so.
+            Self::Card | Self::Tap | Self::Vlan => TagPlace::InFrame,
+            Self::Veth | Self::Internal => TagPlace::FromSender,
+            Self::MacVlan | Self::IpVlan | Self::Bond | Self::Team => TagPlace::TakenBelow,
+            Self::Bridge { .. } => TagPlace::TakenBelow,
+        }
     }
 
     /// Whether frames may come from senders on this very host, and so with a checksum that they left
     /// to a card. In generic mode that is so on any device, a virtual machine's card among them.
     pub const fn has_local_senders(self, generic: bool) -> bool {
-        generic || matches!(self, Self::Veth | Self::Tap)
+        generic || matches!(self, Self::Veth | Self::Tap | Self::Internal)
     }
 
     /// For sentences.
-    const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Card => "card",
             Self::Veth => "veth",
             Self::Tap => "tap device",
+            Self::Internal => "virtual port",
             Self::Vlan => "VLAN device",
             Self::MacVlan => "macvlan",
             Self::IpVlan => "ipvlan",
@@ -88,6 +97,17 @@ impl Kind {
             Self::Bridge { .. } => "bridge",
         }
     }
+}
+
+/// Where the VLAN tag of a frame is when XDP sees the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagPlace {
+    /// In the frame, or it is no concern of this device.
+    InFrame,
+    /// Where the sender, in the stack of this host, left it: mostly beside the frame.
+    FromSender,
+    /// Beside the frame: the kernel took it out on the device below.
+    TakenBelow,
 }
 
 /// Why an interface cannot be served.
@@ -131,6 +151,18 @@ impl Layers {
         found
     }
 
+    /// The devices that this one is made of or on, by index and name: its ports, its parent.
+    pub fn directly_below(&self, ifindex: u32) -> Vec<(u32, String)> {
+        let below = self.0.iter().filter(|(index, _)| self.stands_on(ifindex, **index));
+        below.map(|(index, layer)| (*index, layer.name.clone())).collect()
+    }
+
+    /// The other end of a veth, if it is in this network namespace.
+    pub fn peer(&self, ifindex: u32) -> Option<&str> {
+        let veth = self.0.get(&ifindex).filter(|layer| layer.kind == Kind::Veth)?;
+        Some(self.0.get(&veth.parent?)?.name.as_str())
+    }
+
     /// Why the device cannot be served, whatever its driver can do.
     pub fn unsuitable(&self, ifindex: u32) -> Option<Unsuitable> {
         let Layer { name, kind, ethernet, .. } = self.0.get(&ifindex)?;
@@ -149,36 +181,13 @@ impl Layers {
                 remedy: "use a macvlan, or the device below it".to_owned(),
             });
         }
-        kind.loses_tags().then(|| self.tags_lost(ifindex)).flatten()
-    }
-
-    /// Tagged frames would look untagged: refuse where there are any.
-    fn tags_lost(&self, ifindex: u32) -> Option<Unsuitable> {
-        let Layer { name, kind, .. } = self.0.get(&ifindex)?;
-        let why = format!(
-            "XDP on a {} sees frames of all VLANs untagged: they would cross into this one",
-            kind.name()
-        );
-        if *kind == (Kind::Bridge { vlan_filtering: true }) {
-            return Some(Unsuitable {
-                what: format!("interface {name} is a bridge that tells VLANs apart"),
-                why,
-                remedy: format!(
-                    "make a VLAN device on it and name that one (`ip link add link {name} name \
-                     {name}.1 type vlan id 1`)"
-                ),
-            });
-        }
-        let vlan = self.0.values().find(|other| {
-            let vlan_of = |parent| other.kind == Kind::Vlan && other.parent == Some(parent);
-            vlan_of(ifindex)
-        })?;
-        Some(Unsuitable {
-            what: format!("interface {name} has VLAN devices on it, such as {}", vlan.name),
-            why,
+        (*kind == Kind::Bridge { vlan_filtering: true }).then(|| Unsuitable {
+            what: format!("interface {name} is a bridge that tells VLANs apart"),
+            why: "XDP on it sees frames of all VLANs untagged: they would cross into this one"
+                .to_owned(),
             remedy: format!(
-                "name a VLAN device as interface, or take the VLANs off (`ip link del {}`)",
-                vlan.name
+                "make a VLAN device on it and name that one (`ip link add link {name} name {name}.1 \
+                 type vlan id 1`)"
             ),
         })
     }
@@ -199,7 +208,7 @@ mod tests {
     use super::*;
 
     fn layer(name: &str, kind: Kind) -> Layer {
-        Layer { name: name.to_owned(), kind, ethernet: true, parent: None, master: None }
+        Layer { name: name.to_owned(), kind, ethernet: true, ..Layer::default() }
     }
 
     /// eth0 and eth1 in bond0 with bond0.77 and, on that, mac0; br0 with veth9; wg0; ipv0.
@@ -240,14 +249,21 @@ mod tests {
     }
 
     #[test]
-    fn what_would_let_frames_cross_into_another_vlan_is_refused() {
+    fn what_a_device_stands_on_is_where_its_frames_come_from() {
+        let below = |index| layers().directly_below(index);
+        assert_eq!(below(4), [(2, "eth0".to_owned()), (3, "eth1".to_owned())]);
+        assert_eq!(below(6), [(5, "bond0.77".to_owned())]);
+        assert_eq!(below(8), []);
+        assert_eq!(layers().peer(8), Some("eth1"));
+        assert_eq!(layers().peer(6), None);
+    }
+
+    #[test]
+    fn what_can_never_be_served_is_refused() {
         let what = |index| layers().unsuitable(index).map(|refusal| refusal.what);
-        for suitable in [2, 3, 5, 6, 7, 8, 99] {
+        for suitable in [2, 3, 4, 5, 6, 7, 8, 99] {
             assert_eq!(what(suitable), None, "{suitable}");
         }
-        let bond = layers().unsuitable(4).expect("a bond with VLANs");
-        assert!(bond.what.contains("such as bond0.77"), "{bond:?}");
-        assert!(bond.remedy.contains("ip link del bond0.77"), "{bond:?}");
         assert!(what(9).is_some_and(|what| what.contains("Ethernet")));
         assert!(what(10).is_some_and(|what| what.contains("ipvlan")));
         assert!(what(11).is_some_and(|what| what.contains("tells VLANs apart")));

@@ -123,6 +123,18 @@ pub enum SteerError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// The program that keeps VLAN tags could not be attached to a device below an interface.
+    #[error(
+        "{device}: cannot attach the program that keeps VLAN tags to its ingress hook: {reason} (before \
+         Linux 6.6 that takes the modules sch_ingress and cls_bpf, and no filter of another kind with \
+         priority 1: see `tc filter show dev {device} ingress`)"
+    )]
+    Ingress {
+        /// Its name.
+        device: String,
+        /// What the kernel said.
+        reason: String,
+    },
     /// A map operation failed.
     #[error("cannot {action}: {error}")]
     Map {

@@ -37,6 +37,7 @@ mod losses;
 mod mapping;
 mod object;
 mod outcome;
+mod restore_tags;
 mod steer;
 #[cfg(any(test, feature = "trial"))]
 mod trial;
@@ -51,6 +52,7 @@ pub use leases::Leases;
 pub use losses::Losses;
 pub use mapping::Mapped;
 pub use outcome::{Counters, Outcome};
+pub use restore_tags::{Restored, TagRestorer};
 pub use steer::Steer;
 #[cfg(any(test, feature = "trial"))]
 pub use trial::{Action, Trial};

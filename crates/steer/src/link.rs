@@ -1,5 +1,6 @@
-//! `BPF_LINK_CREATE` for XDP with a mode, and its opposite. libbpf-rs 0.25 can only leave the mode
-//! to the kernel, or attach without a link, which outlives the process; this lies between the two.
+//! `BPF_LINK_CREATE` for XDP with a mode and for the ingress hook, and its opposite. libbpf-rs 0.25 can
+//! only leave the mode to the kernel, or attach without a link, which outlives the process; this lies
+//! between the two. Of ingress hooks (TCX) it knows nothing.
 
 #![expect(unsafe_code, reason = "libbpf-rs attaches XDP links without flags only")]
 
@@ -18,20 +19,36 @@ pub(crate) fn create(
     ifindex: u32,
     mode: AttachedMode,
 ) -> io::Result<OwnedFd> {
+    let flags = match mode {
+        AttachedMode::Native => libbpf_sys::XDP_FLAGS_DRV_MODE,
+        AttachedMode::Generic => libbpf_sys::XDP_FLAGS_SKB_MODE,
+    };
+    attach(program, ifindex, libbpf_sys::BPF_XDP, flags)
+}
+
+/// The same at the interface's ingress hook, before all programs and filters that are there.
+///
+/// # Errors
+/// `EINVAL` before Linux 6.6.
+pub(crate) fn create_ingress(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+    attach(program, ifindex, libbpf_sys::BPF_TCX_INGRESS, libbpf_sys::BPF_F_BEFORE)
+}
+
+fn attach(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    hook: libbpf_sys::bpf_attach_type,
+    flags: u32,
+) -> io::Result<OwnedFd> {
     let target = c_int::try_from(ifindex).map_err(|_| io::ErrorKind::InvalidInput)?;
     let options = bpf_link_create_opts {
         sz: size_of::<bpf_link_create_opts>() as libbpf_sys::size_t,
-        flags: match mode {
-            AttachedMode::Native => libbpf_sys::XDP_FLAGS_DRV_MODE,
-            AttachedMode::Generic => libbpf_sys::XDP_FLAGS_SKB_MODE,
-        },
+        flags,
         ..Default::default()
     };
     // SAFETY: `options` is a whole structure of the size that it names, and outlives the call; the
     // other arguments are numbers that the kernel checks.
-    let fd = unsafe {
-        libbpf_sys::bpf_link_create(program.as_raw_fd(), target, libbpf_sys::BPF_XDP, &options)
-    };
+    let fd = unsafe { libbpf_sys::bpf_link_create(program.as_raw_fd(), target, hook, &options) };
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(-fd));
     }
@@ -61,8 +78,8 @@ pub(crate) fn target(link: BorrowedFd<'_>) -> io::Result<u32> {
     if result < 0 {
         return Err(io::Error::from_raw_os_error(-result));
     }
-    // SAFETY: it is the link of an XDP program, so this is the part that the kernel wrote, at most;
-    // what it did not write is 0.
+    // SAFETY: it is the link of an XDP program or of one at an ingress hook, both of which begin with
+    // the index, so this is the part that the kernel wrote, at most; what it did not write is 0.
     Ok(unsafe { info.__bindgen_anon_1.xdp.ifindex })
 }
 

@@ -14,9 +14,10 @@ use libbpf_rs::{ErrorKind, OpenObject, PrintLevel};
 use crate::error::SteerError;
 use crate::kernel;
 
-pub(crate) use generated::{losses, skeleton, tags};
+pub(crate) use generated::{losses, restore, skeleton, tags};
 
 use losses::{LossesSkel, LossesSkelBuilder};
+use restore::{OpenRestoreTagsSkel, RestoreTagsSkel, RestoreTagsSkelBuilder};
 use skeleton::{OpenSteerSkel, SteerSkel, SteerSkelBuilder};
 use tags::{OpenSteerTagsSkel, SteerTagsSkel, SteerTagsSkelBuilder};
 
@@ -37,6 +38,10 @@ use tags::{OpenSteerTagsSkel, SteerTagsSkel, SteerTagsSkelBuilder};
 mod generated {
     pub(crate) mod losses {
         include!(concat!(env!("OUT_DIR"), "/losses.skel.rs"));
+    }
+
+    pub(crate) mod restore {
+        include!(concat!(env!("OUT_DIR"), "/restore_tags.skel.rs"));
     }
 
     pub(crate) mod skeleton {
@@ -77,6 +82,21 @@ pub(crate) fn load_reading_tags<'o>(
     open.progs.clock.set_autoload(false);
     open.progs.steer.set_ifindex(ifindex);
     open.progs.steer.set_flags(DEVICE_BOUND_ONLY);
+    share(&mut open).map_err(failure)?;
+    open.load().map_err(failure)
+}
+
+/// Loads the program that puts VLAN tags back into frames on the devices below one; `share` gives it
+/// the maps of that one.
+///
+/// # Errors
+/// Those of [`load`].
+pub(crate) fn load_restoring_tags<'o>(
+    storage: &'o mut MaybeUninit<OpenObject>,
+    share: impl FnOnce(&mut OpenRestoreTagsSkel<'o>) -> libbpf_rs::Result<()>,
+) -> Result<RestoreTagsSkel<'o>, SteerError> {
+    begin();
+    let mut open = RestoreTagsSkelBuilder::default().open(storage).map_err(failure)?;
     share(&mut open).map_err(failure)?;
     open.load().map_err(failure)
 }

@@ -20,6 +20,7 @@ use crate::leases::Leases;
 use crate::object;
 use crate::object::skeleton::{OpenSteerMaps, OpenSteerSkel};
 use crate::object::tags::OpenSteerTagsMaps;
+use crate::restore_tags::TagRestorer;
 
 /// The shared maps. Dropping it detaches every program that it attached.
 #[derive(Debug)]
@@ -192,6 +193,16 @@ impl Steer {
         })
     }
 
+    /// Loads the program that keeps the VLAN tags of frames on their way to the interface through devices
+    /// below it. Where [`TagRestorer::follow`] attaches it, tags are in the frames when the steering
+    /// program sees them.
+    ///
+    /// # Errors
+    /// Those of [`Steer::load`].
+    pub fn restore_tags(&self, attached: &Attached) -> Result<TagRestorer, SteerError> {
+        TagRestorer::load(self, attached)
+    }
+
     /// The lease array, all 0 (inactive) at first.
     pub fn leases(&self) -> Leases {
         self.leases.clone()
@@ -260,13 +271,21 @@ impl Steer {
         self.fast_path.as_ref()
     }
 
+    /// Makes another program use the maps that say whose a frame is.
+    pub(crate) fn share_judgement(
+        &self,
+        [vips, leases]: [&mut OpenMapMut<'_>; 2],
+    ) -> libbpf_rs::Result<()> {
+        vips.reuse_fd(self.vips.as_fd())?;
+        leases.reuse_fd(self.lease_map.as_fd())
+    }
+
     /// Makes a further copy of the programs use the maps of the first.
     pub(crate) fn share_maps(
         &self,
         [vips, leases, vip_states, pictures, egress]: [&mut OpenMapMut<'_>; 5],
     ) -> libbpf_rs::Result<()> {
-        vips.reuse_fd(self.vips.as_fd())?;
-        leases.reuse_fd(self.lease_map.as_fd())?;
+        self.share_judgement([vips, leases])?;
         vip_states.reuse_fd(self.vip_states.as_fd())?;
         pictures.reuse_fd(self.pictures.as_fd())?;
         egress.reuse_fd(self.egress.as_fd())

@@ -26,6 +26,12 @@ pub struct Interface {
     /// Offloads that are off while the interface is served, as `device offload`.
     #[serde(default)]
     pub offloads_off: Vec<String>,
+    /// Frames whose VLAN tag was put back, which the kernel had taken out on a device below.
+    #[serde(default)]
+    pub tags_restored: u64,
+    /// Frames that were dropped instead, since there was no memory to do so.
+    #[serde(default)]
+    pub tags_dropped: u64,
     /// Whether the card receives frames, the XDP program sees none, and no other mode is left.
     #[serde(default)]
     pub blind: bool,

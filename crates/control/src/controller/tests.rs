@@ -10,7 +10,9 @@ use std::time::Duration;
 use dataplane::{Mac, Protocol, SchedulerKind, Sender, Timeouts};
 
 use super::*;
-use crate::desired::{self, Backend, Dataplane, FastPath, Interface, Poll, XdpMode, ZeroCopy};
+use crate::desired::{
+    self, Backend, Dataplane, FastPath, Interface, Poll, TaggedFrames, XdpMode, ZeroCopy,
+};
 use crate::resolution::CONFIRM;
 use crate::vrrp;
 use reach::LINK_PATIENCE;
@@ -60,6 +62,7 @@ pub(crate) fn desired(services: Vec<desired::Service>) -> Desired {
             mode: XdpMode::Auto,
             zero_copy: ZeroCopy::Auto,
             queues: None,
+            tagged_frames: TaggedFrames::Keep,
         }],
         dataplane: Dataplane {
             cpus: None,

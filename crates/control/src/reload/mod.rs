@@ -97,7 +97,7 @@ impl Plan {
 
     fn interfaces(&mut self, running: &[Interface], wanted: &[Interface]) {
         for interface in running {
-            let Interface { name, mode, zero_copy, queues } = interface;
+            let Interface { name, mode, zero_copy, queues, tagged_frames } = interface;
             let Some(new) = wanted.iter().find(|new| new.name == *name) else {
                 self.fix(Setting::InterfaceGone(name.clone()), ATTACHED);
                 continue;
@@ -106,6 +106,7 @@ impl Plan {
                 (*mode != new.mode, "mode"),
                 (*zero_copy != new.zero_copy, "zero_copy"),
                 (*queues != new.queues, "queues"),
+                (*tagged_frames != new.tagged_frames, "tagged_frames"),
             ] {
                 self.fixed_if(differs, Setting::Interface(name.clone(), key), ATTACHED);
             }

@@ -25,6 +25,14 @@ pub(super) fn add(page: &Page, status: &Status) -> prometheus::Result<()> {
         "interface_frames_altered",
         "1 while frames are not seen as they were on the wire: without VLAN tag, or merged.",
     )?;
+    let restored = page.counter(
+        "interface_tags_restored_total",
+        "Frames whose VLAN tag was put back, which the kernel had taken out on a device below.",
+    )?;
+    let dropped = page.counter(
+        "interface_tags_dropped_total",
+        "Frames that were dropped, since there was no memory to put their VLAN tag back.",
+    )?;
     let outcomes = page
         .counter("xdp_packets_total", "Frames seen by the XDP program, by what became of them.")?;
     let passed = page.counter("passed_total", "Frames that the XDP program left to the kernel.")?;
@@ -50,6 +58,8 @@ pub(super) fn add(page: &Page, status: &Status) -> prometheus::Result<()> {
         let off = u32::try_from(interface.offloads_off.len()).unwrap_or(u32::MAX);
         offloads.set(&at, f64::from(off));
         altered.set(&at, flag(interface.trouble.is_some()));
+        restored.add(&at, interface.tags_restored);
+        dropped.add(&at, interface.tags_dropped);
         passed.add(&at, interface.passed);
         for count in &interface.outcomes {
             outcomes.add(&OfOutcome { interface: at.interface, outcome: count.name }, count.value);

@@ -102,8 +102,13 @@ pub(super) fn layer_of(name: &str, message: &LinkMessage) -> Layer {
             LinkAttribute::Link(index) => layer.parent = Some(*index),
             LinkAttribute::Controller(index) => layer.master = Some(*index),
             LinkAttribute::LinkInfo(info) => layer.kind = kind_of(info),
+            LinkAttribute::LinkNetNsId(_) => layer.parent_elsewhere = true,
             _ => {}
         }
+    }
+    // Its index means nothing here.
+    if layer.parent_elsewhere {
+        layer.parent = None;
     }
     layer
 }
@@ -120,6 +125,8 @@ fn kind_of(info: &[LinkInfo]) -> Kind {
     match kind {
         Some(InfoKind::Veth) => Kind::Veth,
         Some(InfoKind::Tun) => Kind::Tap,
+        Some(InfoKind::Netkit) => Kind::Internal,
+        Some(InfoKind::Other(name)) if name == "openvswitch" => Kind::Internal,
         Some(InfoKind::Vlan) => Kind::Vlan,
         Some(InfoKind::MacVlan | InfoKind::MacVtap) => Kind::MacVlan,
         Some(InfoKind::IpVlan | InfoKind::IpVtap) => Kind::IpVlan,

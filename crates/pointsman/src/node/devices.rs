@@ -18,7 +18,7 @@ use super::fast_path::DeviceFastPath;
 use super::local_senders::Said;
 use super::offloads::Offloads;
 use super::quirks::{SPOILED, log_spoiled, spoil_native};
-use super::tags;
+use super::tags::Tags;
 use crate::clock;
 use crate::layers::{Kind, Layers};
 use crate::netlink::Picture;
@@ -45,6 +45,8 @@ pub(super) struct Device {
     pub(super) tentative: Vec<IpAddr>,
     /// The XDP program on this very device.
     pub(super) attached: Option<Attached>,
+    /// What is done about VLAN tags.
+    pub(super) tags: Tags,
     /// What is switched off meanwhile; restored after the program is detached.
     pub(super) offloads: Offloads,
     /// RX queues that the device uses.
@@ -104,6 +106,7 @@ impl Device {
             admin_up: false,
             tentative: Vec::new(),
             attached: None,
+            tags: Tags::default(),
             offloads: Offloads::default(),
             queues: 0,
             bound: BTreeSet::new(),
@@ -193,6 +196,7 @@ impl Device {
         let Some(link) = self.link else { return };
         self.kind = layers.kind(link.ifindex);
         self.below = layers.below(link.ifindex);
+        self.tags.see(link.ifindex, layers);
     }
 
     /// The mode to attach in. A bond takes a program in native mode and hands it to its ports,
@@ -223,10 +227,6 @@ impl Device {
         }
     }
 
-    fn tag_place(&self) -> TagPlace {
-        if self.kind == Kind::Veth { TagPlace::Beside } else { TagPlace::Frame }
-    }
-
     fn binding(&self, mac: Mac, frames: u32, patience: Duration) -> Binding {
         let generic = self.is_generic();
         Binding {
@@ -244,6 +244,11 @@ impl Device {
             patience,
         }
     }
+}
+
+/// Where a native program finds the tag.
+fn steer_place(kind: Kind) -> TagPlace {
+    if kind == Kind::Veth { TagPlace::Beside } else { TagPlace::Frame }
 }
 
 /// The mode's name in logs and metrics.
@@ -278,6 +283,9 @@ impl Node {
                 self.follow_link(index, link, &picture.layers).await;
             }
             self.devices[index].see_layers(&picture.layers);
+            if self.devices[index].tags.take_changed() {
+                self.devices[index].look_at_frames();
+            }
             // A device that is new was opened as it is.
             let known = old.map(|old| old.ifindex) == link.map(|link| link.ifindex);
             if gained.set_up && known {
@@ -362,13 +370,13 @@ impl Node {
         device.queues = xsk::rx_queues(&name)
             .with_context(|| format!("interface {name}: cannot count its queues"))?;
         let mode = device.attach_mode()?;
-        device.offloads.switch_off((&name, link.ifindex), device.kind, &device.below)?;
+        device.switch_offloads(link.ifindex)?;
         let interface = steer::Interface {
             name: &name,
             ifindex: link.ifindex,
             mac: link.mac.0,
             queues: device.queues,
-            tags: device.tag_place(),
+            tags: steer_place(device.kind),
         };
         let attached = self.steer.attach(interface, mode)?;
         if attached.mode() == AttachedMode::Generic {
@@ -376,10 +384,11 @@ impl Node {
         }
         info!(interface = %name, mode = %xdp_mode(attached.mode()), queues = device.queues,
             "XDP program attached");
-        if let Some(warning) = tags::warning(device.kind, attached.reads_tags()) {
-            warn!(interface = %name, "{warning}");
-        }
         device.attached = Some(attached);
+        if let Err(lost) = device.begin_tags(&self.steer) {
+            self.release_device(index);
+            return Err(lost.into());
+        }
         device.refused = None;
         self.note_received(index);
         self.publish_picture();
@@ -393,6 +402,7 @@ impl Node {
         let device = &mut self.devices[index];
         device.past = device.outcomes();
         device.attached = None;
+        device.tags.release();
         device.refused = None;
         device.trouble = None;
         device.failed.clear();

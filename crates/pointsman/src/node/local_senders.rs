@@ -51,6 +51,7 @@ fn remedy(kind: Kind) -> &'static str {
         }
         Kind::Card
         | Kind::Tap
+        | Kind::Internal
         | Kind::Vlan
         | Kind::MacVlan
         | Kind::IpVlan

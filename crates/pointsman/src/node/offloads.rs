@@ -3,10 +3,12 @@
 //! on again afterwards if they were.
 
 use anyhow::{Context, Result, bail};
+use control::{Interface, TaggedFrames};
 use tracing::{error, info, warn};
 use xsk::{Feature, Features};
 
 use super::Node;
+use super::devices::Device;
 use crate::layers::Kind;
 
 /// Offloads of one interface, and of the devices that its frames come through.
@@ -30,11 +32,12 @@ impl Offloads {
     /// To be called before the program is attached, and again at any time; each change is logged.
     ///
     /// # Errors
-    /// What takes tags out of frames, or merges them below, is on and cannot be switched off.
-    pub(super) fn switch_off(
+    /// What takes tags out of frames, unless none arrive, or merges them below, is on and cannot be
+    /// switched off.
+    fn switch_off(
         &mut self,
         (interface, ifindex): (&str, u32),
-        kind: Kind,
+        (kind, tagged): (Kind, TaggedFrames),
         below: &[String],
     ) -> Result<()> {
         // Of another device there is nothing to restore.
@@ -43,7 +46,9 @@ impl Offloads {
         }
         let tags = tags_of(kind);
         self.switch(interface, &[tags, &MERGING].concat())?;
-        refuse(interface, tags, "the card takes VLAN tags out of frames")?;
+        if tagged == TaggedFrames::Keep {
+            refuse(interface, tags, "the card takes VLAN tags out of frames")?;
+        }
         for device in below {
             self.switch(device, &MERGING_BELOW)?;
             refuse(device, &MERGING_BELOW, "frames are merged")?;
@@ -94,17 +99,29 @@ impl Node {
     /// Offloads may be switched on at any time, and devices added below: looks again, and switches
     /// them off again.
     pub(super) fn look_at_offloads(&mut self) {
-        for device in self.devices.iter_mut().filter(|device| device.attached.is_some()) {
-            let name = &device.wanted.name;
-            let Some(link) = device.link else { continue };
-            let interface = (name.as_str(), link.ifindex);
-            let looked = device.offloads.switch_off(interface, device.kind, &device.below);
-            let trouble = looked.err().map(|error| format!("{error:#}"));
-            if let Some(error) = trouble.as_ref().filter(|_| device.trouble != trouble) {
-                error!(interface = %name, error, "frames are not seen as they were on the wire");
-            }
-            device.trouble = trouble;
+        for device in &mut self.devices {
+            device.look_at_frames();
         }
+    }
+}
+
+impl Device {
+    /// Switches off what would hide what was on the wire.
+    pub(super) fn switch_offloads(&mut self, ifindex: u32) -> Result<()> {
+        let Interface { name, tagged_frames, .. } = &self.wanted;
+        self.offloads.switch_off((name, ifindex), (self.kind, *tagged_frames), &self.below)
+    }
+
+    /// Whether its frames are seen as they were on the wire; what can be done for that is done.
+    pub(super) fn look_at_frames(&mut self) {
+        let Some(link) = self.link.filter(|_| self.attached.is_some()) else { return };
+        let looked = self.switch_offloads(link.ifindex);
+        let looked = looked.and_then(|()| Ok(self.keep_tags()?));
+        let trouble = looked.err().map(|error| format!("{error:#}"));
+        if let Some(error) = trouble.as_ref().filter(|_| self.trouble != trouble) {
+            error!(interface = %self.wanted.name, error, "frames are not seen as they were on the wire");
+        }
+        self.trouble = trouble;
     }
 }
 

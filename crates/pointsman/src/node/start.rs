@@ -22,6 +22,7 @@ use super::machine::Machine;
 use super::neighbour_tables::NeighbourTables;
 use super::neighbours::Stale;
 use super::reload::Configurations;
+use super::tags::TagsLost;
 use super::{Inputs, Node, Schedule, permission};
 use crate::clock;
 use crate::configuration::Loaded;
@@ -178,6 +179,7 @@ impl Node {
             {
                 "mode"
             }
+            None if error.is::<TagsLost>() => "name",
             Some(
                 SteerError::MtuTooLarge { .. }
                 | SteerError::Attach { .. }
@@ -191,6 +193,7 @@ impl Node {
                 | SteerError::Load { .. }
                 | SteerError::Memlock
                 | SteerError::Clock { .. }
+                | SteerError::Ingress { .. }
                 | SteerError::Map { .. }
                 | SteerError::OutOfRange { .. }
                 | SteerError::TooManyVips { .. }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use control::operator::{Drain, Override};
 use control::{BackendStatus, ServiceStatus};
 use dataplane::{BackendCounters, BackendSlot, Counter, DropReason, Gauge, Tick};
-use steer::Outcome;
+use steer::{Outcome, Restored};
 use xsk::KickError;
 
 use super::Node;
@@ -225,6 +225,7 @@ impl Node {
 fn interface(device: &Device) -> Interface {
     let (fast_path, fast_path_reason) = device.fast_path_state();
     let outcomes = device.outcomes();
+    let Restored { restored: tags_restored, dropped: tags_dropped } = device.tags.restored();
     Interface {
         name: device.wanted.name.clone(),
         up: device.link.is_some_and(|link| link.up),
@@ -233,6 +234,8 @@ fn interface(device: &Device) -> Interface {
         xdp: device.attached.as_ref().map(|attached| xdp_mode(attached.mode())),
         trouble: device.trouble.clone(),
         offloads_off: device.offloads.off().map(|(on, name)| format!("{on} {name}")).collect(),
+        tags_restored,
+        tags_dropped,
         blind: device.receive.is_blind(),
         fallbacks: device.fallbacks,
         fast_path,

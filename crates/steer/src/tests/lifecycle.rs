@@ -327,6 +327,49 @@ fn make_interfaces() {
     run("ip link set peer up");
 }
 
+/// What a killed process leaves is replaced, and what is left at an orderly end is nothing.
+#[test]
+fn the_filter_that_keeps_tags_before_linux_6_6_is_replaced_and_goes() {
+    in_namespace(|| {
+        let steer = steer();
+        let attached = attach(&steer, AttachMode::Generic).unwrap();
+        let shown = || {
+            let output = run("tc filter show dev peer ingress");
+            String::from_utf8(output.stdout).unwrap().matches(" handle 0x").count()
+        };
+        let [killed, next] = [(), ()].map(|()| steer.restore_tags(&attached).unwrap());
+        std::mem::forget(killed.filter(index_of("peer")).unwrap());
+        assert_eq!(shown(), 1);
+        let mut hook = next.filter(index_of("peer")).unwrap();
+        assert_eq!(shown(), 1, "one after the other, not both");
+        assert!(hook.holds(index_of("peer")));
+        run("tc filter del dev peer ingress");
+        assert!(!hook.holds(index_of("peer")), "somebody took it away");
+        drop(next.filter(index_of("peer")).unwrap());
+        drop(hook);
+        assert_eq!(shown(), 0);
+    });
+}
+
+/// Whoever detaches it, it is attached again, and it follows the devices below.
+#[test]
+fn the_program_that_keeps_tags_follows_the_devices_below() {
+    in_namespace(|| {
+        let steer = steer();
+        let attached = attach(&steer, AttachMode::Generic).unwrap();
+        let mut restorer = steer.restore_tags(&attached).unwrap();
+        let peer = [(index_of("peer"), "peer".to_owned())];
+        for (below, devices) in [(&peer[..], 1), (&peer, 1), (&[], 0), (&peer, 1)] {
+            restorer.follow(below).unwrap();
+            assert_eq!(restorer.devices().count(), devices);
+        }
+        assert!(restorer.devices().all(|index| index == peer[0].0));
+        let mut restorer = steer.restore_tags(&attached).unwrap();
+        let error = restorer.follow(&[(9_999, "gone".to_owned())]).unwrap_err();
+        assert!(error.to_string().starts_with("gone: "), "{error}");
+    });
+}
+
 /// `peer`, moved to a namespace of its own with the address 192.0.2.2. The namespace is held by a
 /// process that sleeps.
 struct FarEnd(Child);
