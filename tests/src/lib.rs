@@ -17,6 +17,7 @@ pub mod lifecycle;
 pub mod raw;
 pub mod syn;
 pub mod two_armed;
+pub mod vlan;
 
 use std::{
     fmt::Display,

@@ -56,7 +56,7 @@ fn interfaces_that_cannot_be_used() -> Result<()> {
     refused(
         &lab,
         "no_zero_copy_in_generic_mode",
-        &with("mode = \"generic\"\nzero_copy = \"on\""),
+        &with("mode = \"generic\"\nzero_copy = \"on\"\ntagged_frames = \"none\""),
         &[],
     )?;
 

@@ -3,9 +3,8 @@
 use std::fmt;
 
 use anyhow::Result;
-use lab::{Guest, Lab};
-
-use super::vlan;
+use lab::{Contents, Guest, Lab};
+use tests::vlan;
 
 /// A device above `eth0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +17,8 @@ pub(crate) enum Above {
     Bridge,
     /// An active-backup bond with the card as its only member.
     Bond,
+    /// A team with the card as its only port.
+    Team,
 }
 
 impl Above {
@@ -28,6 +29,30 @@ impl Above {
             Self::Macvlan => "mac0",
             Self::Bridge => "br0",
             Self::Bond => "bond0",
+            Self::Team => "team0",
+        }
+    }
+
+    /// What its guest needs: the ingress hook of kernels before 6.6, and for a team the tool that gives
+    /// it a mode.
+    pub(crate) fn contents(self) -> Contents {
+        let (name, modules) = ("stack", vec!["sch_ingress", "cls_bpf"]);
+        if self != Self::Team {
+            return Contents { name, modules, ..Contents::default() };
+        }
+        Contents {
+            name: "team",
+            modules: [modules, vec!["team", "team_mode_activebackup"]].concat(),
+            packages: vec![
+                "libteam-utils",
+                "libteam5",
+                "libnl-3-200",
+                "libnl-genl-3-200",
+                "libnl-cli-3-200",
+                "libnl-route-3-200",
+                "libnl-nf-3-200",
+            ],
+            ..Contents::default()
         }
     }
 
@@ -50,6 +75,15 @@ impl Above {
                            ip link add bond0 numrxqueues 1 numtxqueues 1 type bond mode active-backup miimon 100\n\
                            ip link set eth0 master bond0"
                 .into(),
+            Self::Team => format!(
+                "modprobe team; modprobe team_mode_activebackup; ip link set eth0 down\n\
+                 ip link add team0 address {mac} type team\n\
+                 export LD_LIBRARY_PATH=/packages/usr/lib/x86_64-linux-gnu:/packages/lib/x86_64-linux-gnu\n\
+                 teamnl() {{ /packages/usr/bin/teamnl team0 setoption \"$@\"; }}\n\
+                 teamnl mode activebackup && ip link set eth0 master team0 && \
+                 teamnl activeport $(cat /sys/class/net/eth0/ifindex)\n\
+                 unset LD_LIBRARY_PATH; ip link show dev eth0 | grep -q team0"
+            ),
         };
         guest.run(&format!("{command} && ip address flush dev eth0"))?;
         if self == Self::Vlan {
@@ -66,6 +100,7 @@ impl fmt::Display for Above {
             Self::Macvlan => "macvlan device",
             Self::Bridge => "bridge",
             Self::Bond => "bond",
+            Self::Team => "team",
         })
     }
 }

@@ -14,7 +14,6 @@ mod rows;
 mod run;
 mod service;
 mod takeover;
-mod vlan;
 
 use std::{
     num::NonZero,

@@ -176,10 +176,12 @@ pub(crate) const STACKS: &[Row] = &[
     row(Kernel::V6_1, VIRTIO).above(Above::Macvlan).got(GENERIC),
     row(Kernel::V6_1, VIRTIO).above(Above::Bridge).got(GENERIC),
     row(Kernel::V6_1, VIRTIO).above(Above::Bond).got(GENERIC),
+    row(Kernel::V6_1, VIRTIO).above(Above::Team).got(GENERIC),
     row(Kernel::V6_12, Card::E1000e).above(Above::Vlan).got(GENERIC),
     row(Kernel::V6_12, Card::E1000e).above(Above::Bond).got(GENERIC),
     row(Kernel::V7_3, VIRTIO).above(Above::Vlan).got(GENERIC),
     row(Kernel::V7_3, VIRTIO).above(Above::Bond).got(GENERIC),
+    row(Kernel::V7_3, VIRTIO).above(Above::Bridge).got(GENERIC),
 ];
 
 /// One of each card and mode, for what happens to a card in its life.

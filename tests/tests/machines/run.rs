@@ -4,12 +4,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use lab::{Guest, Lab, LabError};
-use tests::guest::{Servers, config_on, forwards};
+use tests::{
+    guest::{Servers, config_on, forwards},
+    vlan,
+};
 
 use super::{
+    above::Above,
     report::{Line, Seen},
     rows::{Expected, Row},
-    vlan,
 };
 
 /// Boots the row's machine and has it forward.
@@ -27,21 +30,32 @@ pub(crate) fn timed(row: &Row, check: impl Fn(&Row) -> Result<Seen>) -> Line {
 fn check(row: &Row) -> Result<Seen> {
     let lab = Lab::builder().balancers(0).backends(2).build()?;
     let _servers = Servers::start(&lab)?;
-    let guest = Guest::boot(&lab, &row.spec())?;
+    let contents = row.above.map(Above::contents).unwrap_or_default();
+    let guest = Guest::boot_with(&lab, &row.spec(), &contents)?;
     let seen = seen(&guest)?;
     match start(&guest, &lab, row)? {
         Start::Refused(message) => Ok(Seen { note: message, ..seen }),
         Start::Ready(got) => {
             let forwarded = forwards(&lab).with_context(|| format!("ready, {got}"));
             forwarded.map_err(|error| with_evidence(error, &guest))?;
-            if row.above.is_none() {
-                let tagged = vlan::stays_tagged(&lab, &guest);
+            if row.above != Some(Above::Vlan) {
+                let tagged = stays_tagged(&lab, &guest, row.device());
                 tagged.map_err(|error| with_evidence(error, &guest))?;
             }
             let note = verified(&guest)?;
             Ok(Seen { got, note, ..seen })
         }
     }
+}
+
+/// Whether frames of a VLAN stay in it.
+fn stays_tagged(lab: &Lab, guest: &Guest, device: &str) -> Result<()> {
+    // Cards keep out VLANs that have no device (rx-vlan-filter).
+    guest.run(&format!(
+        "modprobe 8021q && ip link add link {device} name {device}.77 type vlan id 77 && \
+         ip link set {device}.77 up"
+    ))?;
+    vlan::stays_tagged(lab, &guest.mac().map(|byte| format!("{byte:02x}")).join(":"))
 }
 
 /// What became of a start.

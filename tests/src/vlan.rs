@@ -6,24 +6,45 @@
 use std::{net::SocketAddr, net::UdpSocket, time::Duration};
 
 use anyhow::{Result, ensure};
-use lab::{Capture, Direction, Guest, Lab, Node, node::Role};
-use tests::{
+use lab::{Capture, Direction, Lab, Node, node::Role};
+
+use crate::{
     guest::{DATAGRAMS, set_offloads},
     lifecycle::run,
 };
 
-/// Sends tagged datagrams to the VIP, and looks at how they arrive.
-pub(crate) fn stays_tagged(lab: &Lab, guest: &Guest) -> Result<()> {
+/// How many datagrams a test sends.
+pub const SENT: usize = 20;
+
+/// How many datagrams of the VLAN arrived at backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrived {
+    /// With their tag.
+    pub tagged: usize,
+    /// Without: they crossed into the native VLAN.
+    pub untagged: usize,
+}
+
+/// Sends tagged datagrams to the VIP at this MAC: all arrive, and with their tag.
+///
+/// # Errors
+/// When that is not so.
+pub fn stays_tagged(lab: &Lab, mac: &str) -> Result<()> {
+    let Arrived { tagged, untagged } = send(lab, mac)?;
+    ensure!(untagged == 0, "{untagged} frames of VLAN 77 crossed into the native VLAN");
+    ensure!(tagged == SENT, "{tagged} of {SENT} frames of VLAN 77 arrived");
+    Ok(())
+}
+
+/// Sends tagged datagrams to the VIP at this MAC, and looks at how they arrive.
+///
+/// # Errors
+/// When a program does not run.
+pub fn send(lab: &Lab, mac: &str) -> Result<Arrived> {
     set_offloads(lab, "off")?;
     let (client, vip) = (lab.client(0), lab.vip());
-    let mac = guest.mac().map(|byte| format!("{byte:02x}")).join(":");
     // Nobody in the VLAN would answer the question.
     client.netns().ip(&format!("neigh replace {vip} lladdr {mac} dev eth0 nud permanent\n"))?;
-    // Cards keep out VLANs that have no device (rx-vlan-filter).
-    guest.run(
-        "modprobe 8021q && ip link add link eth0 name eth0.77 type vlan id 77 && \
-         ip link set eth0.77 up",
-    )?;
     let filter = format!("udp dst port {DATAGRAMS} or (vlan and udp dst port {DATAGRAMS})");
     let start = |node: &Node| {
         let file = node.dir().join("vlan.pcap");
@@ -39,21 +60,23 @@ pub(crate) fn stays_tagged(lab: &Lab, guest: &Guest) -> Result<()> {
         }
         Ok(())
     })??;
-    let (mut tagged, mut untagged) = (0, 0);
+    untag(client)?;
+    let mut arrived = Arrived::default();
     for mut capture in captures {
         capture.settle(Duration::from_millis(700), Duration::from_secs(10))?;
         for frame in capture.finish()? {
             let tag = frame.bytes.get(12..16) == Some(&[0x81, 0x00, 0, 77]);
-            *(if tag { &mut tagged } else { &mut untagged }) += 1;
+            *(if tag { &mut arrived.tagged } else { &mut arrived.untagged }) += 1;
         }
     }
-    ensure!(untagged == 0, "{untagged} frames of VLAN 77 crossed into the native VLAN");
-    ensure!(tagged == SENT, "{tagged} of {SENT} frames of VLAN 77 arrived");
-    Ok(())
+    Ok(arrived)
 }
 
 /// Puts all clients and backends into the VLAN.
-pub(crate) fn move_all(lab: &Lab) -> Result<()> {
+///
+/// # Errors
+/// When a program does not run.
+pub fn move_all(lab: &Lab) -> Result<()> {
     let roles = [Role::Client, Role::Backend].into_iter();
     let mut nodes = roles.flat_map(|role| lab.nodes_of(role));
     nodes.try_for_each(|node| tag(node, &["egress", "ingress"]))
@@ -76,6 +99,11 @@ fn tag(node: &Node, directions: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Has it send without a tag again.
+fn untag(node: &Node) -> Result<()> {
+    run(node.netns(), &["tc", "qdisc", "del", "dev", "eth0", "clsact"]).map(drop)
+}
+
 /// The helpers are `bpf_skb_vlan_push` and `bpf_skb_vlan_pop`; 0x8100 in network byte order.
 const PROGRAMS: &str = r#"
 static long (*push)(void *, unsigned short, unsigned short) = (void *)18;
@@ -84,5 +112,3 @@ __attribute__((section("egress"), used)) int tag(void *skb) { push(skb, 0x0081, 
 __attribute__((section("ingress"), used)) int untag(void *skb) { pop(skb); return 0; }
 char _license[] __attribute__((section("license"), used)) = "GPL";
 "#;
-
-const SENT: usize = 20;
