@@ -111,7 +111,7 @@ struct Pass {
 }
 
 impl Pass {
-    const STEADY: Self = Self { paused: false, flags: ACK, sequence: 2, packets: u64::MAX };
+    const STEADY: Self = Self { paused: false, flags: ACK, sequence: 3, packets: u64::MAX };
 }
 
 impl Generator {
@@ -120,7 +120,8 @@ impl Generator {
         let (mut syns, mut connections, mut lost) = (None, None, 0);
         if self.options.establish {
             let mut total = 0.0;
-            for (flags, sequence) in [(SYN, 0), (ACK, 1), (ACK | PSH, 1)] {
+            // The third packet's numbers are ahead of the second's: a connection then, not a scan.
+            for (flags, sequence) in [(SYN, 0), (ACK, 1), (ACK | PSH, 2)] {
                 let (seconds, missing) = self.pass(flags, sequence)?;
                 total += seconds;
                 lost += missing;
