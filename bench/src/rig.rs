@@ -193,6 +193,7 @@ pub(crate) fn snapshot(egress: PortId, shape: Shape, generation: u64) -> Snapsho
             usable: true,
             eligible: true,
             avoid_existing_clients: false,
+            keeps_clients: false,
             suspicion: dataplane::Suspicion::None,
             when_unusable: dataplane::UnusableAction::Unreachable,
         }
