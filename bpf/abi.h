@@ -85,6 +85,7 @@ struct picture {
 struct traffic {
 	__u64 packets;
 	__u64 bytes; /* Ethernet header included */
+	__s64 acked; /* bytes that clients acknowledged */
 };
 
 /* Context of the `clock` program. */
@@ -99,7 +100,7 @@ _Static_assert(OUTCOME_COUNT == 11, "entries of the counter array");
 _Static_assert(sizeof(struct line) == 64, "line of the cache");
 _Static_assert(sizeof(struct next_hop) == 32, "never in two lines");
 _Static_assert(sizeof(struct picture) == 128 + 32 * BACKENDS, "value of a picture");
-_Static_assert(sizeof(struct traffic) == 16, "value of the traffic array");
+_Static_assert(sizeof(struct traffic) == 24, "value of the traffic array");
 _Static_assert(sizeof(struct clock) == 8, "context of the clock program");
 
 #endif

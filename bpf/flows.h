@@ -25,6 +25,7 @@
 
 /* Words of a record. Source and destination are two words each, from word 0 on. */
 #define RECORD_HEAD 4 /* ports (32 bits), backend (16), state (3), version (13) */
+#define MAX_ADVANCE (1 << 24) /* bytes: no window is larger */
 #define RECORD_SEEN 5 /* milliseconds of the last packet in the upper half, acknowledgment number */
 
 #define HEAD_PORTS 0xffffffff00000000ull
@@ -137,13 +138,18 @@ static __always_inline bool find_in(void *table, __u32 bucket, const struct want
 
 /*
  * Notes the packet, unless the record was filled anew or another packet was noted meanwhile: then
- * `seen` is another flow's, or no older than this.
+ * `seen` is another flow's, or no older than this. The bytes that it acknowledges beyond the last one
+ * (`acked` of `flow/entry.rs`).
  */
-static __always_inline void note(const struct found *found, const struct frame *frame, __u32 now_ms)
+static __always_inline __s64 note(const struct found *found, const struct frame *frame, __u32 now_ms)
 {
 	__u32 ack = frame->client.protocol == IPPROTO_TCP ? frame->client.ack : (__u32)found->was;
+	__u64 new = (__u64)now_ms << 32 | ack;
+	__s32 ahead = ack - (__u32)found->was;
 
-	__sync_val_compare_and_swap(found->seen, found->was, (__u64)now_ms << 32 | ack);
+	if (__sync_val_compare_and_swap(found->seen, found->was, new) != found->was)
+		return 0;
+	return ahead > MAX_ADVANCE || ahead < -MAX_ADVANCE ? 0 : ahead;
 }
 
 /* The flow of the frame's client, if it is established (UDP: confirmed); it may be over. */

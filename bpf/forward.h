@@ -150,7 +150,7 @@ static __always_inline int forward(struct xdp_md *ctx, const struct port *own, c
 	action = action_to(ctx, own, hop->ifindex);
 	if (action == XDP_PASS)
 		return XDP_PASS;
-	note(&found, frame, now_ms);
+	count->acked += note(&found, frame, now_ms);
 	(*of_queue)++;
 	count->packets++;
 	count->bytes += end - data;

@@ -10,6 +10,7 @@ mod neighbour;
 pub mod nic;
 pub mod operator;
 mod port;
+mod rates;
 pub mod readiness;
 mod registry;
 pub mod reload;
@@ -30,6 +31,7 @@ pub use desired::{
 };
 pub use neighbour::{Neighbour, Unusable};
 pub use port::{Link, Network, Port, silent_ports};
+pub use rates::Meter;
 pub use registry::Registry;
 pub use repeats::Repeats;
 pub use reuse::Reuse;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 use crossbeam::utils::CachePadded;
 
 use crate::flow::FlowState;
-use crate::handshakes::{HandshakeWatch, Handshakes};
+use crate::handshakes::{HandshakeTimes, HandshakeWatch, Handshakes};
 use crate::slots::{BackendSlot, ServiceSlot};
 use crate::verdict::DropReason;
 
@@ -27,6 +27,12 @@ impl Counter {
     #[inline]
     pub fn add(&self, by: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(by), Relaxed);
+    }
+
+    /// Adds, or takes away; only the owning worker may call this.
+    #[inline]
+    pub fn add_signed(&self, by: i32) {
+        self.add(i64::from(by).cast_unsigned());
     }
 
     /// The value, possibly a moment old.
@@ -125,6 +131,9 @@ pub struct BackendCounters {
     /// Resets to its clients on its behalf, as answers and unasked: also the ones that could not be
     /// written or that the TX ring refused.
     pub resets: Counter,
+    /// Bytes that clients of TCP acknowledged: what it sent them, as far as it arrived. A segment that was
+    /// overtaken takes away what the other one added, so it may go back a little.
+    pub acked: Counter,
 }
 
 impl BackendCounters {
@@ -189,6 +198,11 @@ impl WorkerCounters {
     /// Which of a backend's new connections this worker saw answered.
     pub fn handshakes(&self, slot: BackendSlot) -> Handshakes {
         self.watch(slot).handshakes()
+    }
+
+    /// How long handshakes of a backend took that this worker saw begin and end.
+    pub fn handshake_times(&self, slot: BackendSlot) -> HandshakeTimes {
+        self.watch(slot).times()
     }
 
     /// Where the worker notes them.

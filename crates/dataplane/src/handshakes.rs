@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::counters::Counter;
 use crate::tick::Tick;
 
 /// New connections of one backend, as one worker saw them.
@@ -18,13 +19,34 @@ pub struct Handshakes {
     pub completed: Option<Tick>,
 }
 
+/// Upper bounds of [`HandshakeTimes::counts`], microseconds.
+pub const HANDSHAKE_BOUNDS: [u64; BOUNDS] =
+    [250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000];
+const BOUNDS: usize = 11;
+
+/// How long handshakes took, from a client's SYN to its ACK: the way to the backend, its answer's way to
+/// the client, and the client's to us. Two at a time are watched of each backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandshakeTimes {
+    /// How many took up to each of [`HANDSHAKE_BOUNDS`] and longer than the one before; the last: longer
+    /// than all.
+    pub counts: [u64; BOUNDS + 1],
+    /// Of all of them.
+    pub sum: Duration,
+}
+
 /// Where a worker notes them. Single writer (the worker), any number of readers.
 #[derive(Debug, Default)]
 pub(crate) struct HandshakeWatch {
     /// [`Waiting`] each; 0: no client waits here.
     waiting: [AtomicU64; 2],
+    /// Since when, in nanoseconds.
+    since: [AtomicU64; 2],
     /// In nanoseconds; 0: never.
     completed: AtomicU64,
+    /// As [`HandshakeTimes`].
+    times: [Counter; BOUNDS + 1],
+    nanos: Counter,
 }
 
 impl HandshakeWatch {
@@ -36,23 +58,47 @@ impl HandshakeWatch {
             Waiting::read(slot).filter(|waiting| now.saturating_since(waiting.since()) < STALE)
         };
         let [first, second] = &self.waiting;
-        let slot = match (waits(first), waits(second)) {
+        let [first_since, second_since] = &self.since;
+        let (slot, since) = match (waits(first), waits(second)) {
             (Some(one), _) if one.tag() == new.tag() => return false,
             (_, Some(other)) if other.tag() == new.tag() => return false,
-            (None, _) => first,
-            (_, None) => second,
+            (None, _) => (first, first_since),
+            (_, None) => (second, second_since),
             (Some(_), Some(_)) => return false,
         };
+        since.store(now.as_nanos(), Relaxed);
         slot.store(new.0, Relaxed);
         true
     }
 
-    /// A handshake of the backend completed: no client has reason to wait any more.
-    pub(crate) fn complete(&self, now: Tick) {
+    /// The handshake of the 5-tuple with this tag completed: no client has reason to wait any more.
+    pub(crate) fn complete(&self, tag: u32, now: Tick) {
+        let new = Waiting::new(tag, now);
+        let pairs = self.waiting.iter().zip(&self.since);
+        for (slot, since) in pairs {
+            if Waiting::read(slot).is_some_and(|waiting| waiting.tag() == new.tag()) {
+                self.took(now.saturating_since(Tick::from_nanos(since.load(Relaxed))));
+            }
+        }
         self.completed.store(now.as_nanos().max(1), Relaxed);
         for slot in &self.waiting {
             slot.store(0, Relaxed);
         }
+    }
+
+    fn took(&self, time: Duration) {
+        let micros = time.as_micros();
+        let at = HANDSHAKE_BOUNDS.iter().take_while(|bound| u128::from(**bound) < micros).count();
+        if let Some(count) = self.times.get(at) {
+            count.add(1);
+        }
+        self.nanos.add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// How long handshakes took, possibly a moment old.
+    pub(crate) fn times(&self) -> HandshakeTimes {
+        let counts = self.times.each_ref().map(Counter::value);
+        HandshakeTimes { counts, sum: Duration::from_nanos(self.nanos.value()) }
     }
 
     /// What is known, possibly a moment old.
@@ -102,7 +148,7 @@ const TIME_BITS: u32 = 40;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 const UNIT_SHIFT: u32 = 18;
 
-const _: () = assert!(size_of::<HandshakeWatch>() == 24);
+const _: () = assert!(size_of::<HandshakeWatch>() == 144);
 
 #[cfg(test)]
 mod tests {
@@ -151,11 +197,28 @@ mod tests {
         let watch = HandshakeWatch::default();
         watch.attempt(A, after(0));
         watch.attempt(B, after(1));
-        watch.complete(after(2));
+        watch.complete(A, after(2));
         let expected = Handshakes { waiting: [None; 2], completed: Some(after(2)) };
         assert_eq!(watch.handshakes(), expected);
         assert!(watch.attempt(A, after(3)), "a new attempt");
         assert_eq!(watch.handshakes().completed, Some(after(2)));
+    }
+
+    #[test]
+    fn the_time_of_a_handshake_is_that_of_its_own_syn() {
+        let watch = HandshakeWatch::default();
+        watch.attempt(A, after(0));
+        watch.attempt(B, after(3));
+        watch.complete(C, after(4));
+        assert_eq!(watch.times(), HandshakeTimes::default(), "its SYN was not noted");
+        watch.attempt(A, after(10));
+        watch.attempt(B, after(11));
+        watch.complete(B, after(13));
+        watch.attempt(A, after(20));
+        watch.complete(A, after(4020));
+        let HandshakeTimes { counts, sum } = watch.times();
+        assert_eq!(counts, [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(sum, Duration::from_millis(4002));
     }
 
     #[test]

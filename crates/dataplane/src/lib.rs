@@ -38,7 +38,7 @@ pub use forward::{BURST, Burst, Forwarder, SharedTables};
 pub use fragments::{FirstWent, FragmentTable, Released, WaitingRoom};
 pub use group::Group;
 pub use guard::{LoopGuard, Sender};
-pub use handshakes::Handshakes;
+pub use handshakes::{HANDSHAKE_BOUNDS, HandshakeTimes, Handshakes};
 pub use key::{FlowKey, FragmentKey, Protocol, ServiceKey};
 pub use mailbox::{Mailbox, Message, Parcel};
 pub use packet::{

@@ -80,7 +80,7 @@ pub(crate) const OWN_BITS: usize = 1024;
 /// `struct picture`.
 pub(crate) const PICTURE_BYTES: usize = OWN_BITS / 8 + HOP_BYTES * BACKENDS as usize;
 /// Words of `struct traffic`.
-pub(crate) const TRAFFIC_WORDS: usize = 2;
+pub(crate) const TRAFFIC_WORDS: usize = 3;
 /// Words of `struct line`.
 pub(crate) const LINE_WORDS: usize = 8;
 

@@ -191,9 +191,9 @@ impl Traffic {
         cpus.filter_map(|cpu| cpu.get(queue as usize)).map(|word| word.load(Relaxed)).sum()
     }
 
-    /// Packets and bytes (Ethernet header included) that went to the backend in this slot, over all
-    /// CPUs. Both wrap, and may be a packet apart.
-    pub fn to(&self, slot: u16) -> [u64; 2] {
+    /// Packets and bytes (Ethernet header included) that went to the backend in this slot, and bytes that
+    /// their senders acknowledged, over all CPUs. They wrap, and may be a packet apart.
+    pub fn to(&self, slot: u16) -> [u64; 3] {
         let cpu_words = BACKENDS as usize * TRAFFIC_WORDS;
         let mut sum = [0_u64; TRAFFIC_WORDS];
         for cpu in self.by_backend.chunks_exact(cpu_words) {

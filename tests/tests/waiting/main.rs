@@ -21,6 +21,7 @@ mod persistence_group;
 mod persistence_timeout;
 mod program_lifetime;
 mod programs;
+mod seeing;
 mod systemd;
 #[path = "../vrrp/mod.rs"]
 mod vrrp;

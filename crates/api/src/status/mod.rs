@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use interface::{Interface, XdpMode};
-pub use service::{Backend, BackendState, Check, OperatorChange, Service};
+pub use service::{Backend, BackendState, Check, OperatorChange, Rates, Service};
 pub use vrrp::{Checksum, ForeignClaim, Vrrp, VrrpDiscardedPeer, VrrpPeer, VrrpTransitions};
 pub use worker::{Frames, SocketCounter, Worker, WorkerCounters};
 
@@ -45,6 +45,9 @@ pub struct Status {
     pub acknowledged: u64,
     /// Interfaces, as configured.
     pub interfaces: Vec<Interface>,
+    /// Flows that all workers together were made for.
+    #[serde(default)]
+    pub flow_capacity: u64,
     /// Workers, by interface and queue.
     pub workers: Vec<Worker>,
     /// VRRP instances, as configured.

@@ -24,6 +24,9 @@ pub struct Service {
     pub scheduler: SchedulerKind,
     /// Persistence timeout in seconds; absent without persistence.
     pub persistence_seconds: Option<f64>,
+    /// Bits of a source's address that persistence tells apart; absent without persistence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_prefix: Option<u8>,
     /// The group of services that it shares its templates with, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistence_group: Option<String>,
@@ -40,6 +43,12 @@ pub struct Service {
     pub packets: u64,
     /// Bytes forwarded.
     pub bytes: u64,
+    /// Bytes that clients of TCP acknowledged: what the backends sent them, as far as it arrived.
+    #[serde(default)]
+    pub acked_bytes: u64,
+    /// How busy it is.
+    #[serde(default)]
+    pub rates: Rates,
     /// Frames dropped for want of a backend.
     pub dropped: u64,
     /// New connections refused with an answer (`on_all_down = "reject"`).
@@ -105,6 +114,15 @@ pub struct Backend {
     pub packets: u64,
     /// Bytes forwarded.
     pub bytes: u64,
+    /// Bytes that clients of TCP acknowledged: what it sent them, as far as it arrived.
+    #[serde(default)]
+    pub acked_bytes: u64,
+    /// How busy it is.
+    #[serde(default)]
+    pub rates: Rates,
+    /// How long handshakes took, from a client's SYN to its ACK; a sample of them.
+    #[serde(default)]
+    pub handshake_seconds: Histogram,
     /// New TCP connections tried: SYNs, but for the retransmissions that were recognised.
     #[serde(default)]
     pub handshakes_attempted: u64,
@@ -132,6 +150,30 @@ pub struct Backend {
     /// each of them shows the same counts.
     #[serde(default)]
     pub checks: Vec<Check>,
+}
+
+/// What is done per second, over the last few seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Rates {
+    /// Flows entered.
+    pub connections: f64,
+    /// Frames forwarded.
+    pub packets: f64,
+    /// Bytes forwarded, Ethernet header included.
+    pub bytes: f64,
+    /// Bytes that clients of TCP acknowledged.
+    pub acked_bytes: f64,
+}
+
+impl std::iter::Sum for Rates {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            connections: sum.connections + one.connections,
+            packets: sum.packets + one.packets,
+            bytes: sum.bytes + one.bytes,
+            acked_bytes: sum.acked_bytes + one.acked_bytes,
+        })
+    }
 }
 
 /// One health check of a backend.

@@ -29,6 +29,8 @@ pub struct ServiceStatus<'a> {
     pub scheduler: SchedulerKind,
     /// Persistence timeout, if persistent.
     pub persistence: Option<std::time::Duration>,
+    /// Bits of a source's address that its templates tell apart, in the family of the VIP; if persistent.
+    pub persistence_prefix: Option<u8>,
     /// The group that it shares its templates with, if any.
     pub group: Option<&'a str>,
     /// What its scheduler's hash is of, if that is how it chooses.
@@ -99,6 +101,9 @@ impl Controller {
             vrrp: wanted.vrrp.as_deref(),
             scheduler: wanted.scheduler,
             persistence: wanted.persistence.as_ref().map(|p| p.timeout),
+            persistence_prefix: wanted.persistence.as_ref().map(|persistence| {
+                if wanted.vip.is_ipv4() { persistence.prefix_v4 } else { persistence.prefix_v6 }
+            }),
             group: wanted.group(),
             hash: wanted.scheduler.hashes().then(|| wanted.hash_input()),
             quorum: service.quorum.is_held(),

@@ -449,6 +449,15 @@ const fn split(word: u64) -> (u32, u32) {
 /// without scaling.
 const OVERTAKEN: u32 = 1 << 16;
 
+/// Bytes that a segment of a flow acknowledges beyond its last one, or fewer if it was overtaken; 0 where no
+/// window is so large: then one of the two is forged. So all of them add up to what the client has, and a
+/// forged one is taken back with the next that is not. `bpf/flows.h` has the same.
+#[inline]
+pub(crate) const fn acked(last: u32, ack: u32) -> i32 {
+    let ahead = ack.wrapping_sub(last).cast_signed();
+    if ahead.unsigned_abs() <= MAX_ADVANCE { ahead } else { 0 }
+}
+
 /// Whether a sequence number is ahead of another, by no more than the largest windows in use.
 const fn is_ahead(number: u32, other: u32) -> bool {
     let ahead = number.wrapping_sub(other);

@@ -25,6 +25,7 @@ mod state;
 mod table;
 mod timeouts;
 
+pub(crate) use entry::acked;
 pub use memory::{FlowMemory, Words, WrongMemory};
 pub use orphan::Orphan;
 pub use reader::{FlowReader, SeenFlow};

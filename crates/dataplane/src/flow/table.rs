@@ -136,7 +136,8 @@ impl FlowTable {
 
     /// [`find`](Self::find) and [`observe`](Self::observe) in one for what nearly all packets are:
     /// an ACK of an established flow, or a datagram of a UDP flow (`tcp` is `None`, which is what
-    /// tells the protocol here). The backend; `None`, and nothing changed, if it is anything else.
+    /// tells the protocol here). The backend, and the bytes that the client [acknowledged](entry::acked) since
+    /// its last packet; `None`, and nothing changed, if it is anything else.
     #[inline(always)]
     pub fn hit(
         &mut self,
@@ -144,7 +145,7 @@ impl FlowTable {
         key: &FlowKey,
         tcp: Option<TcpFields>,
         now: Tick,
-    ) -> Option<BackendSlot> {
+    ) -> Option<(BackendSlot, i32)> {
         let state = match tcp {
             Some(tcp) if Segment::of(tcp.flags) != Segment::Ack => return None,
             Some(_) => FlowState::Established,
@@ -157,8 +158,9 @@ impl FlowTable {
         if is_over(idle, seen.millis, now) {
             return None;
         }
-        record.note(Seen { millis: now, ack: tcp.map_or(seen.ack, |tcp| tcp.ack) });
-        Some(backend)
+        let ack = tcp.map_or(seen.ack, |tcp| tcp.ack);
+        record.note(Seen { millis: now, ack });
+        Some((backend, entry::acked(seen.ack, ack)))
     }
 
     /// The flow of `key`, unless it is expired.

@@ -373,7 +373,9 @@ impl Pair {
         let hit = self.table.hit(hash, key, segment, millis(self.now));
         // Two keys of one tag: the other one's entry was taken for the likely one.
         assert_eq!(hit.is_some(), simple && hash.likely == id.0);
-        assert!(hit.is_none_or(|backend| backend == self.table.get(id).expect("in use").backend));
+        assert!(
+            hit.is_none_or(|(backend, _)| backend == self.table.get(id).expect("in use").backend)
+        );
         match self.table.observe(id, segment, millis(self.now)) {
             Some(Transition::NewConnection) => {
                 assert!(flags == SYN && !was.is_live() && was != FlowState::Opening);

@@ -50,7 +50,7 @@ impl Forwarder {
             }
             (run.source, run.from_backend) = (work.source, sender == Sender::Backend);
         }
-        let backend = if let Packet::Tcp(key, tcp) = &work.packet {
+        let (backend, acked) = if let Packet::Tcp(key, tcp) = &work.packet {
             self.flows.hit(work.hash, key, Some(*tcp), ctx.now)?
         } else if let Packet::Udp(key) = &work.packet {
             self.flows.hit(work.hash, key, None, ctx.now)?
@@ -73,6 +73,7 @@ impl Forwarder {
         let to_backend = self.counters.backend(backend);
         to_backend.packets.add(1);
         to_backend.bytes.add(len as u64);
+        to_backend.acked.add_signed(acked);
         Some(next_hop)
     }
 }

@@ -28,7 +28,7 @@ use self::remember::Memory;
 use self::reset::{Limits, Walk};
 use crate::addr::Mac;
 use crate::counters::WorkerCounters;
-use crate::flow::{EndedFlow, FlowHash, FlowState, FlowTable, Found, Timeouts};
+use crate::flow::{self, EndedFlow, FlowHash, FlowId, FlowState, FlowTable, Found, Timeouts};
 use crate::fragments::FragmentTable;
 use crate::guard::Sender;
 use crate::key::FlowKey;
@@ -328,7 +328,9 @@ impl Forwarder {
         tcp: TcpFields,
     ) -> Decision {
         if let Some(Found { id, backend }) = self.flows.find(work.hash, key, ctx.now) {
+            let last = self.flows.get(id).and_then(|flow| flow.last_ack);
             let transition = self.flows.observe(id, Some(tcp), ctx.now);
+            self.count_acked(id, last);
             if transition.is_none() && ctx.snapshot.next_hop(backend).usable {
                 return Ok(backend);
             }
@@ -340,6 +342,14 @@ impl Forwarder {
             self.open_tcp(ctx, work, key)
         } else {
             self.resume_tcp(ctx, work, key, tcp)
+        }
+    }
+
+    /// Counts what a packet of the flow acknowledged beyond `last`.
+    fn count_acked(&self, id: FlowId, last: Option<u32>) {
+        if let Some((flow, last)) = self.flows.get(id).zip(last) {
+            let acked = flow::acked(last, flow.last_ack.unwrap_or(last));
+            self.counters.backend(flow.backend).acked.add_signed(acked);
         }
     }
 

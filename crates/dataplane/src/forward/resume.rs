@@ -54,7 +54,7 @@ impl Forwarder {
         }
         let handshake = matches!(history, History::Pending | History::Detour);
         if handshake {
-            self.counters.watch(backend).complete(ctx.now);
+            self.counters.watch(backend).complete(matched.connection.tag(), ctx.now);
         }
         let new = NewFlow {
             service: matched.owner(),

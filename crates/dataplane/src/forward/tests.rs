@@ -1,6 +1,7 @@
 //! The packet path from bytes to verdicts: several workers on shared tables and one snapshot, with
 //! time passed in.
 
+mod acked;
 mod answered;
 mod bytes;
 mod closed;

@@ -22,7 +22,7 @@ pub(super) struct How<'a> {
     pub(super) json: bool,
     /// So many entries, then no more.
     pub(super) limit: Option<u64>,
-    /// The line over the table.
+    /// The lines over the table; empty: none.
     pub(super) head: &'a str,
 }
 
@@ -57,7 +57,7 @@ fn exchange<L: Listing>(
     let mut lines = BufReader::with_capacity(READ_BYTES, stream);
     let mut out = BufWriter::with_capacity(READ_BYTES, io::stdout().lock());
     let mut left = how.limit.unwrap_or(u64::MAX);
-    if !how.json {
+    if !how.json && !how.head.is_empty() {
         writeln!(out, "{}", how.head).map_err(Printing)?;
     }
     let mut line = String::new();

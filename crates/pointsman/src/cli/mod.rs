@@ -2,6 +2,7 @@
 
 mod check;
 mod flows;
+mod ipvs;
 mod listing;
 mod operator;
 mod persistence;
@@ -37,6 +38,7 @@ enum Command {
     Undo(reload::Undo),
     Confirm(reload::Confirm),
     Status(status::Status),
+    Ipvs(ipvs::Ipvs),
     Flows(flows::Flows),
     Persistence(persistence::Persistence),
     Flush(persistence::Flush),
@@ -87,6 +89,7 @@ impl Cli {
             Command::Undo(undo) => undo.run(),
             Command::Confirm(confirm) => confirm.run(),
             Command::Status(status) => status.run(),
+            Command::Ipvs(ipvs) => ipvs.run(),
             Command::Flows(flows) => flows.run(),
             Command::Persistence(persistence) => persistence.run(),
             Command::Flush(flush) => flush.run(),

@@ -3,6 +3,7 @@
 use api::status::{Backend, BackendState, Status};
 
 use super::family::{Page, flag, number};
+use super::histogram::Histograms;
 use super::labels::{
     Delivery, OfBackend, OfBackendState, OfResult, OfService, OfSessions, Sessions,
 };
@@ -11,6 +12,10 @@ use super::labels::{
 pub(super) fn add(page: &Page, status: &Status) -> prometheus::Result<()> {
     let packets = page.counter("packets_total", "Frames for a service.")?;
     let bytes = page.counter("bytes_total", "Bytes forwarded for a service.")?;
+    let acked = page.counter(
+        "acked_bytes_total",
+        "Bytes that clients of TCP acknowledged: what backends sent them, as far as it arrived.",
+    )?;
     let steered = page.gauge("vip_steered", "1 when the VIP is steered.")?;
     for service in &status.services {
         let at = OfService { service: &service.name };
@@ -18,6 +23,7 @@ pub(super) fn add(page: &Page, status: &Status) -> prometheus::Result<()> {
             .add(&OfResult { service: at.service, result: Delivery::Forwarded }, service.packets);
         packets.add(&OfResult { service: at.service, result: Delivery::Dropped }, service.dropped);
         bytes.add(&at, service.bytes);
+        acked.add(&at, service.acked_bytes);
         steered.set(&at, flag(service.steered));
     }
     backends(page, status)
@@ -37,6 +43,14 @@ fn backends(page: &Page, status: &Status) -> prometheus::Result<()> {
     let templates = page.gauge("backend_templates", "Persistence templates that name it.")?;
     let packets = page.counter("backend_packets_total", "Frames forwarded.")?;
     let bytes = page.counter("backend_bytes_total", "Bytes forwarded.")?;
+    let acked = page.counter(
+        "backend_acked_bytes_total",
+        "Bytes that clients of TCP acknowledged: what it sent them, as far as it arrived.",
+    )?;
+    let mut handshakes = Histograms::new(
+        "backend_handshake_seconds",
+        "How long handshakes took, from a client's SYN to its ACK; a sample of them.",
+    )?;
     let connections = page.counter(
         "backend_connections_total",
         "Flows entered: TCP connections that it answered, those that came midway or from another \
@@ -76,13 +90,15 @@ fn backends(page: &Page, status: &Status) -> prometheus::Result<()> {
             templates.set(&at, number(backend.templates));
             packets.add(&at, backend.packets);
             bytes.add(&at, backend.bytes);
+            acked.add(&at, backend.acked_bytes);
+            handshakes.add(&at, &backend.handshake_seconds);
             connections.add(&at, backend.connections);
             transitions.add(&at, backend.transitions);
             attempted.add(&at, backend.handshakes_attempted);
             resets.add(&at, backend.resets);
         }
     }
-    Ok(())
+    page.register(handshakes)
 }
 
 fn sessions_of(backend: &Backend) -> [(Sessions, u64); 3] {

@@ -27,7 +27,7 @@ pub(super) struct DeviceFastPath {
     /// What it forwarded, as a worker would have counted it.
     pub(super) counters: Option<Arc<WorkerCounters>>,
     /// What was taken into account already, by backend.
-    counted: Vec<[u64; 2]>,
+    counted: Vec<[u64; 3]>,
     /// What earlier programs forwarded, by RX queue.
     past: BTreeMap<u32, u64>,
     /// The index under which programs redirect frames to the device.
@@ -273,14 +273,15 @@ fn count(
     snapshot: &Snapshot,
     traffic: &Traffic,
     counters: &WorkerCounters,
-    counted: &mut Vec<[u64; 2]>,
+    counted: &mut Vec<[u64; 3]>,
 ) -> BTreeMap<PortId, u64> {
     let mut by_port = BTreeMap::new();
-    counted.resize(counted.len().max(snapshot.next_hops().len()), [0; 2]);
+    counted.resize(counted.len().max(snapshot.next_hops().len()), [0; 3]);
     for (slot, (hop, before)) in (0_u16..).zip(snapshot.next_hops().iter().zip(counted)) {
         let now = traffic.to(slot);
         let packets = now[0].wrapping_sub(before[0]);
         let bytes = now[1].wrapping_sub(before[1]);
+        let acked = now[2].wrapping_sub(before[2]);
         if packets == 0 {
             continue;
         }
@@ -291,6 +292,7 @@ fn count(
         for (counter, value) in [
             (&backend.packets, packets),
             (&backend.bytes, bytes),
+            (&backend.acked, acked),
             (&service.packets, packets),
             (&service.bytes, bytes),
             (&counters.totals.received, packets),

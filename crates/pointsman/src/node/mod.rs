@@ -21,6 +21,7 @@ mod operator;
 mod owned;
 mod permission;
 mod quirks;
+mod rates;
 mod readiness;
 mod reload;
 mod report;
@@ -97,6 +98,7 @@ pub struct Node {
     /// How often notifications were lost.
     overruns: u64,
     overrun_lines: Repeats,
+    meters: rates::Meters,
     neighbour_tables: neighbour_tables::NeighbourTables,
     hooks: hooks::Hooks,
     /// `None` until everything else runs.
@@ -129,6 +131,7 @@ pub struct Inputs {
 struct Schedule {
     queues: Tick,
     nics: Tick,
+    rates: Tick,
     network: Tick,
     routes: Tick,
     neighbours: Tick,
@@ -151,6 +154,7 @@ const NETWORK_EVERY: Duration = Duration::from_secs(5);
 const ROUTES_EVERY: Duration = Duration::from_millis(500);
 /// Reading a large table must not be what makes the next notifications overrun.
 const NEIGHBOURS_EVERY: Duration = Duration::from_millis(200);
+const RATES_EVERY: Duration = Duration::from_secs(1);
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
 /// How long the end waits for hooks. No VIP is held meanwhile.
 const HOOKS_WAIT: Duration = Duration::from_secs(5);
@@ -228,6 +232,9 @@ impl Node {
         tables.pending.sweep(now, tables.pending.sets().div_ceil(PENDING_TICKS));
         tables.fragments.sweep(now);
         self.count_fast_path();
+        if due(&mut self.next.rates, now, RATES_EVERY) {
+            self.look_at_rates(now);
+        }
         self.collect_acknowledgements().await;
         self.look_at_handshakes(now);
         self.release_held(now);

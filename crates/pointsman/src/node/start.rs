@@ -98,6 +98,7 @@ impl Node {
             deaf: false,
             overruns: 0,
             overrun_lines: Repeats::default(),
+            meters: super::rates::Meters::default(),
             neighbour_tables: NeighbourTables::default(),
             hooks: Hooks::default(),
             health: None,

@@ -38,6 +38,7 @@ impl Node {
             generation,
             acknowledged,
             interfaces: self.devices.iter().map(interface).collect(),
+            flow_capacity: self.flow_capacity(),
             workers: self.pool.iter().map(|(id, handle)| self.worker(id, handle, now)).collect(),
             vrrp: self.vrrp_status(),
             services: self.controller.services().map(|s| self.service(&s, now)).collect(),
@@ -112,6 +113,9 @@ impl Node {
                 .slot
                 .map_or(0, |slot| self.sum(|counters| value(counters.service(slot)).value()))
         };
+        let backends = service.backends.iter();
+        let backends: Vec<Backend> =
+            backends.map(|backend| self.backend(service.name, backend, now)).collect();
         Service {
             name: service.name.to_owned(),
             vip: key.vip.ip(),
@@ -123,23 +127,22 @@ impl Node {
             },
             scheduler: service.scheduler,
             persistence_seconds: service.persistence.map(|timeout| timeout.as_secs_f64()),
+            persistence_prefix: service.persistence_prefix,
             persistence_group: service.group.map(ToOwned::to_owned),
             hash: service.hash,
             steered: self.controller.is_steered(key.vip),
             silent_here: self.vrrp.as_ref().is_some_and(|vrrp| vrrp.owns(service.vrrp)),
             packets: sum(|counters| &counters.packets),
             bytes: sum(|counters| &counters.bytes),
+            acked_bytes: backends.iter().map(|backend| backend.acked_bytes).sum(),
+            rates: backends.iter().map(|backend| backend.rates).sum(),
             dropped: sum(|counters| &counters.dropped),
             rejected: sum(|counters| &counters.rejected),
             healthy_weight: service.healthy_weight,
             total_weight: service.total_weight,
             quorum: service.quorum,
             fallback_active: service.fallback_active,
-            backends: service
-                .backends
-                .iter()
-                .map(|backend| self.backend(service.name, backend, now))
-                .collect(),
+            backends,
         }
     }
 
@@ -168,6 +171,9 @@ impl Node {
             connections: count(|counters| &counters.connections),
             packets: count(|counters| &counters.packets),
             bytes: count(|counters| &counters.bytes),
+            acked_bytes: slot.map_or(0, |slot| self.meters.acked(slot, count(|of| &of.acked))),
+            rates: self.meters.of(slot),
+            handshake_seconds: slot.map(|slot| self.handshake_seconds(slot)).unwrap_or_default(),
             handshakes_attempted: count(|counters| &counters.attempts),
             resets: count(|counters| &counters.resets),
             operator: None,
@@ -207,6 +213,12 @@ impl Node {
         }
     }
 
+    /// Flows that all workers together were made for.
+    fn flow_capacity(&self) -> u64 {
+        let of_one = self.controller.desired().dataplane.flow_capacity;
+        of_one.saturating_mul(self.pool.iter().count()) as u64
+    }
+
     fn gauge(&self, slot: Option<BackendSlot>, value: fn(&BackendCounters) -> &Gauge) -> u64 {
         let Some(slot) = slot else { return 0 };
         let sum: i64 =
@@ -216,9 +228,14 @@ impl Node {
 
     /// Over the workers, and the programs that forwarded in their stead.
     fn sum(&self, value: impl Fn(&dataplane::WorkerCounters) -> u64) -> u64 {
+        self.all_counters().map(value).fold(0, u64::wrapping_add)
+    }
+
+    /// Of the workers, and of the programs that forward in their stead.
+    pub(super) fn all_counters(&self) -> impl Iterator<Item = &dataplane::WorkerCounters> {
         let workers = self.pool.iter().map(|(_, handle)| &handle.counters);
         let programs = self.devices.iter().filter_map(|device| device.fast_path.counters.as_ref());
-        workers.chain(programs).map(|counters| value(counters)).sum()
+        workers.chain(programs).map(|counters| &**counters)
     }
 }
 

@@ -200,12 +200,15 @@ impl World {
         flows.page(0, flows.buckets(), None, now).collect()
     }
 
-    /// Packets and bytes to each backend.
-    pub(super) fn sent(&self) -> Vec<[u64; 2]> {
+    /// Packets and bytes to each backend, and bytes that clients acknowledged.
+    pub(super) fn sent(&self) -> Vec<[u64; 3]> {
         let sent = |slot: u16| {
             let counters = self.counters.backend(BackendSlot(slot));
-            let traffic = self.trial.traffic().map_or([0; 2], |traffic| traffic.to(slot));
-            [counters.packets.value() + traffic[0], counters.bytes.value() + traffic[1]]
+            let traffic = self.trial.traffic().map_or([0; 3], |traffic| traffic.to(slot));
+            let of_worker = [&counters.packets, &counters.bytes, &counters.acked];
+            let mut sums = of_worker.map(dataplane::Counter::value);
+            sums.iter_mut().zip(traffic).for_each(|(sum, more)| *sum = sum.wrapping_add(more));
+            sums
         };
         (0..BACKENDS).map(sent).collect()
     }
