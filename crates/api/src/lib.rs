@@ -2,6 +2,7 @@
 //! document. States and labels are the enums of the crates that decide them, so a word that no
 //! machine knows cannot be expressed.
 
+pub mod explain;
 pub mod listing;
 pub mod request;
 pub mod status;

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::explain::{Explain, Explained};
 use crate::listing::{Flow, FlushPersistence, Flushed, ListFlows, ListTemplates, Template};
 use crate::status::Status;
 
@@ -52,6 +53,8 @@ pub enum Verb {
     Persistence(ListTemplates),
     /// Forget templates: [`Flushed`].
     FlushPersistence(FlushPersistence),
+    /// Say where the next packet of a client would go, and why: [`Explained`].
+    Explain(Explain),
     /// For tests of debug builds: a kind of thread panics.
     #[cfg(debug_assertions)]
     #[doc(hidden)]
@@ -102,6 +105,7 @@ calls! {
     Enable(call) => Self::Enable(call), Changed;
     SetWeight(call) => Self::SetWeight(call), Changed;
     FlushPersistence(call) => Self::FlushPersistence(call), Flushed;
+    Explain(call) => Self::Explain(call), Explained;
 }
 
 /// A verb that is answered with lines of [`Page`](crate::listing::Page).

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use api::explain::Explained;
 use api::listing::{Flow, Page, Template};
 use api::request::{Answer, Request};
 use api::status::{Status, example};
@@ -27,6 +28,7 @@ fn of_the_status_document() {
 fn of_the_control_protocol() {
     published("control-request.schema.json", &schema_for!(Request));
     published("control-answer.schema.json", &schema_for!(Answer<serde_json::Value>));
+    published("explain.schema.json", &schema_for!(Answer<Explained>));
     published("flows.schema.json", &schema_for!(Answer<Page<Flow<'_>>>));
     published("persistence.schema.json", &schema_for!(Answer<Page<Template<'_>>>));
 }

@@ -34,7 +34,7 @@ pub use flow::{
     Membership, NewFlow, Origin, Orphan, SeenFlow, TableFull, Timeouts, Transition, Words,
     WrongMemory,
 };
-pub use forward::{BURST, Burst, Forwarder, SharedTables};
+pub use forward::{BURST, Because, Burst, Explanation, Forwarder, Question, SharedTables};
 pub use fragments::{FirstWent, FragmentTable, Released, WaitingRoom};
 pub use group::Group;
 pub use guard::{LoopGuard, Sender};

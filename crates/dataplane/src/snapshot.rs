@@ -236,6 +236,30 @@ impl Snapshot {
         self.vips.get(at)
     }
 
+    /// The same, where what is chosen for this service takes no turn from those who are served.
+    pub(crate) fn with_turns_of_its_own(&self, vip: Addr, protocol: Protocol, port: u16) -> Self {
+        let mut copy = self.clone();
+        let Some(slot) = self.service(vip, protocol, port).map(|service| service.slot) else {
+            return copy;
+        };
+        for service in copy.services.iter_mut().filter(|service| service.slot == slot) {
+            let Service { slot, key, instance, persistence, hash, reject, .. } = **service;
+            let group = service.group.clone();
+            let scheduler = service.scheduler.with_turns_of_its_own();
+            *service = Arc::new(Service {
+                slot,
+                key,
+                instance,
+                persistence,
+                group,
+                hash,
+                scheduler,
+                reject,
+            });
+        }
+        copy
+    }
+
     /// All next hops, by backend slot.
     pub fn next_hops(&self) -> &[NextHop] {
         &self.next_hops

@@ -8,6 +8,7 @@
 //! | [`vrrp`] | the VRRP thread: adverts, and the leases that make VIPs active |
 //! | [`health`] | health checks: probes over sockets |
 //! | [`netlink`], [`layers`] | links, addresses, neighbours; which device stands on which |
+//! | [`explain`] | where a client would go, and why |
 //! | [`listing`] | flows and templates, entry by entry |
 //! | [`serve`] | HTTP and the control socket |
 //! | [`metrics`] | the state as Prometheus text |
@@ -20,6 +21,7 @@
 pub mod cli;
 pub mod clock;
 pub mod configuration;
+pub mod explain;
 pub mod fast_path;
 pub mod health;
 pub mod layers;

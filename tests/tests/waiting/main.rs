@@ -4,6 +4,7 @@
 mod alerts;
 mod announcements;
 mod closed_ports;
+mod explain;
 mod forged_resets;
 mod fragments;
 mod health_flap;

@@ -8,6 +8,7 @@
 
 mod closed;
 mod connection;
+mod explain;
 mod flows;
 mod fragment;
 mod known;
@@ -16,6 +17,8 @@ mod remember;
 mod reset;
 mod resume;
 mod service_match;
+
+pub use explain::{Because, Explanation, Question};
 
 use std::fmt;
 use std::sync::Arc;

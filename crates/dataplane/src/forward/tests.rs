@@ -6,6 +6,7 @@ mod answered;
 mod bytes;
 mod closed;
 mod down;
+mod explain;
 mod forged;
 mod fragments;
 mod frames;

@@ -64,6 +64,12 @@ impl PersistenceTable {
         (!record.is_expired(now)).then(|| record.template())
     }
 
+    /// The same, with all that is known of the template.
+    pub fn entry(&self, key: &TemplateKey, now: Tick) -> Option<TemplateEntry> {
+        let record = self.map(key)?.get(&Packed::from(*key))?;
+        (!record.is_expired(now)).then(|| record.entry(*key))
+    }
+
     /// A handshake to `backend` completed: the flow becomes a member of the source's template,
     /// which is made if there is none and refreshed if there is. `replace` says what becomes of a
     /// template that names another backend: a new one takes its place (its members' ends no longer
@@ -143,6 +149,11 @@ impl PersistenceTable {
             self.sweep_next(now);
         }
         !is_full()
+    }
+
+    /// Whether there are fewer templates than there may be; makes no room.
+    pub fn is_roomy(&self) -> bool {
+        self.len() < self.capacity
     }
 
     /// Removes all templates that name `backend` and says how many that were.

@@ -16,6 +16,13 @@ struct Shared {
 }
 
 impl Cursor {
+    /// One of its own that stands where this one does.
+    pub(super) fn copied(&self) -> Self {
+        let copy = |number: &AtomicUsize| AtomicUsize::new(number.load(Ordering::Relaxed));
+        let Shared { next, noted } = &**self.0;
+        Self(Arc::new(CachePadded::new(Shared { next: copy(next), noted: copy(noted) })))
+    }
+
     /// An element, and with every call the next one; `None` of none.
     #[inline]
     pub(super) fn next<T: Copy>(&self, of: &[T]) -> Option<T> {

@@ -224,6 +224,17 @@ impl Scheduler {
         self.seed
     }
 
+    /// Where a hash leads among the configured members, whatever their health.
+    pub fn home(&self, hash: u64) -> Option<BackendSlot> {
+        self.home.lookup_hash(hash)
+    }
+
+    /// The same scheduler, whose turns are no longer those of this one.
+    #[must_use]
+    pub fn with_turns_of_its_own(&self) -> Self {
+        Self { cursor: self.cursor.copied(), ..self.clone() }
+    }
+
     /// Which scheduler this is.
     pub const fn kind(&self) -> SchedulerKind {
         self.kind

@@ -1,6 +1,7 @@
 //! The command line: one file per sub-command.
 
 mod check;
+mod explain;
 mod flows;
 mod ipvs;
 mod listing;
@@ -38,6 +39,7 @@ enum Command {
     Undo(reload::Undo),
     Confirm(reload::Confirm),
     Status(status::Status),
+    Explain(explain::Explain),
     Ipvs(ipvs::Ipvs),
     Flows(flows::Flows),
     Persistence(persistence::Persistence),
@@ -89,6 +91,7 @@ impl Cli {
             Command::Undo(undo) => undo.run(),
             Command::Confirm(confirm) => confirm.run(),
             Command::Status(status) => status.run(),
+            Command::Explain(explain) => explain.run(),
             Command::Ipvs(ipvs) => ipvs.run(),
             Command::Flows(flows) => flows.run(),
             Command::Persistence(persistence) => persistence.run(),

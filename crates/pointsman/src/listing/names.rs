@@ -10,6 +10,8 @@ pub struct Names {
     /// By slot of a backend, or of a group's member.
     backends: Vec<Named>,
     owners: Vec<(ServiceSlot, String)>,
+    /// Of services.
+    slots: Vec<(ServiceSlot, String)>,
     /// By service name: the owner of its templates.
     services: Vec<(String, Option<ServiceSlot>)>,
 }
@@ -33,6 +35,7 @@ impl Names {
         let mut names = Self::default();
         for service in services {
             names.services.push((service.name.to_owned(), service.templates));
+            names.slots.extend(service.slot.map(|slot| (slot, service.name.to_owned())));
             let owner = service.group.unwrap_or(service.name);
             names.owners.extend(service.templates.map(|slot| (slot, owner.to_owned())));
             for backend in &service.backends {
@@ -73,6 +76,11 @@ impl Names {
     /// The backend that a slot stands for; empty names if there is none.
     pub fn of(&self, slot: BackendSlot) -> &Named {
         self.backends.get(slot.index()).unwrap_or(&UNKNOWN)
+    }
+
+    /// The service of a slot.
+    pub fn service(&self, slot: ServiceSlot) -> Option<&str> {
+        self.slots.iter().find(|(known, _)| *known == slot).map(|(_, name)| name.as_str())
     }
 
     /// The service or group whose templates are kept under a slot; empty if there is none.

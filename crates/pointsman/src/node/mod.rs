@@ -349,6 +349,7 @@ impl Node {
             Query::Operate(target, change, sender) => {
                 drop(sender.send(self.operate(&target, change).await));
             }
+            Query::Setting(sender) => drop(sender.send(self.setting())),
             Query::Tables(sender) => drop(sender.send(self.listed())),
             Query::Confirm(sender) => drop(sender.send(self.confirm())),
         }

@@ -283,6 +283,11 @@ async fn perform(verb: Verb, source: &Source) -> Result<Box<RawValue>, String> {
             let templates = spawn_blocking(flush).await.map_err(|error| error.to_string())??;
             json(Flushed { templates })
         }
+        Verb::Explain(question) => {
+            let setting = source.setting().await?;
+            let explain = move || setting.explain(&question);
+            json(spawn_blocking(explain).await.map_err(|error| error.to_string())??)
+        }
         Verb::Flows(_) | Verb::Persistence(_) => Err("answered on several lines".to_owned()),
         #[cfg(debug_assertions)]
         Verb::Panic(site) => panic_at(&site),

@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use crate::configuration::{self, Loaded};
+use crate::explain::Setting;
 use crate::listing::Tables;
 
 /// A question to the control loop, with where to send the answer.
@@ -36,6 +37,8 @@ pub enum Query {
     Operate(String, Option<Override>, oneshot::Sender<Result<Changed, String>>),
     /// The tables of the packet path, to be listed.
     Tables(oneshot::Sender<Tables>),
+    /// What is needed to say where a client would go.
+    Setting(oneshot::Sender<Setting>),
     /// Keep the configuration that would be rolled back.
     Confirm(oneshot::Sender<Confirmed>),
 }
@@ -138,6 +141,14 @@ impl Source {
     /// The node is stopping.
     pub async fn tables(&self) -> Result<Tables, String> {
         self.ask(Query::Tables).await
+    }
+
+    /// What is needed to say where a client would go.
+    ///
+    /// # Errors
+    /// The node is stopping.
+    pub async fn setting(&self) -> Result<Setting, String> {
+        self.ask(Query::Setting).await
     }
 
     /// The right to list a table.

@@ -596,7 +596,7 @@ impl Node {
 
 /// Half open is longer than a whole number of seconds would be by less than one, so that the
 /// pending table's coarse clock decides as an exact one would.
-fn timeouts() -> Timeouts {
+pub(super) fn timeouts() -> Timeouts {
     Timeouts { half_open: Duration::from_millis(59_500), ..Timeouts::default() }
 }
 
