@@ -139,7 +139,8 @@ impl Question<'_> {
         }
         let flows = FlowTable::new(SMALL, 0, timeouts);
         let counters = Arc::new(WorkerCounters::default());
-        let port = PortId(u16::MAX);
+        // Closed ports are answered where the VIP lives.
+        let port = self.snapshot.vip(self.key.dst).and_then(|vip| vip.port).unwrap_or(PortId(0));
         Forwarder::new(port, Mac::default(), flows, timeouts, tables, counters)
     }
 

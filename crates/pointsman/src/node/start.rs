@@ -43,8 +43,7 @@ impl Node {
     /// Rendered [`Diagnostics`] for what the configuration asks and the machine does not have, and
     /// whatever the kernel refuses. Nothing stays attached then.
     pub async fn start(loaded: Loaded, queries: Receiver<Query>) -> Result<(Self, Inputs)> {
-        let Parsed { desired, spans, .. } = loaded.parsed.clone();
-        let spans = &spans;
+        let Parsed { desired, ref spans, .. } = loaded.parsed.clone();
         let stop = StopSignals::install()?;
         KernelVersion::check()?;
         if let Some(missing) = permission::missing() {

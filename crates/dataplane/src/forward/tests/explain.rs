@@ -36,10 +36,8 @@ fn explain(node: &Node, frame: &[u8], known: bool) -> Explanation {
 }
 
 fn key(frame: &[u8]) -> FlowKey {
-    match crate::parse(frame) {
-        Packet::Tcp(key, _) | Packet::Udp(key) => key,
-        other => panic!("{other:?}"),
-    }
+    let Packet::Tcp(key, _) = crate::parse(frame) else { panic!("no segment of TCP") };
+    key
 }
 
 fn outcome(explanation: &Explanation) -> Outcome {
