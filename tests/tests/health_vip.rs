@@ -206,6 +206,7 @@ fn service(name: &str, at: SocketAddr, backends: &[IpAddr], check: &Check) -> Re
             address: *address,
             weight: 1,
             check: control::health::CheckOverride::default(),
+            drain: None,
         })
         .collect();
     Ok(service)
