@@ -24,6 +24,8 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
+use prefetch_index::prefetch_index;
+
 use crate::addr::Addr;
 use crate::flow::hash::{KeyedHash, high, low, reduce};
 use crate::key::FlowKey;
@@ -177,9 +179,19 @@ impl PendingTable {
         self.sets.len()
     }
 
+    /// Asks for the cache line of a key, for a call soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, key: PendingKey) {
+        prefetch_index(&*self.sets, self.position(key));
+    }
+
     fn set(&self, key: PendingKey) -> Option<&Set> {
+        self.sets.get(self.position(key))
+    }
+
+    fn position(&self, key: PendingKey) -> usize {
         let sets = u32::try_from(self.sets.len()).unwrap_or(u32::MAX);
-        self.sets.get(reduce(high(key.hash), sets) as usize)
+        reduce(high(key.hash), sets) as usize
     }
 
     fn clock(&self, now: Tick) -> Clock {

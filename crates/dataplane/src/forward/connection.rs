@@ -15,11 +15,11 @@
 //! packets renew.
 
 use super::service_match::ServiceMatch;
-use super::{BurstContext, Decision, Forwarder, Work};
+use super::{BurstContext, Decision, Forwarder, UNDECIDED, Work};
 use crate::addr::Mac;
 use crate::flow::{FlowHash, FlowId, Membership, NewFlow, Origin, TableFull, Transition};
 use crate::key::{FlowKey, Protocol};
-use crate::packet::TcpFields;
+use crate::packet::{Packet, TcpFields};
 use crate::pending::Choice;
 use crate::scheduler::Load;
 use crate::slots::BackendSlot;
@@ -28,6 +28,28 @@ use crate::tick::Tick;
 use crate::verdict::Verdict;
 
 impl Forwarder {
+    /// Asks for what the pending table holds of the SYNs that are undecided, so that the cache misses of
+    /// a burst of new connections overlap. They are waited for one after the other in
+    /// [`choose`](Self::choose). Other packets need too little of it for that to pay.
+    pub(super) fn prefetch_choices(
+        &self,
+        ctx: &BurstContext<'_>,
+        work: &[Work],
+        verdicts: &[Verdict],
+    ) {
+        for (work, verdict) in work.iter().zip(verdicts) {
+            if *verdict == UNDECIDED
+                && let Packet::Tcp(key, tcp) = &work.packet
+                && tcp.opens()
+                && let Some(service) = ctx.snapshot.service(key.dst, key.protocol, key.dst_port)
+            {
+                let matched = ServiceMatch::of(&self.shared, service, key);
+                self.shared.pending.prefetch(matched.connection);
+                self.shared.pending.prefetch(matched.pending);
+            }
+        }
+    }
+
     /// A known flow whose packet was more than one more: `None` means "treat it as unknown".
     #[cold]
     #[inline(never)]

@@ -257,6 +257,7 @@ impl Forwarder {
         work: &[Work],
         verdicts: &mut [Verdict],
     ) {
+        self.prefetch_choices(ctx, work, verdicts);
         for (index, (work, verdict)) in work.iter().zip(verdicts).enumerate() {
             if *verdict == UNDECIDED {
                 *verdict = self.decide_one(ctx, frames, index, work);
