@@ -297,3 +297,58 @@ impl Drop for Report {
 /// A server that has not answered a second connection for so long serves one at a time; longer where
 /// the first took longer.
 const BESIDE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use control::Damping;
+    use control::health::{Check, CheckKind};
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::super::tls::Contexts;
+    use super::*;
+
+    fn ping() -> Check {
+        Check {
+            kind: CheckKind::Ping,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            rise: 1,
+            fall: 1,
+            fast_interval: Duration::from_secs(1),
+            down_interval: Duration::from_secs(1),
+            jitter_percent: 0,
+            starts_up: false,
+            port: None,
+            target: ProbeTarget::Backend,
+            source: None,
+            sentinel: false,
+        }
+    }
+
+    /// After a reload another check may have the place of the one whose probe was cancelled.
+    #[tokio::test]
+    async fn what_a_cancelled_probe_found_out_is_of_no_other_check() {
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let (sender, _events) = unbounded_channel();
+        let mut member = Member::new(1, address, 7, sender);
+        let judged = Judged {
+            service: "web".to_owned(),
+            checks: vec![Asked::alone(&ping())],
+            damping: Damping::default(),
+        };
+        let mut contexts = Contexts::default();
+        let mut prepare = |asked: &Asked| Prepared::new(asked, address, &mut contexts, None);
+        member.configure(&[judged], &mut prepare, Tick::default());
+        let found = |serial| What::Ended {
+            probe: Probe { check: 0, serial },
+            outcome: Outcome::failed(Failure::Timeout),
+            times: Times { took: Duration::ZERO, late: None },
+            beside: Some(Beside::Silent),
+        };
+        member.on(found(3), Tick::default());
+        assert_eq!(member.slots[0].beside, Beside::Unknown, "no probe of it runs");
+        member.slots[0].running = Some((4, Task(tokio::spawn(async {}))));
+        member.on(found(4), Tick::default());
+        assert_eq!(member.slots[0].beside, Beside::Silent);
+    }
+}
