@@ -56,7 +56,7 @@ impl KeptOverrides {
     /// In systemd's state directory, else beside the control socket.
     pub(super) fn new(control_socket: &Path) -> Self {
         let state = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
-        let beside = || control_socket.parent().unwrap_or(Path::new("/")).to_owned();
+        let beside = || control_socket.parent().unwrap_or_else(|| Path::new("/")).to_owned();
         Self { path: state.unwrap_or_else(beside).join(NAME), written: Arc::default(), asked: 0 }
     }
 
