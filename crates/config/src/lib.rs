@@ -17,6 +17,7 @@ mod diagnostic;
 mod document;
 mod duration;
 mod failure;
+mod files;
 mod group;
 mod health;
 mod interface;
@@ -41,10 +42,9 @@ mod vrrp;
 
 use std::sync::Arc;
 
-use toml::de::DeTable;
-
 pub use control::Desired;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use files::{File, Include, includes, nodes};
 pub use source::Span;
 pub use span_index::SpanIndex;
 
@@ -68,18 +68,26 @@ pub struct Parsed {
 /// Every mistake found, in the order of the text, warnings among them. When the text is not TOML
 /// only that is reported: what a broken file means cannot be checked.
 pub fn parse(file_name: &str, text: &str) -> Result<Parsed, Diagnostics> {
-    let source = Arc::new(Source::new(file_name, text));
-    let (document, syntax_errors) = DeTable::parse_recoverable(text);
-    if !syntax_errors.is_empty() {
-        return Err(syntax::explain(&source, &syntax_errors));
-    }
+    parse_files(&[File { name: file_name.to_owned(), text: text.to_owned() }], None)
+}
+
+/// Reads a configuration of several files, the main one first, for the node of this name.
+///
+/// # Errors
+/// As [`parse`]; also where [`nodes`] have sections of their own and this one has none.
+pub fn parse_files(files: &[File], node: Option<&str>) -> Result<Parsed, Diagnostics> {
+    let texts = files.iter().map(|file| (file.name.as_str(), file.text.as_str()));
+    let source = Arc::new(Source::of(texts));
+    let document = files::merged(&source, node)?;
     let mut found = Vec::new();
-    let desired = Section::root(&source, document.get_ref(), &mut found, document::read);
+    let desired = Section::root(&source, &document, &mut found, document::read);
     let found = Diagnostics::from_iter(found);
     match desired {
-        Some(desired) if !found.has_errors() => {
-            Ok(Parsed { desired, warnings: found, spans: SpanIndex::new(source) })
-        }
+        Some(desired) if !found.has_errors() => Ok(Parsed {
+            desired,
+            warnings: found,
+            spans: SpanIndex::new(Arc::clone(&source), node),
+        }),
         _ => Err(found),
     }
 }

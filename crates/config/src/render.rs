@@ -1,7 +1,5 @@
 //! Diagnostics as text, in the manner of rustc.
 
-use std::sync::Arc;
-
 use annotate_snippets::{
     Annotation, AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet,
     normalize_untrusted_str,
@@ -46,7 +44,7 @@ fn sources(diagnostic: &Diagnostic) -> Vec<Element<'_>> {
     };
     let mut elsewhere = Vec::new();
     for (also, label) in &diagnostic.also {
-        if Arc::ptr_eq(also.source(), span.source()) {
+        if also.shares_file(span) {
             snippet = snippet.annotations(annotation(also, AnnotationKind::Context, label));
         } else {
             elsewhere.extend(self::snippet(also, AnnotationKind::Context, label));
@@ -61,11 +59,12 @@ fn snippet<'a>(
     label: &'a str,
 ) -> Option<Snippet<'a, Annotation<'a>>> {
     let annotation = annotation(span, kind, label)?;
-    Some(Snippet::source(&span.source().text).path(span.file()).annotation(annotation))
+    let (text, _) = span.in_file();
+    Some(Snippet::source(text).path(span.file()).annotation(annotation))
 }
 
 fn annotation<'a>(span: &Span, kind: AnnotationKind, label: &'a str) -> Option<Annotation<'a>> {
-    span.range().map(|range| kind.span(range).label((!label.is_empty()).then_some(label)))
+    span.in_file().1.map(|range| kind.span(range).label((!label.is_empty()).then_some(label)))
 }
 
 /// More than an operator reads; each costs time in proportion to the length of the file.

@@ -1,25 +1,59 @@
-//! The text of a configuration file and spans in it.
+//! The texts of the configuration's files and spans in them.
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A configuration file's name and text.
+/// The files of a configuration, one after the other: a place is an offset in all of them.
 pub(crate) struct Source {
-    pub(crate) name: String,
+    /// Never empty.
+    files: Vec<Part>,
     pub(crate) text: String,
+}
+
+/// One file: its name, and its part of the text.
+struct Part {
+    name: String,
+    range: Range<usize>,
 }
 
 impl Source {
     pub(crate) fn new(name: &str, text: &str) -> Self {
-        Self { name: name.to_owned(), text: text.to_owned() }
+        Self::of([(name, text)])
+    }
+
+    /// Of several files, the main one first.
+    pub(crate) fn of<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let (mut parts, mut whole) = (Vec::new(), String::new());
+        for (name, text) in files {
+            if !parts.is_empty() {
+                // So that the end of one file is not the beginning of the next.
+                whole.push('\n');
+            }
+            let start = whole.len();
+            whole.push_str(text);
+            parts.push(Part { name: name.to_owned(), range: start..whole.len() });
+        }
+        Self { files: parts, text: whole }
+    }
+
+    /// Where each file's text is.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        self.files.iter().map(|part| part.range.clone())
+    }
+
+    /// The file that an offset is in.
+    fn part(&self, at: usize) -> (&str, Range<usize>) {
+        let later = self.files.iter().rev().find(|part| part.range.start <= at);
+        later.map_or(("", 0..0), |part| (&part.name, part.range.clone()))
     }
 }
 
 /// Without the text, which every span would repeat.
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Source").field(&self.name).finish()
+        let names = self.files.iter().map(|part| &part.name);
+        f.debug_list().entries(names).finish()
     }
 }
 
@@ -32,18 +66,20 @@ pub struct Span {
 }
 
 impl Span {
-    /// A stretch of the text. A range that leaves the text or cuts a character is corrected; the
+    /// A stretch of one file's text. A range that leaves the text or cuts a character is corrected; the
     /// end of the text is shown behind the last thing written.
     pub(crate) fn new(source: &Arc<Source>, span: Range<usize>) -> Self {
         let text = &source.text;
+        let (_, file) = source.part(span.start);
         let boundary = |index: usize| {
-            let index = index.min(text.len());
+            let index = index.min(file.end);
             (0..=index).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
         };
         let start = boundary(span.start);
-        let span = if start == text.len() {
-            let written = text.trim_end().len();
-            written..written
+        let span = if start == file.end {
+            let written = text.get(file.clone()).unwrap_or_default().trim_end().len();
+            let end = file.start + written;
+            end..end
         } else {
             start..boundary(span.end).max(start)
         };
@@ -57,7 +93,7 @@ impl Span {
 
     /// Name of the file, as given to [`parse`](crate::parse).
     pub fn file(&self) -> &str {
-        &self.source.name
+        self.source.part(self.start()).0
     }
 
     /// Line, counted from 1.
@@ -77,20 +113,26 @@ impl Span {
         self.range.clone().and_then(|span| self.source.text.get(span)).unwrap_or_default()
     }
 
-    pub(crate) fn range(&self) -> Option<Range<usize>> {
-        self.range.clone()
-    }
-
     pub(crate) fn start(&self) -> usize {
         self.range.as_ref().map_or(0, |span| span.start)
     }
 
-    pub(crate) fn source(&self) -> &Arc<Source> {
-        &self.source
+    /// The text of its file, and where the span is in that; `None`: it is the file as a whole.
+    pub(crate) fn in_file(&self) -> (&str, Option<Range<usize>>) {
+        let (_, file) = self.source.part(self.start());
+        let range = self.range.as_ref().map(|span| span.start - file.start..span.end - file.start);
+        (self.source.text.get(file).unwrap_or_default(), range)
+    }
+
+    /// Whether both are in one file.
+    pub(crate) fn shares_file(&self, other: &Self) -> bool {
+        let of = |span: &Self| span.source.part(span.start()).1;
+        Arc::ptr_eq(&self.source, &other.source) && of(self) == of(other)
     }
 
     fn before(&self) -> &str {
-        self.source.text.get(..self.start()).unwrap_or_default()
+        let (_, file) = self.source.part(self.start());
+        self.source.text.get(file.start..self.start()).unwrap_or_default()
     }
 }
 
@@ -163,8 +205,20 @@ mod tests {
 
     #[test]
     fn a_span_outside_the_text_or_inside_a_character_is_corrected() {
-        assert_eq!(span("µ", 1..9).range(), Some(0..2));
-        assert_eq!(span("", 7..8).range(), Some(0..0));
+        assert_eq!(span("µ", 1..9).range, Some(0..2));
+        assert_eq!(span("", 7..8).range, Some(0..0));
+    }
+
+    #[test]
+    fn each_file_counts_its_own_lines() {
+        let source = Arc::new(Source::of([("a.toml", "a = 1\n"), ("b.toml", "b = 2\nc = 3\n")]));
+        let at = |start, end| Span::new(&source, start..end);
+        let (end, second, last) = (at(6, 6), at(7, 8), at(13, 14));
+        assert_eq!((end.file(), end.line(), end.column()), ("a.toml", 1, 6));
+        assert_eq!((second.file(), second.line(), second.text()), ("b.toml", 1, "b"));
+        assert_eq!((last.file(), last.line(), last.text()), ("b.toml", 2, "c"));
+        assert!(second.shares_file(&last) && !second.shares_file(&end));
+        assert_eq!(last.in_file(), ("b = 2\nc = 3\n", Some(6..7)));
     }
 
     #[test]

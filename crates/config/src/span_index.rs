@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::files;
 use crate::source::{Source, Span};
 
 /// Finds settings in the text of a configuration that was read without errors.
@@ -18,6 +19,7 @@ use crate::source::{Source, Span};
 #[derive(Clone, Debug)]
 pub struct SpanIndex {
     source: Arc<Source>,
+    node: Option<String>,
     root: OnceLock<Arc<Setting>>,
 }
 
@@ -33,8 +35,8 @@ struct Setting {
 }
 
 impl SpanIndex {
-    pub(crate) fn new(source: Arc<Source>) -> Self {
-        Self { source, root: OnceLock::new() }
+    pub(crate) fn new(source: Arc<Source>, node: Option<&str>) -> Self {
+        Self { source, node: node.map(str::to_owned), root: OnceLock::new() }
     }
 
     /// The file as a whole.
@@ -109,7 +111,7 @@ impl SpanIndex {
     }
 
     fn root(&self) -> &Setting {
-        self.root.get_or_init(|| Arc::new(Setting::root(&self.source.text)))
+        self.root.get_or_init(|| Arc::new(Setting::root(&self.source, self.node.as_deref())))
     }
 
     /// Follows `steps` as far as they lead, then looks for `key`.
@@ -146,9 +148,10 @@ enum Step<'a> {
 }
 
 impl Setting {
-    fn root(text: &str) -> Self {
-        let (document, _) = DeTable::parse_recoverable(text);
-        Self { table: Some(Self::table(document.get_ref())), ..Self::default() }
+    fn root(source: &Arc<Source>, node: Option<&str>) -> Self {
+        // It was read without errors before.
+        let document = files::merged(source, node).unwrap_or_default();
+        Self { table: Some(Self::table(&document)), ..Self::default() }
     }
 
     fn new(value: &Spanned<DeValue<'_>>) -> Self {

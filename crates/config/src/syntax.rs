@@ -1,18 +1,23 @@
 //! Text that is not TOML: what the TOML parser says, with help for the slips that people make.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::source::{Source, Span};
 
-/// The mistakes that stand on their own: the first of each line, and none that follows from an
+/// The mistakes of one file that stand on their own: the first of each line, and none that follows from an
 /// earlier one.
-pub(crate) fn explain(source: &Arc<Source>, errors: &[toml::de::Error]) -> Diagnostics {
+pub(crate) fn explain(
+    source: &Arc<Source>,
+    file: Range<usize>,
+    errors: &[toml::de::Error],
+) -> Diagnostics {
     let mut errors: Vec<&toml::de::Error> = errors.iter().collect();
     errors.sort_by_key(|error| error.span().map(|span| span.start));
     errors.truncate(LOOKED_AT);
     let mut slips: Vec<Slip<'_>> =
-        errors.into_iter().map(|error| Slip::new(source, error)).collect();
+        errors.into_iter().map(|error| Slip::new(source, &file, error)).collect();
     slips.dedup_by_key(|slip| slip.span.line());
     if let Some(open) = slips.iter().position(Slip::leaves_list_open) {
         slips.truncate(open + 1);
@@ -32,9 +37,9 @@ struct Slip<'a> {
 }
 
 impl<'a> Slip<'a> {
-    fn new(source: &'a Arc<Source>, error: &'a toml::de::Error) -> Self {
+    fn new(source: &'a Arc<Source>, file: &Range<usize>, error: &'a toml::de::Error) -> Self {
         let span = match error.span() {
-            Some(span) => Span::new(source, span),
+            Some(span) => Span::new(source, file.start + span.start..file.start + span.end),
             None => Span::whole_file(source),
         };
         let (what, expected) = error
@@ -45,7 +50,8 @@ impl<'a> Slip<'a> {
             UNQUOTED if span.text().is_empty() => ("a value is missing", "nothing"),
             what => (what, expected),
         };
-        let line = source.text.lines().nth(span.line() - 1).unwrap_or_default().trim();
+        let text = source.text.get(file.clone()).unwrap_or_default();
+        let line = text.lines().nth(span.line() - 1).unwrap_or_default().trim();
         Self { span, what, expected, line }
     }
 

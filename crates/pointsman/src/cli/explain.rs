@@ -7,6 +7,7 @@ use clap::Args;
 use dataplane::Protocol;
 
 use super::{Exit, default_socket, load, print_error, say};
+use crate::configuration;
 use crate::explain::Setting;
 use crate::serve::control_socket::ask;
 
@@ -31,6 +32,9 @@ pub(super) struct Explain {
     /// Ask this configuration instead of the daemon, as if all its backends were up
     #[arg(long, value_name = "FILE", conflicts_with = "socket")]
     config: Option<PathBuf>,
+    /// Which `[node.NAME]` of that file; the name of the host without it
+    #[arg(long, value_name = "NAME", requires = "config")]
+    node: Option<String>,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
@@ -41,12 +45,13 @@ pub(super) struct Explain {
 
 impl Explain {
     pub(super) fn run(self) -> Exit {
-        let Self { source, destination, udp, config, json, socket, .. } = self;
+        let Self { source, destination, udp, config, node, json, socket, .. } = self;
+        let node = node.unwrap_or_else(configuration::host_name);
         let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
         let question = Question { source, destination, protocol };
         let explained = match config {
             None => ask(&socket, question).map_err(Exit::from),
-            Some(file) => load(&file).and_then(|loaded| {
+            Some(file) => load(&file, &node).and_then(|loaded| {
                 let setting = Setting::of_configuration(loaded.parsed.desired);
                 setting.and_then(|setting| setting.explain(&question)).map_err(|error| {
                     print_error(&format!("error: {error}"));

@@ -101,9 +101,9 @@ impl Cli {
     }
 }
 
-/// Reads and checks a configuration file; prints what is wrong with it.
-fn load(path: &Path) -> Result<Loaded, Exit> {
-    match configuration::read(path, color()) {
+/// Reads and checks a configuration file for the node of this name; prints what is wrong with it.
+fn load(path: &Path, node: &str) -> Result<Loaded, Exit> {
+    match configuration::read(path, node, color()) {
         Ok(loaded) => {
             let warnings = &loaded.parsed.warnings;
             if !warnings.is_empty() {

@@ -24,11 +24,15 @@ pub(super) struct Run {
     /// Configuration file
     #[arg(long, default_value = "/etc/pointsman/pointsman.toml")]
     config: PathBuf,
+    /// Which `[node.NAME]` of the file this is; the name of the host without it
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
 }
 
 impl Run {
     pub(super) fn run(&self) -> Exit {
-        let Ok(loaded) = load(&self.config) else { return Exit::Failed };
+        let node = self.node.clone().unwrap_or_else(configuration::host_name);
+        let Ok(loaded) = load(&self.config, &node) else { return Exit::Failed };
         let file = configuration::absolute(&self.config);
         if let Err(error) = log::start(color()) {
             print_error(&format!("error: cannot start the log: {error}"));
@@ -36,7 +40,7 @@ impl Run {
         }
         panics::install_hook();
         // A panic of this thread drops the node, which releases the VIPs first; the hook has logged it.
-        let result = catch_unwind(AssertUnwindSafe(|| run(loaded, file)))
+        let result = catch_unwind(AssertUnwindSafe(|| run(loaded, file, &node)))
             .unwrap_or_else(|_| Err(anyhow!("the control thread panicked; see the log above")));
         panics::log_traces();
         match result {
@@ -54,21 +58,21 @@ impl Run {
     }
 }
 
-fn run(loaded: Loaded, file: PathBuf) -> Result<()> {
+fn run(loaded: Loaded, file: PathBuf, node: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .on_thread_start(priority::lower)
         .build()
         .context("cannot start the control thread")?;
     process::adopt_orphans()?;
-    let result = runtime.block_on(serve(loaded, file));
+    let result = runtime.block_on(serve(loaded, file, node));
     process::end_all();
     // A page that is being made, or a name that is being looked up, is not waited for.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(loaded: Loaded, file: PathBuf) -> Result<()> {
+async fn serve(loaded: Loaded, file: PathBuf, node: &str) -> Result<()> {
     let hangups = signals::hangups()?;
     let Parsed { desired, spans, .. } = &loaded.parsed;
     // Of several daemons that start at the same time, the one with the lock of the control socket goes
@@ -83,7 +87,7 @@ async fn serve(loaded: Loaded, file: PathBuf) -> Result<()> {
         })?),
         None => None,
     };
-    let (source, queries) = Source::new(file);
+    let (source, queries) = Source::new(file, node);
     let (node, inputs) = Node::start(loaded, queries).await?;
     if let Some(listener) = http {
         if let Ok(address) = listener.local_addr() {

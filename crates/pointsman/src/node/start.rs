@@ -25,7 +25,7 @@ use super::reload::Configurations;
 use super::tags::TagsLost;
 use super::{Inputs, Node, Schedule, permission};
 use crate::clock;
-use crate::configuration::Loaded;
+use crate::configuration::{Loaded, host_name};
 use crate::netlink::{self, Netlink, Picture};
 use crate::serve::Query;
 use crate::signals::StopSignals;
@@ -242,7 +242,3 @@ fn warn_of_forwarding() {
 /// Datagrams whose first fragment is remembered for a second: 147 KB. Beyond, the oldest are forgotten;
 /// a datagram needs some milliseconds.
 const FRAGMENT_CAPACITY: usize = 1 << 14;
-
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}

@@ -50,6 +50,8 @@ pub struct Source {
     /// The configuration file; locked while it is read and taken over, so that what was read first is
     /// not taken over last.
     file: Arc<Mutex<PathBuf>>,
+    /// Which node of the file this is.
+    node: Arc<str>,
     /// One for each listing that may run.
     listings: Arc<Semaphore>,
 }
@@ -60,11 +62,12 @@ const LISTINGS: usize = 8;
 const STOPPING: &str = "the daemon is stopping";
 
 impl Source {
-    /// A source and the questions that arrive through it. `file`: what a reload reads.
-    pub fn new(file: PathBuf) -> (Self, mpsc::Receiver<Query>) {
+    /// A source and the questions that arrive through it. `file`: what a reload reads, as the node of
+    /// this name.
+    pub fn new(file: PathBuf, node: &str) -> (Self, mpsc::Receiver<Query>) {
         let (queries, receiver) = mpsc::channel(16);
         let (file, listings) = (Arc::new(Mutex::new(file)), Arc::new(Semaphore::new(LISTINGS)));
-        (Self { queries, file, listings }, receiver)
+        (Self { queries, file, node: node.into(), listings }, receiver)
     }
 
     /// The state, which may be a moment old if it takes long to gather ([`control::Reuse`]);
@@ -91,8 +94,8 @@ impl Source {
     /// Why nothing changed, for people, on several lines.
     pub async fn reload(&self, reload: Reload) -> Result<Reloaded, String> {
         let file = self.file.lock().await;
-        let path = file.clone();
-        let loaded = spawn_blocking(move || configuration::reread(&path)).await;
+        let (path, node) = (file.clone(), Arc::clone(&self.node));
+        let loaded = spawn_blocking(move || configuration::reread(&path, &node)).await;
         match loaded.unwrap_or_else(|_| Err("reading the configuration failed".to_owned())) {
             Ok(loaded) => {
                 self.ask(|sender| Query::Reload(Box::new(loaded), reload, sender)).await?
