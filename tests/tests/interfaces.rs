@@ -189,6 +189,24 @@ fn frames_of_a_vlan_stay_in_it_on_devices_on_others() -> Result<()> {
     Ok(())
 }
 
+/// A port of a bridge gets nothing that is for the node: not ready, and named, until it is released.
+#[test]
+fn an_interface_that_becomes_a_port_is_named_until_it_is_released() -> Result<()> {
+    let lab = Lab::builder().backends(1).build()?;
+    let _echo = echo_everywhere(&lab)?;
+    let netns = lab.balancer(0).netns();
+    let lb = lab.start_pointsman(0, &config(&udp(&lab)))?;
+    netns.ip("link add br0 type bridge\nlink set br0 up\nlink set eth0 master br0\n")?;
+    wait_for("named", PATIENCE, || {
+        let (status, body) = lb.http("/readyz")?;
+        Ok(status == 503 && body.contains("a port of br0"))
+    })?;
+    netns.ip("link set eth0 nomaster\n")?;
+    wait_for("ready again", PATIENCE, || lb.ready().map_err(Into::into))?;
+    ensure!(lb.log().matches("a port of br0").count() == 1, "{}", lb.log());
+    Ok(())
+}
+
 /// A card whose driver takes tags out of frames unless it is told not to.
 #[test]
 fn frames_of_a_vlan_stay_in_it_on_a_card() -> Result<()> {

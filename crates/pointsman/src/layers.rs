@@ -163,6 +163,14 @@ impl Layers {
         Some(self.0.get(&veth.parent?)?.name.as_str())
     }
 
+    /// The bond, team or bridge that the device is a port of: what the device receives and XDP leaves to
+    /// the kernel is that one's. A VRF is no such master.
+    pub fn master(&self, ifindex: u32) -> Option<&str> {
+        let master = self.0.get(&self.0.get(&ifindex)?.master?)?;
+        let takes = matches!(master.kind, Kind::Bond | Kind::Team | Kind::Bridge { .. });
+        takes.then_some(master.name.as_str())
+    }
+
     /// Why the device cannot be served, whatever its driver can do.
     pub fn unsuitable(&self, ifindex: u32) -> Option<Unsuitable> {
         let Layer { name, kind, ethernet, .. } = self.0.get(&ifindex)?;
@@ -256,6 +264,11 @@ mod tests {
         assert_eq!(below(8), []);
         assert_eq!(layers().peer(8), Some("eth1"));
         assert_eq!(layers().peer(6), None);
+        assert_eq!(layers().master(8), Some("br0"));
+        assert_eq!(layers().master(4), None);
+        let mut vrf = layers();
+        vrf.0.insert(7, layer("vrf0", Kind::Card));
+        assert_eq!(vrf.master(8), None);
     }
 
     #[test]

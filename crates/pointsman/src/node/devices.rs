@@ -45,6 +45,8 @@ pub(super) struct Device {
     pub(super) tentative: Vec<IpAddr>,
     /// The XDP program on this very device.
     pub(super) attached: Option<Attached>,
+    /// The bond, team or bridge that it is a port of.
+    pub(super) master: Option<String>,
     /// What is done about VLAN tags.
     pub(super) tags: Tags,
     /// What is switched off meanwhile; restored after the program is detached.
@@ -106,6 +108,7 @@ impl Device {
             admin_up: false,
             tentative: Vec::new(),
             attached: None,
+            master: None,
             tags: Tags::default(),
             offloads: Offloads::default(),
             queues: 0,
@@ -197,6 +200,20 @@ impl Device {
         self.kind = layers.kind(link.ifindex);
         self.below = layers.below(link.ifindex);
         self.tags.see(link.ifindex, layers);
+        let master = layers.master(link.ifindex).map(str::to_owned);
+        if self.master == master {
+            return;
+        }
+        match (&master, &self.master) {
+            (Some(new), _) => {
+                error!(interface = %self.wanted.name, master = %new, "{}", port_of(new))
+            }
+            (None, Some(old)) => {
+                info!(interface = %self.wanted.name, master = %old, "no port of it any more");
+            }
+            (None, None) => {}
+        }
+        self.master = master;
     }
 
     /// The mode to attach in. A bond takes a program in native mode and hands it to its ports,
@@ -244,6 +261,14 @@ impl Device {
             patience,
         }
     }
+}
+
+/// What a port of a bond, team or bridge cannot do, and the remedy.
+pub(super) fn port_of(master: &str) -> String {
+    format!(
+        "it is a port of {master}, which takes what is for this node (ARP answers, checks): name \
+         {master} as interface, or take the port out (`ip link set … nomaster`)"
+    )
 }
 
 /// Where a native program finds the tag.

@@ -13,7 +13,7 @@ use control::{BackendState, STANDALONE, Unusable};
 use dataplane::Tick;
 
 use super::Node;
-use super::devices::Device;
+use super::devices::{Device, port_of};
 use super::vrrp::Vrrp;
 use super::vrrp_check::primary;
 use crate::clock;
@@ -77,6 +77,7 @@ impl Node {
     /// Why frames do not arrive as they were on the wire, or do not arrive or leave at all.
     fn trouble(&self, device: &Device) -> Vec<String> {
         let mut trouble: Vec<String> = device.trouble.iter().cloned().collect();
+        trouble.extend(device.master.as_deref().map(port_of));
         if device.receive.is_blind() {
             trouble.push("the card receives frames and the XDP program sees none".to_owned());
         }
