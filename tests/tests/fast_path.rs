@@ -171,7 +171,10 @@ fn what_the_driver_drops_is_counted() {
 fn on_in_generic_mode_is_warned_of_once() {
     let lab = lab();
     let text = ServiceText::web(&lab).to_toml();
-    let text = text.replace("name = \"eth0\"", "name = \"eth0\"\nmode = \"generic\"");
+    let text = text.replace(
+        "name = \"eth0\"",
+        "name = \"eth0\"\nmode = \"generic\"\ntagged_frames = \"none\"",
+    );
     let config = format!("{text}\n[dataplane]\nfast_path = \"on\"\n");
     let lb = lab.start_pointsman(0, &config).unwrap();
     let interface = status(&lb).interfaces.remove(0);
