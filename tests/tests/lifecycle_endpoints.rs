@@ -81,9 +81,11 @@ fn status_is_shown_as_a_table_and_as_json() -> Result<()> {
     })?;
     let (code, table) = status_command(&lab, &lb, &[])?;
     ensure!(code == Some(0), "{code:?} {table}");
-    for part in ["ready", "eth0", "1/1 queues bound", "TCP 10.77.0.100:80", "rs1 10.77.3.1", "up"] {
+    for part in ["ready", "eth0", "1/1 queues bound", "10.77.0.100", "80/tcp", "2 up 0 down"] {
         ensure!(table.contains(part), "no {part:?} in\n{table}");
     }
+    let (code, backends) = status_command(&lab, &lb, &["--backends"])?;
+    ensure!(code == Some(0) && backends.contains("rs1"), "{code:?} {backends}");
     ensure!(table.contains("active here do not answer programs on this node"), "{table}");
     ensure!(table.lines().all(|line| line.chars().count() <= 100), "too wide:\n{table}");
     let (code, json) = status_command(&lab, &lb, &["--json"])?;
