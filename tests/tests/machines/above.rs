@@ -77,7 +77,7 @@ impl Above {
                 .into(),
             Self::Team => format!(
                 "modprobe team; modprobe team_mode_activebackup; ip link set eth0 down\n\
-                 ip link add team0 address {mac} type team\n\
+                 ip link add team0 address {mac} numrxqueues 1 numtxqueues 1 type team\n\
                  export LD_LIBRARY_PATH=/packages/usr/lib/x86_64-linux-gnu:/packages/lib/x86_64-linux-gnu\n\
                  teamnl() {{ /packages/usr/bin/teamnl team0 setoption \"$@\"; }}\n\
                  teamnl mode activebackup && ip link set eth0 master team0 && \
