@@ -94,11 +94,26 @@ fn write_interface(out: &mut String, status: &Status, interface: &Interface) -> 
         if interface.up { "up" } else { "DOWN" },
     )?;
     let (on, why) = (interface.fast_path, &interface.fast_path_reason);
-    write!(out, "      fast path {}: {why}", if on { "on" } else { "off" })?;
-    match interface.fast_path_lost {
-        0 => writeln!(out),
-        lost => writeln!(out, "; {lost} packets lost in the driver"),
+    let mut text = format!("fast path {}: {why}", if on { "on" } else { "off" });
+    if interface.fast_path_lost > 0 {
+        write!(text, "; {} packets lost in the driver", interface.fast_path_lost)?;
     }
+    write_wrapped(out, &text)
+}
+
+/// Writes lines that are indented and no wider than a terminal of 100 columns, broken at blanks.
+fn write_wrapped(out: &mut String, text: &str) -> fmt::Result {
+    const INDENT: &str = "      ";
+    let mut line = String::new();
+    for word in text.split(' ') {
+        if !line.is_empty() && INDENT.len() + line.chars().count() + 1 + word.len() > 100 {
+            writeln!(out, "{INDENT}{line}")?;
+            line.clear();
+        }
+        line.push_str(if line.is_empty() { "" } else { " " });
+        line.push_str(word);
+    }
+    writeln!(out, "{INDENT}{line}")
 }
 
 fn write_service(out: &mut String, status: &Status, service: &Service) -> fmt::Result {
