@@ -25,7 +25,7 @@ fn write_table(out: &mut String, status: &Status, backends: bool) -> fmt::Result
     if !status.services.is_empty() {
         writeln!(
             out,
-            "\n{:<15} {:<9} {:<13} {:>13} {:>8} {:>10} {:>9} {:>9}  SERVICE",
+            "\n{:<15} {:<9} {:<13} {:>12} {:>8} {:>9} {:>9} {:>9}  SERVICE",
             "VIP", "PORT", "BACKENDS", "SESSIONS", "NEW/S", "PPS", "IN Mb/s", "OUT Mb/s"
         )?;
     }
@@ -125,7 +125,7 @@ fn write_service(out: &mut String, status: &Status, service: &Service) -> fmt::R
     let rates = &service.rates;
     writeln!(
         out,
-        "{:<15} {port:<9} {:<13} {sessions:>13} {:>8} {:>10} {:>9.1} {:>9.1}  {}",
+        "{:<15} {port:<9} {:<13} {sessions:>12} {:>8} {:>9} {:>9.1} {:>9.1}  {}",
         service.vip.to_string(),
         format!("{up} up {others}"),
         grouped(whole(rates.connections)),
@@ -314,8 +314,8 @@ mod tests {
         let expected = "\
 pointsman 0.0.0 on lb1   up 00:01:40   ready
 
-VIP             PORT      BACKENDS           SESSIONS    NEW/S        PPS   IN Mb/s  OUT Mb/s  SERVICE
-192.0.2.10      80/tcp    2 up 1 NOT UP          2/1M      410     96 100      62.1     960.0  web
+VIP             PORT      BACKENDS          SESSIONS    NEW/S       PPS   IN Mb/s  OUT Mb/s  SERVICE
+192.0.2.10      80/tcp    2 up 1 NOT UP         2/1M      410    96 100      62.1     960.0  web
 
 !  web 80/tcp: NO QUORUM, 1 of 3 weight up, fallback active
 !  web 80/tcp backend rs2 192.0.2.12 DOWN 00:00:03: sentinel closed, connect refused
