@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
 /*
- * Whose a frame is: the maps that say so, and the verdict. `vips` and `leases` are one for all
+ * Which frames are for a VIP of this node: the maps, and the verdict. `vips` and `leases` are one for all
  * interfaces (user space gives every further object the first one's), `port` is each interface's own.
  */
 #ifndef POINTSMAN_JUDGE_H

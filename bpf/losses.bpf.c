@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only
 /*
  * Counts the frames that the steering program sent and the driver dropped, of the device that they
- * should have left by: no counter of a device says that on all of them, but tracepoints tell.
+ * should have left by: no counter that all devices have shows that, but tracepoints do.
  *
  * Needs the kernel's BTF, and is therefore a program of its own.
  */

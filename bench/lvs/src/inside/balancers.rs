@@ -82,7 +82,8 @@ pub(super) fn wait_served(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// As the article has it that this project began with. One failed check is enough, for both.
+/// LVS by direct routing with persistence, as keepalived is commonly set up for it. One failed check takes a
+/// backend down, here and with Pointsman.
 fn keepalived(lab: &Lab, node: &Node, priority: u8, settings: Settings) -> Result<Process> {
     let Settings { adverts, checks } = settings;
     let server = |backend: &Node| {

@@ -139,7 +139,7 @@ fn steady(scene: &Scene<'_>) -> Result<Vec<Failure>> {
     Ok(vec![scene.row("", &report)])
 }
 
-/// Test I of the article.
+/// The httpd that answers a client is killed under load.
 fn httpd(scene: &Scene<'_>) -> Result<Vec<Failure>> {
     let mut stage = scene.stage(2)?;
     let report = scene.under_load(&mut stage, Duration::from_secs(14), |stage| {
@@ -153,7 +153,7 @@ fn httpd(scene: &Scene<'_>) -> Result<Vec<Failure>> {
     Ok(vec![scene.row("", &report)])
 }
 
-/// Test II of the article: the cable of the active node out, and in again.
+/// The cable of the active node is pulled, and plugged in again.
 fn link(scene: &Scene<'_>) -> Result<Vec<Failure>> {
     let mut stage = scene.stage(2)?;
     let rest = scene.until_followed();

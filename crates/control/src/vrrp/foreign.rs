@@ -128,7 +128,7 @@ impl Router {
     /// have succeeded it, which is the Active now, and when it was heard.
     pub(super) fn succeed(&mut self, now: Instant) -> Option<(Heard, Instant)> {
         let contender = self.foreign.contender.take()?;
-        // Before the Active fell silent, nobody can have succeeded it.
+        // Before the Active fell silent, no other router can have succeeded it.
         let interval = contender.last.interval.min(self.active_interval);
         let lease_until = contender.at + self.foreign_lease(interval);
         if self.foreign_is_active(now) || lease_until <= now {

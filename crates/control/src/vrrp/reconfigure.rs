@@ -63,7 +63,7 @@ impl Router {
     }
 
     /// What an Active advertises is different.
-    fn go_on_as_active(&mut self, pace: Duration, tell: bool, now: Instant) {
+    fn go_on_as_active(&mut self, pace: Duration, advertise: bool, now: Instant) {
         let Config { interval, down_adverts, .. } = self.config;
         self.active_interval = interval;
         self.easing = (interval > pace).then_some(Easing { interval: pace, adverts: down_adverts });
@@ -75,7 +75,7 @@ impl Router {
                 self.actions.push(Action::Renew { until: now + lease });
             }
         }
-        if tell {
+        if advertise {
             active.advert_at = now;
             self.advertise_if_due(now);
         }

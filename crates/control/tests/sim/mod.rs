@@ -288,7 +288,7 @@ impl World {
             return;
         }
         // A node that starts with another list or interval than the others is a foreign router to them:
-        // whoever changes the files reloads all before starting one.
+        // the operator reloads all nodes before starting one.
         for other in self.unreloaded.clone() {
             self.reload(other);
         }

@@ -46,7 +46,7 @@ pub(crate) struct Node {
     pub(crate) sends_fail: bool,
     /// Since when it cannot forward although its driver ran.
     pub(crate) unable_since: Option<u64>,
-    /// It will be told of the configuration in its file when it runs again.
+    /// It takes the configuration in its file over when it runs again.
     pub(crate) reload_waits: bool,
     /// What it runs with.
     pub(crate) setup: Setup,

@@ -114,7 +114,7 @@ struct Out {
 }
 
 impl Out {
-    /// `None`: nobody reads any more.
+    /// `None`: the reader is gone.
     fn entries<T: Serialize>(&self, entries: Vec<T>) -> Option<()> {
         if entries.is_empty() { Some(()) } else { self.line(Page { entries, last: false }) }
     }

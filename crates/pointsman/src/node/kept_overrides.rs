@@ -126,7 +126,7 @@ fn write(overrides: &Overrides, now: Tick, wall: Duration) -> String {
 }
 
 /// # Errors
-/// Why it is none of ours.
+/// Why the file is not used.
 fn read(text: &str, now: Tick, wall: Duration) -> Result<Overrides, String> {
     let document: Document = serde_json::from_str(text).map_err(|error| error.to_string())?;
     if document.version != VERSION {

@@ -351,7 +351,7 @@ fn the_filter_that_keeps_tags_before_linux_6_6_is_replaced_and_goes() {
     });
 }
 
-/// Whoever detaches it, it is attached again, and it follows the devices below.
+/// A program that was detached is attached again, and new devices below get one.
 #[test]
 fn the_program_that_keeps_tags_follows_the_devices_below() {
     in_namespace(|| {

@@ -71,7 +71,7 @@ impl Region {
             let chunk = self.chunks[index].0.get().cast::<u8>();
             for line in [HEADROOM, HEADROOM + 64] {
                 // SAFETY: the address is inside of the chunk, and flushing its line changes no byte,
-                // whoever owns the chunk.
+                // the owner of the chunk.
                 unsafe { _mm_clflush(chunk.wrapping_add(line)) };
             }
         }

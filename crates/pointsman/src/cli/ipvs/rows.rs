@@ -94,7 +94,7 @@ impl Table {
     }
 }
 
-/// A fallback that is not in use is none of the table's, as keepalived has it.
+/// A fallback that is not in use is left out: keepalived adds its `sorry_server` only then.
 fn is_listed(backend: &Backend) -> bool {
     let in_use = backend.active + backend.inactive + backend.unproven + backend.templates > 0;
     !backend.fallback || backend.effective_weight > 0.0 || in_use
